@@ -1,0 +1,53 @@
+# The front door. Each target does its own set-up, as root or as an ordinary user with sudo.
+#
+#   make demo       what it does, in half a minute
+#   make test       format, lints, unit tests, end-to-end tests against live clusters, docs
+#   make install    build and install into the Postgres of PG_CONFIG=/path/to/pg_config
+#   make lint       format and lints only
+#   make cli        the command line, as target/release/intcred
+#   make clean      remove what was built
+
+SHELL       := /bin/bash -o pipefail
+PG_CONFIG   ?= $(or $(shell command -v pg_config),/usr/lib/postgresql/15/bin/pg_config)
+# Writing into Postgres' own folders wants root; elsewhere it does not.
+SUDO        := $(if $(filter 0,$(shell id -u)),,--sudo)
+CARGO_PGRX  := tests/cargo-pgrx
+
+# For the tests, and for the build script of pgrx, whoever starts the build.
+export PG_CONFIG
+export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
+# So that a panic in a test is one line, and what the server's environment says plays no part.
+export RUST_BACKTRACE := 0
+
+.PHONY: demo test lint unit e2e docs install cli deps clean
+
+demo: install
+	cargo run --quiet --package tests --example demo
+
+test: lint unit e2e docs
+
+lint: deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+unit: deps
+	cargo test --locked --all-features --package integration-credentials-core --package intcred
+
+e2e: install
+	cargo test --locked --package tests
+
+docs: deps
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps
+
+install: deps
+	$(CARGO_PGRX) install --release $(SUDO) --package integration_credentials --pg-config $(PG_CONFIG)
+	cargo build --locked --package intcred
+
+cli:
+	cargo build --locked --release --package intcred
+
+deps:
+	tests/install-deps
+
+clean:
+	cargo clean

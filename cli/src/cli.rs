@@ -1,0 +1,226 @@
+//! The arguments. What is said here is the help, the man page and the completions.
+
+use crate::failure::Failure;
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Credentials of third-party integrations, kept inside Postgres.
+///
+/// A credential is never given as an argument or an environment variable, where other processes could see it: `set` asks
+/// for it on the terminal, or reads it from standard input or a file.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    /// Connect to this postgresql:// URI or "host=... dbname=..."; what it leaves open comes from the PG* environment
+    /// variables, the service file and ~/.pgpass, as with psql
+    #[arg(long, global = true, value_name = "DSN")]
+    pub dsn: Option<String>,
+    /// Print results as JSON instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colour; auto heeds the terminal and the environment
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit status:
+  0  done
+  1  refused by the server's rules
+  2  wrong usage: arguments, connection settings, an empty or unreadable value, a bad file
+  3  not authorised: the login, or the grants of the role
+  4  cannot connect, or the server or its extension is missing or too old
+  5  saved, but the sync failed; calling again is safe
+
+Results go to standard output and everything else to standard error.";
+
+/// Parses the arguments. Help, version, and what is missing are clap's business and end the process.
+pub fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand => error.exit(),
+        // Clap would show what was given; here it could be a credential, on its way into a log.
+        kind => Failure::usage(
+            kind.as_str().unwrap_or("the arguments are not as expected"),
+            "see --help, and note that a value is never an argument: use standard input or --value-file",
+        ),
+    })
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set or rotate a credential
+    Set {
+        /// The integration
+        key: String,
+        /// Read the value from this file; - is standard input, which is the default unless it is a terminal
+        #[arg(long, value_name = "PATH")]
+        value_file: Option<PathBuf>,
+        /// Keep a newline at the end, which is otherwise stripped, once
+        #[arg(long)]
+        exact: bool,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Print a credential: byte for byte, and with a newline on a terminal
+    Get {
+        /// The integration
+        key: String,
+    },
+    /// List the integrations, and which of them have a credential
+    List,
+    /// Show all about one integration, except its credential
+    Show {
+        /// The integration
+        key: String,
+    },
+    /// Remove a credential
+    Remove {
+        /// The integration
+        key: String,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// See and edit what can be configured
+    #[command(subcommand)]
+    Catalog(Catalog),
+    /// Show the audit log, newest first
+    Audit {
+        /// How many rows
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+    },
+    /// Follow the changes: one JSON object a line, through every reconnect
+    ///
+    /// The events are synced (with the number of keys), changed, removed, enabled, disabled, disconnected and
+    /// reconnected. SIGINT and SIGTERM end it with exit status 0.
+    Listen {
+        /// Begin with a changed event for each credential that is there
+        #[arg(long)]
+        initial: bool,
+    },
+    /// Make the group roles and their grants; with ROLE, make it a member of one too
+    Grant {
+        /// The role to be a member
+        #[arg(requires = "to")]
+        role: Option<String>,
+        /// Which group it joins
+        #[arg(long, value_name = "GROUP", requires = "role")]
+        to: Option<Group>,
+    },
+    /// Make the keyring file that the server encrypts with
+    #[command(subcommand)]
+    Keyring(Keyring),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Print the man page, or that of a command, e.g. `intcred man catalog add`
+    Man {
+        /// Which command
+        command: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Actor {
+    /// Who does it, for the audit log; your user name by default
+    #[arg(long = "actor", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Catalog {
+    /// List the entries with their rules
+    List,
+    /// Add an entry, or replace the one with the same key
+    Add {
+        /// What the integration is called by
+        key: String,
+        /// What people call it
+        #[arg(long, value_name = "NAME")]
+        display_name: String,
+        /// What is demanded of a value: a JSON object of minLength, maxLength, prefix, pattern, schema
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        rules: String,
+        /// Where its vendor explains the credential
+        #[arg(long, value_name = "URL")]
+        docs_url: Option<String>,
+        /// The form of a value; never a real one
+        #[arg(long, value_name = "TEXT")]
+        example: Option<String>,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Take an entry out; refused while an org has a credential for it
+    Remove {
+        /// The integration
+        key: String,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Allow setting and reading again
+    Enable {
+        /// The integration
+        key: String,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Forbid setting and reading for now
+    Disable {
+        /// The integration
+        key: String,
+        #[command(flatten)]
+        actor: Actor,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Group {
+    /// Sets and removes credentials, edits the catalog, never reads a value
+    Admin,
+    /// Reads values
+    Reader,
+    /// Reads the audit log
+    Auditor,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keyring {
+    /// Make a new keyring with one key
+    Generate {
+        /// The file, which must not exist yet
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Add a new key for writing; the old ones stay, for reading
+    Add {
+        /// The keyring, which is replaced at once
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

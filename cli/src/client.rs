@@ -1,0 +1,190 @@
+//! The calls of the SQL surface.
+
+use crate::{
+    AuditEntry, Description, Error, Integration, Receipt, Registration, Secret, Settings,
+    session::{Session, column},
+};
+use integration_credentials_core::{
+    error::ErrorCode,
+    redact::REDACTED,
+    tool::{self, Tool},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use std::time::Instant;
+use tokio_postgres::{
+    AsyncMessage,
+    types::{ToSql, Type},
+};
+
+/// A connection for calls. Use a [`Watcher`](crate::Watcher) to follow changes.
+pub struct Client(pub(crate) Session);
+
+/// Something that the server says besides its answer. Without DETAIL and CONTEXT, which may quote a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// `NOTICE`, `WARNING`, ...
+    pub severity: String,
+    /// What it says.
+    pub message: String,
+}
+
+impl Client {
+    /// Connects. `on_notice` gets what the server says besides its answers; `|_| ()` ignores it.
+    pub async fn connect(
+        settings: &Settings,
+        mut on_notice: impl FnMut(Notice) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let on_message = move |message| {
+            if let AsyncMessage::Notice(notice) = message {
+                on_notice(Notice {
+                    severity: notice.severity().to_owned(),
+                    message: notice.message().to_owned(),
+                });
+            }
+        };
+        Session::open(settings, on_message).await.map(Self)
+    }
+
+    /// Takes leave of the server. Dropping the client does so too, without waiting for it.
+    pub async fn close(self) {
+        self.0.close().await;
+    }
+
+    /// The org whose credentials this connection reaches.
+    pub async fn current_org(&self) -> Result<String, Error> {
+        column(&self.0.row("SELECT integration_credentials.current_org()", &[]).await?, 0)
+    }
+
+    /// Sets or rotates a credential. A receipt with an `error` means: saved, but its sync handler failed.
+    pub async fn set(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
+        self.metered(
+            &tool::SET,
+            json!({"key": key, "value": REDACTED, "actor": actor}),
+            "SELECT integration_credentials.admin_set_integration_credentials($1, $2, $3)",
+            &[(&key, Type::TEXT), (value, Type::TEXT), (&actor, Type::TEXT)],
+        )
+        .await
+    }
+
+    /// Removes a credential.
+    pub async fn remove(&self, key: &str, actor: &str) -> Result<Receipt, Error> {
+        self.metered(
+            &tool::REMOVE,
+            json!({"key": key, "actor": actor}),
+            "SELECT integration_credentials.admin_remove_integration_credentials($1, $2)",
+            &[(&key, Type::TEXT), (&actor, Type::TEXT)],
+        )
+        .await
+    }
+
+    /// Reads a credential.
+    pub async fn get(&self, key: &str) -> Result<Secret, Error> {
+        let sql = "SELECT integration_credentials.get_integration_credentials($1)";
+        column(&self.0.row(sql, &[(&key, Type::TEXT)]).await?, 0)
+    }
+
+    /// Every integration of the catalog, and whether this org has a credential for it.
+    pub async fn list(&self) -> Result<Vec<Integration>, Error> {
+        let sql = "SELECT l.* FROM integration_credentials.list_integrations() AS l";
+        self.0.rows(sql, &[]).await?.iter().map(|row| Integration::from_row(row, 0)).collect()
+    }
+
+    /// The catalog, with what an admin needs to fill in a credential.
+    pub async fn describe(&self) -> Result<Vec<Description>, Error> {
+        let sql = "SELECT d.* FROM integration_credentials.describe_integrations() AS d";
+        self.0.rows(sql, &[]).await?.iter().map(Description::from_row).collect()
+    }
+
+    /// Adds an integration to the catalog, or replaces the one with the same key.
+    pub async fn register_integration(
+        &self,
+        registration: &Registration,
+        actor: &str,
+    ) -> Result<Value, Error> {
+        let Registration { key, display_name, rules, docs_url, example } = registration;
+        self.metered(
+            &tool::REGISTER,
+            json!({"key": key, "display_name": display_name, "actor": actor}),
+            "SELECT integration_credentials.admin_register_integration($1, $2, $3, $4, $5, $6)",
+            &[
+                (key, Type::TEXT),
+                (display_name, Type::TEXT),
+                (&actor, Type::TEXT),
+                (rules, Type::JSONB),
+                (docs_url, Type::TEXT),
+                (example, Type::TEXT),
+            ],
+        )
+        .await
+    }
+
+    /// Takes an integration out of the catalog; refused while an org has a credential for it.
+    pub async fn unregister_integration(&self, key: &str, actor: &str) -> Result<Value, Error> {
+        self.metered(
+            &tool::UNREGISTER,
+            json!({"key": key, "actor": actor}),
+            "SELECT integration_credentials.admin_unregister_integration($1, $2)",
+            &[(&key, Type::TEXT), (&actor, Type::TEXT)],
+        )
+        .await
+    }
+
+    /// Enables or disables an integration, for all orgs.
+    pub async fn set_enabled(&self, key: &str, enabled: bool, actor: &str) -> Result<Value, Error> {
+        self.metered(
+            &tool::SET_ENABLED,
+            json!({"key": key, "enabled": enabled, "actor": actor}),
+            "SELECT integration_credentials.admin_set_integration_enabled($1, $2, $3)",
+            &[(&key, Type::TEXT), (&enabled, Type::BOOL), (&actor, Type::TEXT)],
+        )
+        .await
+    }
+
+    /// The newest rows of the org's audit log, newest first.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
+        let sql = "SELECT id, org_slug, actor, session_role, action, target_type, target_id, metadata, created_at \
+                   FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
+        let rows = self.0.rows(sql, &[(&i64::from(limit), Type::INT8)]).await?;
+        rows.iter().map(AuditEntry::from_row).collect()
+    }
+
+    /// Makes a call that returns JSON. A call that is refused takes its metering row down with its transaction, so the
+    /// row is written here, afterwards; `parameters` are those of the call with the sensitive ones already redacted.
+    async fn metered<T: DeserializeOwned>(
+        &self,
+        tool: &'static Tool,
+        parameters: Value,
+        sql: &'static str,
+        arguments: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        match self.0.row(sql, arguments).await {
+            Ok(row) => serde_json::from_value(column(&row, 0)?)
+                .map_err(|_| Error::Unexpected(format!("{} returned another form of JSON", tool.key))),
+            Err(error) => {
+                match error.code() {
+                    // Who may not call the function may not meter it either.
+                    None | Some(ErrorCode::ForbiddenAdminScope) => {}
+                    Some(code) => self.record_failure(tool, code, parameters, started).await,
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Best effort: that metering failed too must not hide why the call failed.
+    async fn record_failure(&self, tool: &Tool, code: ErrorCode, parameters: Value, started: Instant) {
+        let parameters = if let Value::Object(given) = parameters { tool.redact(given) } else { Map::new() };
+        let parameters = Value::Object(parameters).to_string();
+        let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
+        let sql = "SELECT integration_credentials.record_tool_failure($1, $2, $3, $4)";
+        let arguments: [(&(dyn ToSql + Sync), Type); 4] = [
+            (&tool.key, Type::TEXT),
+            (&code.as_str(), Type::TEXT),
+            (&parameters, Type::TEXT),
+            (&milliseconds, Type::FLOAT8),
+        ];
+        let _ = self.0.rows(sql, &arguments).await;
+    }
+}

@@ -1,0 +1,71 @@
+//! `intcred catalog`
+
+use super::yes_or_no;
+use crate::{
+    cli::{Actor, Catalog},
+    context::Context,
+    failure::Failure,
+    output::table,
+};
+use intcred::Registration;
+
+pub async fn run(context: &Context, command: Catalog) -> Result<(), Failure> {
+    match command {
+        Catalog::List => list(context).await,
+        Catalog::Add { key, display_name, rules, docs_url, example, actor } => {
+            let rules = serde_json::from_str(&rules).map_err(|error| {
+                Failure::usage(
+                    format!("--rules is not JSON: {error}"),
+                    "give a JSON object, quoted for the shell",
+                )
+            })?;
+            add(context, &Registration { key, display_name, rules, docs_url, example }, actor).await
+        }
+        Catalog::Remove { key, actor } => remove(context, &key, actor).await,
+        Catalog::Enable { key, actor } => set_enabled(context, &key, true, actor).await,
+        Catalog::Disable { key, actor } => set_enabled(context, &key, false, actor).await,
+    }
+}
+
+async fn list(context: &Context) -> Result<(), Failure> {
+    let client = context.connect().await?;
+    let descriptions = client.describe().await?;
+    client.close().await;
+    context.output.print(&descriptions, |descriptions| {
+        let rows = descriptions.iter().map(|entry| {
+            [
+                entry.key.clone(),
+                entry.display_name.clone(),
+                yes_or_no(entry.is_enabled),
+                entry.rules.to_string(),
+                entry.validator.clone().unwrap_or_default(),
+                entry.sync_handler.clone().unwrap_or_default(),
+            ]
+        });
+        table(["KEY", "NAME", "ENABLED", "RULES", "VALIDATOR", "SYNC HANDLER"], rows)
+    })
+}
+
+async fn add(context: &Context, registration: &Registration, actor: Actor) -> Result<(), Failure> {
+    let actor = actor.name()?;
+    let client = context.connect().await?;
+    let answer = client.register_integration(registration, &actor).await?;
+    client.close().await;
+    context.output.print(&answer, |_| format!("{}: registered", registration.key))
+}
+
+async fn remove(context: &Context, key: &str, actor: Actor) -> Result<(), Failure> {
+    let actor = actor.name()?;
+    let client = context.connect().await?;
+    let answer = client.unregister_integration(key, &actor).await?;
+    client.close().await;
+    context.output.print(&answer, |_| format!("{key}: taken out of the catalog"))
+}
+
+async fn set_enabled(context: &Context, key: &str, enabled: bool, actor: Actor) -> Result<(), Failure> {
+    let actor = actor.name()?;
+    let client = context.connect().await?;
+    let answer = client.set_enabled(key, enabled, &actor).await?;
+    client.close().await;
+    context.output.print(&answer, |_| format!("{key}: {}", if enabled { "enabled" } else { "disabled" }))
+}

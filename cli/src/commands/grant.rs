@@ -1,0 +1,37 @@
+//! `intcred grant`
+
+use crate::{cli, context::Context, failure::Failure};
+use intcred::Group;
+use serde_json::json;
+
+pub async fn run(context: &Context, membership: Option<(String, cli::Group)>) -> Result<(), Failure> {
+    let groups = [Group::Admin, Group::Reader, Group::Auditor].map(Group::role);
+    let client = context.connect().await?;
+    client.create_group_roles().await?;
+    let membership = membership.map(|(role, group)| (role, group.into()));
+    if let Some((role, group)) = &membership {
+        client.grant_membership(role, *group).await?;
+    }
+    client.close().await;
+    match membership {
+        None => context
+            .output
+            .print(&json!({"groups": groups}), |_| format!("ready to be granted: {}", groups.join(", "))),
+        Some((role, group)) => {
+            let group: Group = group;
+            context.output.print(&json!({"groups": groups, "role": role, "memberOf": group.role()}), |_| {
+                format!("{role}: member of {}", group.role())
+            })
+        }
+    }
+}
+
+impl From<cli::Group> for Group {
+    fn from(group: cli::Group) -> Self {
+        match group {
+            cli::Group::Admin => Self::Admin,
+            cli::Group::Reader => Self::Reader,
+            cli::Group::Auditor => Self::Auditor,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `intcred keyring`: the file that the server encrypts with. No database is needed.
+
+use crate::{cli, context::Context, failure::Failure, input::read};
+use integration_credentials_core::keyring::{Keyring, MAX_DOCUMENT_BYTES};
+use serde_json::json;
+use std::{
+    fs::{File, OpenOptions, remove_file},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    path::Path,
+};
+
+pub fn run(context: &Context, command: cli::Keyring) -> Result<(), Failure> {
+    let (path, keyring) = match command {
+        cli::Keyring::Generate { out } => {
+            let keyring = generate(&out)?;
+            (out, keyring)
+        }
+        cli::Keyring::Add { file } => {
+            let keyring = add(&file)?;
+            (file, keyring)
+        }
+    };
+    let keys: Vec<_> = keyring.key_ids().collect();
+    let result = json!({"file": path, "primary": keyring.primary_id(), "keys": keys});
+    context.output.print(&result, |_| {
+        format!("{}: {} key(s), writing with {}", path.display(), keys.len(), keyring.primary_id())
+    })
+}
+
+/// Writes a new keyring where there was no file.
+fn generate(path: &Path) -> Result<Keyring, Failure> {
+    let (file, keyring) = (at(path), malformed(path));
+    let new = Keyring::generate().map_err(&keyring)?;
+    let document = new.to_document().map_err(&keyring)?;
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut created = created.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::usage(
+            format!("{} exists already", path.display()),
+            "to add a key to it, use `intcred keyring add`",
+        ),
+        _ => file(error),
+    })?;
+    let written = created.write_all(document.as_bytes()).and_then(|()| created.sync_all());
+    written.and_then(|()| sync_directory(parent(path))).map_err(|error| {
+        // Half a keyring is worse than none.
+        let _ = remove_file(path);
+        file(error)
+    })?;
+    Ok(new)
+}
+
+/// Replaces a keyring by one with a key more. At no moment is there a file that lacks a key, or a part of one.
+fn add(path: &Path) -> Result<Keyring, Failure> {
+    let (file, keyring) = (at(path), malformed(path));
+    // A link stays, and what it leads to is replaced.
+    let path = &path.canonicalize().map_err(&file)?;
+    // Of two that add at once, the later one must see the key of the earlier.
+    let directory = File::open(parent(path)).map_err(&file)?;
+    directory.lock().map_err(&file)?;
+
+    let old = File::open(path).map_err(&file)?;
+    let metadata = old.metadata().map_err(&file)?;
+    let document = read(old, MAX_DOCUMENT_BYTES).map_err(&file)?;
+    let mut new = Keyring::parse(&document).map_err(&keyring)?;
+    new.add_key().map_err(&keyring)?;
+    let document = new.to_document().map_err(&keyring)?;
+
+    // Readable by its owner only from the start, and removed when something fails.
+    let mut temporary = tempfile::NamedTempFile::new_in(parent(path)).map_err(&file)?;
+    fchown(temporary.as_file(), Some(metadata.uid()), Some(metadata.gid())).map_err(&file)?;
+    temporary.write_all(document.as_bytes()).map_err(&file)?;
+    temporary.as_file().sync_all().map_err(&file)?;
+    temporary.persist(path).map_err(|error| file(error.error))?;
+    directory.sync_all().map_err(&file)?;
+    Ok(new)
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> Failure {
+    move |source| Failure::File { path: path.to_owned(), source }
+}
+
+fn malformed(path: &Path) -> impl Fn(integration_credentials_core::keyring::KeyringError) -> Failure {
+    move |source| Failure::Keyring { path: path.to_owned(), source }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A new name is safe only when the directory is.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    #[test]
+    fn a_keyring_is_made_once_and_only_grows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        let first = generate(&path).unwrap();
+        assert!(generate(&path).is_err());
+
+        let link = directory.path().join("link");
+        symlink(&path, &link).unwrap();
+        let second = add(&link).unwrap();
+        assert_ne!(first.primary_id(), second.primary_id());
+        let read_back = Keyring::parse(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read_back.primary_id(), second.primary_id());
+        assert_eq!(read_back.key_ids().collect::<Vec<_>>(), [first.primary_id(), second.primary_id()]);
+
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_keyring_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        assert!(add(&path).is_err());
+        fs::write(&path, "hello").unwrap();
+        assert!(add(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"hello");
+    }
+}

@@ -1,0 +1,56 @@
+//! The commands, one a file.
+
+mod audit;
+mod catalog;
+mod get;
+mod grant;
+mod keyring;
+mod list;
+mod listen;
+mod manual;
+mod remove;
+mod set;
+mod show;
+
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    failure::Failure,
+};
+use tokio::runtime::Builder;
+
+/// Runs the command that the arguments name.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let context = Context::new(&cli);
+    match cli.command {
+        Command::Keyring(command) => keyring::run(&context, command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { command } => manual::man(&command),
+        command => {
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
+            runtime.block_on(run_connected(&context, command))
+        }
+    }
+}
+
+async fn run_connected(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Set { key, value_file, exact, actor } => {
+            set::run(context, &key, value_file.as_deref(), exact, actor).await
+        }
+        Command::Get { key } => get::run(context, &key).await,
+        Command::List => list::run(context).await,
+        Command::Show { key } => show::run(context, &key).await,
+        Command::Remove { key, actor } => remove::run(context, &key, actor).await,
+        Command::Catalog(command) => catalog::run(context, command).await,
+        Command::Audit { limit } => audit::run(context, limit).await,
+        Command::Listen { initial } => listen::run(context, initial).await,
+        Command::Grant { role, to } => grant::run(context, role.zip(to)).await,
+        // They need no database and have been run.
+        Command::Keyring(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+    }
+}
+
+fn yes_or_no(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
+}

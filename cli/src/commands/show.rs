@@ -1,0 +1,45 @@
+//! `intcred show`
+
+use super::yes_or_no;
+use crate::{context::Context, failure::Failure, output::table};
+use intcred::{Description, ErrorCode, Integration};
+use integration_credentials_core::error;
+use serde_json::json;
+
+pub async fn run(context: &Context, key: &str) -> Result<(), Failure> {
+    let client = context.connect().await?;
+    let integration = client.list().await?.into_iter().find(|integration| integration.key == key);
+    let description = client.describe().await?.into_iter().find(|description| description.key == key);
+    client.close().await;
+    let (Some(integration), Some(description)) = (integration, description) else {
+        let message = format!("there is no integration {key:?}");
+        let hint = "`intcred list` shows those that there are.";
+        return Err(error::Failure::new(ErrorCode::IntegrationNotFound, message, hint).into());
+    };
+    let mut shown = json!(integration);
+    if let (Some(shown), Some(more)) = (shown.as_object_mut(), json!(description).as_object_mut()) {
+        shown.append(more);
+    }
+    context.output.print(&shown, |_| human(&integration, &description))
+}
+
+fn human(integration: &Integration, description: &Description) -> String {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let sync = match (&description.sync_handler, &description.sync_mode) {
+        (Some(handler), Some(mode)) => format!("{handler} ({mode})"),
+        _ => "-".to_owned(),
+    };
+    let rows = [
+        ("name", integration.display_name.clone()),
+        ("enabled", yes_or_no(integration.is_enabled)),
+        ("credential", yes_or_no(integration.has_credentials)),
+        ("revision", integration.revision.to_string()),
+        ("updated", or_none(&integration.updated_at.map(|moment| moment.to_string()))),
+        ("rules", description.rules.to_string()),
+        ("validator", or_none(&description.validator)),
+        ("sync", sync),
+        ("docs", or_none(&description.docs_url)),
+        ("example", or_none(&description.example)),
+    ];
+    table(["key", &integration.key], rows.map(|(label, text)| [label.to_owned(), text]))
+}

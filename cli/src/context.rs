@@ -1,0 +1,46 @@
+//! What every command has at hand.
+
+use crate::{
+    cli::{Actor, Cli},
+    failure::Failure,
+    output::{Output, say},
+};
+use intcred::{Client, Notice, Settings, os_user};
+
+pub struct Context {
+    dsn: Option<String>,
+    pub output: Output,
+}
+
+impl Context {
+    pub fn new(cli: &Cli) -> Self {
+        Self { dsn: cli.dsn.clone(), output: Output::new(cli.json, cli.color) }
+    }
+
+    pub fn settings(&self) -> Result<Settings, Failure> {
+        let settings = Settings::resolve(self.dsn.as_deref())?;
+        for warning in settings.warnings() {
+            say("intcred: warning", warning);
+        }
+        Ok(settings)
+    }
+
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        connect(&self.settings()?).await
+    }
+}
+
+pub async fn connect(settings: &Settings) -> Result<Client, Failure> {
+    let on_notice = |Notice { severity, message }: Notice| {
+        say(&format!("intcred: {}", severity.to_lowercase()), &message);
+    };
+    Ok(Client::connect(settings, on_notice).await?)
+}
+
+impl Actor {
+    pub fn name(self) -> Result<String, Failure> {
+        self.name
+            .or_else(os_user)
+            .ok_or_else(|| Failure::usage("your user has no name", "say who does it with --actor"))
+    }
+}

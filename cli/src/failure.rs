@@ -1,0 +1,84 @@
+//! Why a command failed, how that is told, and the exit status.
+
+use crate::output::say;
+use intcred::{Error, ErrorCode, SettingsError};
+use integration_credentials_core::{error, keyring::KeyringError};
+use std::{io, path::PathBuf, process::ExitCode};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// Something about the arguments or the input.
+    #[error("{what}; {remedy}")]
+    Usage { what: String, remedy: &'static str },
+    #[error("cannot use {path:?}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{path:?}: {source}")]
+    Keyring { path: PathBuf, source: KeyringError },
+    #[error("saved, but the sync failed: {0}")]
+    SyncFailed(String),
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+}
+
+impl Failure {
+    pub fn usage(what: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Usage { what: what.into(), remedy }
+    }
+
+    /// Says what happened on standard error. Whoever closed the pipe has read enough, which is a success.
+    pub fn report(&self) -> ExitCode {
+        if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        say("intcred", &self.to_string());
+        if let Some(hint) = self.hint() {
+            say("hint", hint);
+        }
+        self.status().into()
+    }
+
+    fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Client(error) => error.hint(),
+            Self::SyncFailed(_) => Some("Calling again is safe."),
+            _ => None,
+        }
+    }
+
+    /// As the help of the command has it.
+    fn status(&self) -> u8 {
+        match self {
+            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } => 2,
+            Self::SyncFailed(_) => 5,
+            Self::Client(error) => match error {
+                Error::Settings(_) => 2,
+                Error::NotAuthorised { .. } | Error::Refused { code: ErrorCode::ForbiddenAdminScope, .. } => {
+                    3
+                }
+                Error::Connect { .. }
+                | Error::Disconnected { .. }
+                | Error::ServerTooOld { .. }
+                | Error::ExtensionMissing { .. } => 4,
+                _ => 1,
+            },
+            Self::Output(_) | Self::Start(_) => 1,
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+/// A rule that could be checked here, in the words that the server would have used.
+impl From<error::Failure> for Failure {
+    fn from(error::Failure { code, message, hint }: error::Failure) -> Self {
+        Self::Client(Error::Refused { code, message, hint: Some(hint) })
+    }
+}

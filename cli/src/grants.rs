@@ -1,0 +1,43 @@
+//! The group roles, which the extension does not make itself: roles belong to the whole cluster.
+
+use crate::{Client, Error, session::column};
+use tokio_postgres::types::Type;
+
+/// A group of roles that may do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// May set and remove credentials and edit the catalog, and never reads a value.
+    Admin,
+    /// May read values.
+    Reader,
+    /// May read the audit log.
+    Auditor,
+}
+
+impl Group {
+    /// The name of the group's role.
+    #[must_use]
+    pub const fn role(self) -> &'static str {
+        match self {
+            Self::Admin => "integration_credentials_admin",
+            Self::Reader => "integration_credentials_reader",
+            Self::Auditor => "integration_credentials_auditor",
+        }
+    }
+}
+
+impl Client {
+    /// Makes the three group roles and their grants, as `sql/roles.sql` has them. Needs a superuser; doing it again
+    /// changes nothing.
+    pub async fn create_group_roles(&self) -> Result<(), Error> {
+        self.0.batch(include_str!("../../sql/roles.sql")).await
+    }
+
+    /// Makes `role` a member of the group.
+    pub async fn grant_membership(&self, role: &str, group: Group) -> Result<(), Error> {
+        // GRANT takes no parameters, so the server itself quotes the name.
+        let sql = "SELECT pg_catalog.format('GRANT %I TO %I', $1, $2)";
+        let row = self.0.row(sql, &[(&group.role(), Type::TEXT), (&role, Type::TEXT)]).await?;
+        self.0.batch(&column::<String>(&row, 0)?).await
+    }
+}

@@ -1,0 +1,171 @@
+//! Reading a value: from a hidden prompt, a pipe or a file, without leaving copies of it in memory.
+
+use crate::failure::Failure;
+use intcred::{ErrorCode, Secret};
+use integration_credentials_core::{
+    error,
+    limits::{self, MAX_VALUE_CHARS},
+};
+use nix::sys::{
+    signal::{SigSet, Signal},
+    termios::{SetArg, tcgetattr, tcsetattr},
+};
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read, stdin},
+    mem::take,
+    os::fd::AsFd,
+    path::Path,
+    process::exit,
+};
+use zeroize::{Zeroize, Zeroizing};
+
+/// As many bytes as the longest value can have, and a newline.
+const MAX_BYTES: usize = MAX_VALUE_CHARS * 4 + 2;
+
+/// Reads the value of a credential, and checks what can be checked without the server.
+pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, Failure> {
+    match path {
+        Some(path) if path != Path::new("-") => {
+            let failure = |source| Failure::File { path: path.to_owned(), source };
+            value(read(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?, exact)
+        }
+        _ if stdin().is_terminal() => prompt(),
+        _ => {
+            let failure = |source| Failure::File { path: "standard input".into(), source };
+            // `Stdin` itself has a buffer that is never wiped.
+            let unbuffered = stdin().as_fd().try_clone_to_owned().map_err(failure)?;
+            value(read(File::from(unbuffered), MAX_BYTES).map_err(failure)?, exact)
+        }
+    }
+}
+
+/// Reads to the end, or up to one byte more than `limit`, into a buffer that never moves.
+pub fn read(mut source: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut buffer = Zeroizing::new(vec![0; limit + 1]);
+    let mut length = 0;
+    while length < buffer.len() {
+        match source.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+fn prompt() -> Result<Secret, Failure> {
+    restore_terminal_when_interrupted().map_err(|error| Failure::Start(error.into()))?;
+    let ask = |prompt| match rpassword::prompt_password(prompt) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => Err(Failure::usage(
+            format!("cannot ask on the terminal: {error}"),
+            "give the value on standard input or with --value-file",
+        )),
+    };
+    let first = ask("Value: ")?;
+    if *first != *ask("Again: ")? {
+        return Err(Failure::usage("the two values differ", "try again"));
+    }
+    check(first)
+}
+
+/// Ctrl-C at a prompt that does not echo must not leave a terminal that does not echo.
+fn restore_terminal_when_interrupted() -> nix::Result<()> {
+    let terminal = tcgetattr(stdin())?;
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    std::thread::spawn(move || {
+        let signal = signals.wait();
+        // Nothing more can be done about a failure.
+        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &terminal);
+        exit(signal.map_or(1, |signal| 128 + signal as i32));
+    });
+    Ok(())
+}
+
+fn value(mut bytes: Zeroizing<Vec<u8>>, exact: bool) -> Result<Secret, Failure> {
+    if bytes.len() > MAX_BYTES {
+        // The rest was not read, so there is no count to give.
+        let message = format!("value has more than {MAX_VALUE_CHARS} characters");
+        let hint = format!("Give value as text of 1 to {MAX_VALUE_CHARS} characters.");
+        return Err(error::Failure::new(ErrorCode::InvalidRequest, message, hint).into());
+    }
+    if !exact && bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    match String::from_utf8(take(&mut *bytes)) {
+        Ok(text) => check(Zeroizing::new(text)),
+        Err(malformed) => {
+            malformed.into_bytes().zeroize();
+            Err(Failure::usage("the value is not UTF-8", "encode binary credentials, as base64 for example"))
+        }
+    }
+}
+
+fn check(text: Zeroizing<String>) -> Result<Secret, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage("the value is empty", "to take a credential away, use `intcred remove`"));
+    }
+    if text.contains('\0') {
+        return Err(Failure::usage(
+            "the value has a NUL character",
+            "encode the value, for Postgres cannot store one",
+        ));
+    }
+    limits::value(Some(&text))?;
+    Ok(Secret::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_back(bytes: &[u8], exact: bool) -> Result<String, String> {
+        value(read(bytes, MAX_BYTES).unwrap(), exact)
+            .map(|secret| secret.expose().to_owned())
+            .map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn one_newline_is_stripped_unless_exact() {
+        for (given, stripped) in
+            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\na", "\na"), ("a\r", "a\r")]
+        {
+            assert_eq!(read_back(given.as_bytes(), false).unwrap(), stripped);
+            assert_eq!(read_back(given.as_bytes(), true).unwrap(), given);
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused_without_showing_it() {
+        for (given, expected) in [
+            (&b""[..], "the value is empty"),
+            (b"\n", "the value is empty"),
+            (b"hunter2\0", "the value has a NUL"),
+            (b"hunter2\xff", "the value is not UTF-8"),
+        ] {
+            let message = read_back(given, false).unwrap_err();
+            assert!(message.starts_with(expected) && !message.contains("hunter2"), "{message}");
+        }
+        assert_eq!(read_back(b"\n", true).unwrap(), "\n");
+    }
+
+    #[test]
+    fn the_longest_value_fits_and_an_endless_one_is_not_read_to_the_end() {
+        for unit in ["a", "😀"] {
+            let longest = unit.repeat(MAX_VALUE_CHARS);
+            assert_eq!(read_back(format!("{longest}\r\n").as_bytes(), false).unwrap(), longest);
+        }
+        assert_eq!(read_back(&[b'a'; 8193], false).unwrap_err(), "value has 8193 characters");
+        let endless = value(read(io::repeat(b'a'), MAX_BYTES).unwrap(), false);
+        assert_eq!(endless.unwrap_err().to_string(), "value has more than 8192 characters");
+    }
+}

@@ -1,0 +1,112 @@
+//! Standard output and standard error.
+
+use crate::{cli::Color, failure::Failure};
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::styling::Style;
+use serde::Serialize;
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+use unicode_width::UnicodeWidthStr;
+
+/// Where results go, and in which form.
+#[derive(Clone, Copy)]
+pub struct Output {
+    pub json: bool,
+    color: ColorChoice,
+}
+
+impl Output {
+    pub fn new(json: bool, color: Color) -> Self {
+        let color = match color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Self { json, color }
+    }
+
+    /// Prints a result as JSON, or in the words that `human` finds for it.
+    pub fn print<T: Serialize + ?Sized>(
+        self,
+        result: &T,
+        human: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            return self.line(result);
+        }
+        self.write(&human(result))
+    }
+
+    /// Prints one line of JSON.
+    pub fn line(self, result: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
+        let json = serde_json::to_string(result).map_err(|error| Failure::Output(error.into()))?;
+        self.write(&json)
+    }
+
+    fn write(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = AutoStream::new(io::stdout().lock(), self.color);
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::Output)
+    }
+}
+
+/// Columns of text under a heading; none without rows but the heading.
+pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].width());
+        cells.chain([heading[column].width()]).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
+        let mut line = String::new();
+        for (cell, width) in cells.into_iter().zip(widths) {
+            line.push_str(cell);
+            line.push_str(&" ".repeat(width - cell.width() + 2));
+        }
+        line.truncate(line.trim_end().len());
+        line
+    };
+    let bold = Style::new().bold();
+    let mut table = format!("{bold}{}{bold:#}", line(heading));
+    for row in &rows {
+        table.push('\n');
+        table.push_str(&line(row.each_ref().map(String::as_str)));
+    }
+    table
+}
+
+/// A text without control characters, which could steer the terminal or feign another line.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for next in text.trim_end().chars() {
+        match next {
+            '\n' => line.push(' '),
+            control if control.is_control() => drop(write!(line, "{}", control.escape_default())),
+            other => line.push(other),
+        }
+    }
+    line
+}
+
+/// Says something on standard error, in one line. That nobody may be reading there is no reason to fail.
+pub fn say(label: &str, message: &str) {
+    let _ = writeln!(io::stderr(), "{label}: {}", one_line(message));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_the_script() {
+        let table = table(["A", "B"], [["日本".into(), "1".into()], ["x".into(), String::new()]]);
+        assert_eq!(anstream::adapter::strip_str(&table).to_string(), "A     B\n日本  1\nx");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\n"), "a b\\u{1b}[31m");
+    }
+}

@@ -1,0 +1,142 @@
+//! A connection, and the task that drives it.
+
+use crate::{Error, Settings, connect::connect};
+use std::{
+    future::poll_fn,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{
+    AsyncMessage, Row,
+    types::{ToSql, Type},
+};
+
+/// The oldest major version that the extension runs on.
+pub(crate) const OLDEST_SERVER: u32 = 15;
+
+pub(crate) struct Session {
+    client: tokio_postgres::Client,
+    driver: JoinHandle<()>,
+    /// Why the connection ended; calls in flight learn only that it did.
+    lost: Arc<OnceLock<String>>,
+    dbname: String,
+}
+
+impl Session {
+    /// Connects to the first of the targets that answers. `on_message` gets notices and notifications, in the task
+    /// that drives the connection, and is dropped when the connection ends.
+    pub async fn open(
+        settings: &Settings,
+        mut on_message: impl FnMut(AsyncMessage) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (client, mut connection) = connect(settings).await?;
+        check_version(connection.parameter("server_version").unwrap_or_default())?;
+        let lost = Arc::new(OnceLock::new());
+        let driver = tokio::spawn({
+            let lost = lost.clone();
+            let dbname = settings.dbname().to_owned();
+            async move {
+                while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    match message {
+                        Ok(message) => on_message(message),
+                        Err(error) => {
+                            let reason = match Error::of_call(&error, &dbname) {
+                                Error::Disconnected { reason } => reason,
+                                other => other.to_string(),
+                            };
+                            // Calls in flight fail when `connection` is dropped, so they find the reason in place.
+                            return drop(lost.set(reason));
+                        }
+                    }
+                }
+            }
+        });
+        Ok(Self { client, driver, lost, dbname: settings.dbname().to_owned() })
+    }
+
+    /// Runs a query. Its text must be constant, for it may be logged; parameters never are, because their types are
+    /// given and the statement need not be prepared.
+    pub async fn rows(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        self.client.query_typed(sql, parameters).await.map_err(|error| self.explain(&error))
+    }
+
+    /// Runs a query that returns one row.
+    pub async fn row(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Row, Error> {
+        let mut rows = self.rows(sql, parameters).await?;
+        match (rows.pop(), rows.is_empty()) {
+            (Some(row), true) => Ok(row),
+            _ => Err(Error::Unexpected("not exactly one row".to_owned())),
+        }
+    }
+
+    /// Runs statements without parameters, several of them in one transaction.
+    pub async fn batch(&self, sql: &str) -> Result<(), Error> {
+        self.client.batch_execute(sql).await.map_err(|error| self.explain(&error))
+    }
+
+    /// Why the connection ended.
+    pub fn lost(&self) -> Error {
+        let reason = self.lost.get().map_or("connection closed", String::as_str);
+        Error::Disconnected { reason: reason.to_owned() }
+    }
+
+    /// Takes leave of the server.
+    pub async fn close(self) {
+        drop(self.client);
+        // A server that is gone can't be said goodbye to.
+        let _ = timeout(Duration::from_secs(1), self.driver).await;
+    }
+
+    /// Drops a connection that no longer answers.
+    pub fn abort(&self) {
+        self.driver.abort();
+    }
+
+    fn explain(&self, error: &tokio_postgres::Error) -> Error {
+        if error.is_closed() { self.lost() } else { Error::of_call(error, &self.dbname) }
+    }
+}
+
+/// A column of a row; the error says which one is not as agreed.
+pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    index: usize,
+) -> Result<T, Error> {
+    row.try_get(index).map_err(|_| {
+        let name = row.columns().get(index).map_or("?", tokio_postgres::Column::name);
+        Error::Unexpected(format!("column {name} is not of the agreed type"))
+    })
+}
+
+fn check_version(version: &str) -> Result<(), Error> {
+    let major = version.split(|next: char| !next.is_ascii_digit()).next().unwrap_or_default();
+    match major.parse::<u32>() {
+        Ok(major) if major < OLDEST_SERVER => Err(Error::ServerTooOld { version: version.to_owned() }),
+        // A pooler need not say its version; the first call will tell.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_recognised() {
+        for version in ["14.12 (Debian 14.12-1)", "9.6.24"] {
+            assert!(check_version(version).is_err());
+        }
+        for version in ["15.20 (Debian 15.20-0+deb12u1)", "18beta1", "19devel", ""] {
+            assert!(check_version(version).is_ok());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Keywords with their values, as one source gave them.
+
+use super::{
+    SettingsError,
+    keywords::{self, Support},
+};
+use std::collections::HashMap;
+use zeroize::Zeroizing;
+
+/// What a DSN, a service or the environment said. Any value may be a password, so all are wiped.
+#[derive(Default)]
+pub(super) struct Values(HashMap<&'static str, Zeroizing<String>>);
+
+impl Values {
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        self.0.get(keyword).map(|value| value.as_str())
+    }
+
+    /// A value that is there and not empty.
+    pub fn filled(&self, keyword: &str) -> Option<&str> {
+        self.get(keyword).filter(|value| !value.is_empty())
+    }
+
+    /// Sets what the same source may have set before.
+    pub fn set(&mut self, keyword: &str, value: Zeroizing<String>) -> Result<(), SettingsError> {
+        let known = keywords::find(keyword)
+            .ok_or_else(|| SettingsError::UnknownKeyword(keyword.escape_debug().to_string()))?;
+        match known.support {
+            Support::Used => drop(self.0.insert(known.name, value)),
+            Support::Ignored => {}
+            Support::Unsupported => return Err(SettingsError::Unsupported(known.name.to_owned())),
+        }
+        Ok(())
+    }
+
+    /// Takes from a source of lower precedence what is missing here.
+    pub fn complete_with(&mut self, lower: Self) {
+        for (keyword, value) in lower.0 {
+            self.0.entry(keyword).or_insert(value);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a watcher reports.
+
+use crate::Timestamp;
+use serde::Serialize;
+
+/// Something that happened, and when the watcher saw it. As JSON, one flat object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+    /// When the watcher saw it, by the clock of this machine.
+    pub at: Timestamp,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The list was read for the first time. Comes once, and first.
+    Synced {
+        /// The org that is watched.
+        org: String,
+        /// How many keys the list has, with and without credentials.
+        keys: usize,
+    },
+    /// There is a new credential, or another one than before.
+    Changed {
+        /// Whose.
+        org: String,
+        /// For which integration.
+        key: String,
+        /// Its revision.
+        revision: i64,
+    },
+    /// There is no credential any more.
+    Removed {
+        /// Whose.
+        org: String,
+        /// For which integration.
+        key: String,
+        /// The last revision known.
+        revision: i64,
+    },
+    /// The integration may be used again.
+    Enabled {
+        /// The org that is watched.
+        org: String,
+        /// Which integration.
+        key: String,
+        /// The revision of the org's credential.
+        revision: i64,
+    },
+    /// The integration may not be used for now.
+    Disabled {
+        /// The org that is watched.
+        org: String,
+        /// Which integration.
+        key: String,
+        /// The revision of the org's credential.
+        revision: i64,
+    },
+    /// The connection is lost. What follows is late, and nothing of it is missed.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// The connection is back. What changed in between comes right after this.
+    Reconnected,
+}
+
+impl EventKind {
+    pub(super) fn now(self) -> Event {
+        Event { kind: self, at: Timestamp::now() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn an_event_is_one_flat_object() {
+        let json = |kind| serde_json::to_string(&Event { kind, at: Timestamp(UNIX_EPOCH) }).unwrap();
+        assert_eq!(
+            json(EventKind::Changed { org: "acme".into(), key: "salesforce".into(), revision: 42 }),
+            r#"{"event":"changed","org":"acme","key":"salesforce","revision":42,"at":"1970-01-01T00:00:00.000Z"}"#
+        );
+        assert_eq!(
+            json(EventKind::Reconnected),
+            r#"{"event":"reconnected","at":"1970-01-01T00:00:00.000Z"}"#
+        );
+    }
+}

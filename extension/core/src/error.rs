@@ -1,0 +1,128 @@
+//! The error codes of the product: one SQLSTATE each, in one place.
+
+use std::fmt;
+
+/// Why a call was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// An argument is missing, empty, too long or malformed.
+    InvalidRequest,
+    /// The catalog entry exists and is disabled.
+    IntegrationDisabled,
+    /// A rule or validator refused the value.
+    InvalidCredentials,
+    /// The role lacks EXECUTE. Postgres itself raises it, before our code is entered.
+    ForbiddenAdminScope,
+    /// The catalog has no such entry.
+    IntegrationNotFound,
+    /// There is nothing to read or remove.
+    CredentialsNotSet,
+    /// The credential is saved, but its sync handler failed. Found in results, never raised.
+    ToolSetupFailed,
+    /// No keyring, an unknown key id, or a ciphertext that does not authenticate.
+    EncryptionUnavailable,
+}
+
+impl ErrorCode {
+    /// Every code, in the order of the README's table.
+    pub const ALL: [Self; 8] = [
+        Self::InvalidRequest,
+        Self::IntegrationDisabled,
+        Self::InvalidCredentials,
+        Self::ForbiddenAdminScope,
+        Self::IntegrationNotFound,
+        Self::CredentialsNotSet,
+        Self::ToolSetupFailed,
+        Self::EncryptionUnavailable,
+    ];
+
+    const fn row(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::InvalidRequest => ("invalid_request", 400, "IC001"),
+            Self::IntegrationDisabled => ("integration_disabled", 400, "IC002"),
+            Self::InvalidCredentials => ("invalid_credentials", 400, "IC003"),
+            Self::ForbiddenAdminScope => ("forbidden_admin_scope", 403, "42501"),
+            Self::IntegrationNotFound => ("integration_not_found", 404, "IC004"),
+            Self::CredentialsNotSet => ("credentials_not_set", 404, "IC005"),
+            Self::ToolSetupFailed => ("tool_setup_failed", 500, "IC006"),
+            Self::EncryptionUnavailable => ("encryption_unavailable", 500, "IC007"),
+        }
+    }
+
+    /// The code as programs know it, e.g. `integration_not_found`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status that an API in front would answer with.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.row().1
+    }
+
+    /// The SQLSTATE that Postgres reports.
+    #[must_use]
+    pub const fn sqlstate(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The code that a SQLSTATE stands for, if it is one of ours.
+    #[must_use]
+    pub fn from_sqlstate(sqlstate: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.sqlstate() == sqlstate)
+    }
+
+    /// The code with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
+    /// The DETAIL of the error: `{"status": 404, "code": "integration_not_found"}`.
+    #[must_use]
+    pub fn detail(self) -> String {
+        format!(r#"{{"status": {}, "code": "{}"}}"#, self.status(), self.as_str())
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refusal: what happened, and what to do next. Neither ever contains a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Which row of the error table.
+    pub code: ErrorCode,
+    /// What happened.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+impl Failure {
+    /// A refusal with `code`.
+    pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: hint.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_found_again_by_its_sqlstate_and_name() {
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_sqlstate(code.sqlstate()), Some(code));
+            assert_eq!(ErrorCode::from_name(code.as_str()), Some(code));
+            let detail: serde_json::Value = serde_json::from_str(&code.detail()).unwrap();
+            assert_eq!(detail, serde_json::json!({"status": code.status(), "code": code.as_str()}));
+        }
+        assert_eq!(ErrorCode::from_sqlstate("23505"), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! What the extension and its client share: no Postgres, no network, no clock.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`error`] | the error codes, their status and SQLSTATE, and a failure that carries one |
+//! | [`limits`] | how long a key, a value and an actor may be |
+//! | `rules` | what the catalog demands of a value (with the feature of that name) |
+//! | [`keyring`] | the keys, and the document they are kept in |
+//! | [`envelope`] | a credential as it is stored: encrypted, bound to its place |
+//! | [`redact`] | a text without the secret |
+//! | [`tool`] | which parameters of which tool are sensitive |
+//! | [`event`] | the payload of a notification |
+
+pub mod envelope;
+pub mod error;
+pub mod event;
+mod guarded;
+pub mod keyring;
+pub mod limits;
+pub mod redact;
+#[cfg(feature = "rules")]
+pub mod rules;
+pub mod tool;

@@ -1,0 +1,70 @@
+//! How long an argument may be, in characters (Unicode scalar values), not bytes.
+
+use crate::error::{ErrorCode, Failure};
+
+/// The longest integration key.
+pub const MAX_KEY_CHARS: usize = 255;
+/// The longest value.
+pub const MAX_VALUE_CHARS: usize = 8192;
+/// The longest actor.
+pub const MAX_ACTOR_CHARS: usize = 255;
+/// The longest org slug.
+pub const MAX_ORG_CHARS: usize = 255;
+
+/// An integration key of 1 to 255 characters.
+pub fn key(argument: Option<&str>) -> Result<&str, Failure> {
+    check("key", argument, MAX_KEY_CHARS)
+}
+
+/// A value of 1 to 8192 characters.
+pub fn value(argument: Option<&str>) -> Result<&str, Failure> {
+    check("value", argument, MAX_VALUE_CHARS)
+}
+
+/// An actor of 1 to 255 characters.
+pub fn actor(argument: Option<&str>) -> Result<&str, Failure> {
+    check("actor", argument, MAX_ACTOR_CHARS)
+}
+
+/// An argument that is there, not empty, and of at most `max` characters.
+pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'a str, Failure> {
+    let problem = match argument {
+        None => "is NULL".to_owned(),
+        Some("") => "is empty".to_owned(),
+        // A character takes at least one byte, so most arguments need not be counted.
+        Some(text) if text.len() <= max => return Ok(text),
+        Some(text) => match text.chars().count() {
+            count if count <= max => return Ok(text),
+            count => format!("has {count} characters"),
+        },
+    };
+    Err(Failure::new(
+        ErrorCode::InvalidRequest,
+        format!("{name} {problem}"),
+        format!("Give {name} as text of 1 to {max} characters."),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_counted_and_not_bytes() {
+        for unit in ["a", "é", "😀"] {
+            assert!(value(Some(&unit.repeat(MAX_VALUE_CHARS))).is_ok());
+            let failure = value(Some(&unit.repeat(MAX_VALUE_CHARS + 1))).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::InvalidRequest);
+            assert_eq!(failure.message, "value has 8193 characters");
+            assert!(key(Some(&unit.repeat(MAX_KEY_CHARS))).is_ok());
+            assert!(key(Some(&unit.repeat(MAX_KEY_CHARS + 1))).is_err());
+        }
+    }
+
+    #[test]
+    fn null_and_empty_are_refused_and_one_character_is_enough() {
+        assert_eq!(key(None).unwrap_err().message, "key is NULL");
+        assert_eq!(actor(Some("")).unwrap_err().message, "actor is empty");
+        assert_eq!(value(Some(" ")), Ok(" "));
+    }
+}

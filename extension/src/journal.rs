@@ -1,0 +1,129 @@
+//! The audit row of each change, and the metering row of each call.
+
+use crate::boundary::{self, Answer, Call};
+use crate::statement::{argument, execute, first, statement};
+use crate::{catalog, settings};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::limits;
+use integration_credentials_core::redact::REDACTED;
+use integration_credentials_core::tool::Tool;
+use pgrx::pg_sys;
+use serde_json::{Map, Value, json};
+use std::ffi::CString;
+use std::time::Instant;
+
+statement!(writing AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+    INSERT INTO integration_credentials.webapp_org_admin_audit_log
+        (org_slug, actor, session_role, action, target_type, target_id, metadata)
+    VALUES ($1, $2, session_user, $3, 'integration', $4, $5::pg_catalog.jsonb)");
+
+/// Writes down who changed what. The session role is Postgres' own knowledge, beside the actor that was given.
+pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
+    let metadata = metadata.to_string();
+    let arguments =
+        [argument(org), argument(actor), argument(action), argument(key), argument(metadata.as_str())];
+    execute(&AUDIT, &arguments);
+}
+
+/// The session role, as the actor of what only superusers do.
+pub fn session_role() -> String {
+    statement!(reading SESSION_ROLE() "SELECT session_user::pg_catalog.text");
+    first(&SESSION_ROLE, &[], |row| row.get(1)).flatten().unwrap_or_default()
+}
+
+statement!(writing METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID) "
+    INSERT INTO integration_credentials.tool_metering
+        (org_slug, tool_key, actor, outcome, duration_ms, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.jsonb)");
+
+fn meter(tool: &Tool, org: &str, actor: &str, outcome: &str, milliseconds: f64, parameters: Value) {
+    let parameters = match parameters {
+        Value::Object(parameters) => tool.redact(parameters),
+        _ => Map::new(),
+    };
+    let metadata = json!({"parameters": parameters}).to_string();
+    let arguments = [
+        argument(org),
+        argument(tool.key),
+        argument(actor),
+        argument(outcome),
+        argument(milliseconds),
+        argument(metadata.as_str()),
+    ];
+    execute(&METER, &arguments);
+}
+
+/// A call that is being metered.
+pub struct Metering {
+    tool: &'static Tool,
+    started: Instant,
+}
+
+impl Metering {
+    /// Starts the clock, and refuses a transaction that could not write the row anyway.
+    pub fn start(tool: &'static Tool) -> Self {
+        let started = Instant::now();
+        let name = CString::new(format!("{}()", tool.key)).unwrap_or_default();
+        // SAFETY: a C string that outlives the call.
+        unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) };
+        Self { tool, started }
+    }
+
+    /// Writes the row; without a code the outcome is `ok`.
+    pub fn finish(self, org: &str, actor: &str, outcome: Option<ErrorCode>, parameters: Value) {
+        let milliseconds = self.started.elapsed().as_secs_f64() * 1000.0;
+        meter(self.tool, org, actor, outcome.map_or("ok", ErrorCode::as_str), milliseconds, parameters);
+    }
+}
+
+/// `record_tool_failure(tool_key, outcome, parameters, duration_ms)`
+pub fn call_record_tool_failure(call: &Call) -> Answer {
+    let org = settings::current_org()?;
+    let tool =
+        call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key is not that of a metered tool"))?;
+    let outcome = call
+        .text(1)
+        .and_then(ErrorCode::from_name)
+        .ok_or_else(|| invalid("outcome is not a code of the error table"))?;
+    let mut parameters: Map<String, Value> = call
+        .text(2)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .ok_or_else(|| invalid("parameters is not a JSON object"))?;
+    let milliseconds = call
+        .double(3)
+        .filter(|milliseconds| milliseconds.is_finite() && *milliseconds >= 0.0)
+        .ok_or_else(|| invalid("duration_ms is not a number of milliseconds"))?;
+
+    // What was refused may have been refused for its size.
+    parameters.values_mut().for_each(shorten);
+    // A key that the catalog does not have may be a value that was given in its place.
+    if let Some(key) = parameters.get_mut("key")
+        && catalog::find(key.as_str().unwrap_or_default()).is_err()
+    {
+        *key = REDACTED.into();
+    }
+    let actor = parameters.get("actor").and_then(Value::as_str).unwrap_or_default().to_owned();
+    meter(tool, &org, &actor, outcome.as_str(), milliseconds, Value::Object(parameters));
+    Ok(boundary::VOID)
+}
+
+fn shorten(parameter: &mut Value) {
+    match parameter {
+        Value::String(text) => {
+            if let Some((cut, _)) = text.char_indices().nth(limits::MAX_ACTOR_CHARS) {
+                text.truncate(cut);
+            }
+        }
+        Value::Array(_) | Value::Object(_) => *parameter = Value::Null,
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn invalid(problem: &str) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidRequest,
+        problem,
+        "record_tool_failure(tool_key, outcome, parameters, duration_ms) is for a client whose call of a metered \
+         tool has failed.",
+    )
+}

@@ -1,0 +1,64 @@
+//! Third-party credentials inside Postgres: validated, encrypted, audited and announced in one transaction.
+//!
+//! The SQL that a user sees is written out in `sql/`; the functions it declares are listed at the end of this file,
+//! each beside the Rust that answers it.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `set`, `remove`, `read` | the calls about one credential |
+//! | `register` | the calls about the catalog, and about the functions it names |
+//! | `catalog` | finding an entry |
+//! | `validate`, `sync` | what runs before and after a credential is saved |
+//! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
+//! | `journal`, `announce` | audit and metering rows; notifications |
+//! | `keys` | the keyring, as this session knows it |
+//! | `settings` | the settings, and the org of the session |
+//! | `statement` | SQL that is planned once a session |
+//! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
+
+use pgrx::prelude::*;
+
+mod announce;
+mod boundary;
+mod catalog;
+mod journal;
+mod keys;
+mod read;
+mod register;
+mod remove;
+mod routine;
+mod sandbox;
+mod set;
+mod settings;
+mod statement;
+mod sync;
+mod validate;
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["tables"]);
+extension_sql_file!("../../sql/catalog.sql", name = "catalog", requires = ["functions"]);
+extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
+
+/// Called by Postgres when it loads the library.
+#[allow(non_snake_case)]
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}
+
+boundary::sql_functions! {
+    current_org => settings::call_current_org,
+    admin_set_integration_credentials => set::call,
+    admin_remove_integration_credentials => remove::call,
+    admin_register_integration => register::call_register,
+    admin_unregister_integration => register::call_unregister,
+    admin_set_integration_enabled => register::call_set_enabled,
+    record_tool_failure => journal::call_record_tool_failure,
+    get_integration_credentials => read::call_get,
+    get_aggregator_credentials => read::call_get_aggregator,
+    register_validator => register::call_register_validator,
+    register_sync_handler => register::call_register_sync_handler,
+    sync_aggregator_credentials => sync::call_aggregator,
+}

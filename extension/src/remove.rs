@@ -1,0 +1,40 @@
+//! `admin_remove_integration_credentials(key, actor)`: clears the value and keeps the row, so that the revision goes on.
+
+use crate::announce::announce;
+use crate::boundary::{self, Answer, Call};
+use crate::journal::{self, Metering};
+use crate::statement::{argument, first, statement};
+use crate::{catalog, read, settings, sync};
+use integration_credentials_core::event::{Event, Operation};
+use integration_credentials_core::{limits, tool};
+use serde_json::json;
+
+statement!(writing CLEAR(TEXTOID, TEXTOID) r#"
+    UPDATE integration_credentials.configured_integrations
+    SET ciphertext = NULL, revision = revision + 1, updated_at = pg_catalog.clock_timestamp()
+    WHERE org_slug = $1 AND integration_key = $2 AND ciphertext IS NOT NULL
+    RETURNING revision,
+        pg_catalog.to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#);
+
+/// Answers the call. A disabled entry is no obstacle: who has disabled a leaked credential wants it gone, too.
+pub fn call(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::REMOVE);
+    let key = limits::key(call.text(0))?;
+    let actor = limits::actor(call.text(1))?;
+    let org = settings::current_org()?;
+    catalog::find(key)?;
+
+    let (revision, updated_at) = clear(&org, key).ok_or_else(|| read::not_set(key))?;
+    sync::forget(&org, key);
+
+    announce(&Event { org: org.clone(), key: key.to_owned(), revision, operation: Operation::Remove });
+    journal::audit(&org, actor, "remove_integration_credentials", key, &json!({}));
+    metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
+    Ok(boundary::json(
+        json!({"key": key, "isConfigured": true, "hasCredentials": false, "updatedAt": updated_at}),
+    ))
+}
+
+fn clear(org: &str, key: &str) -> Option<(i64, String)> {
+    first(&CLEAR, &[argument(org), argument(key)], |row| Ok(row.get(1)?.zip(row.get(2)?))).flatten()
+}

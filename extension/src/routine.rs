@@ -1,0 +1,143 @@
+//! Validators and sync handlers: finding the function that the catalog names, and calling it.
+
+use crate::boundary::forbidden;
+use crate::statement::{argument, first, statement};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+
+/// What a function must look like.
+pub struct Shape {
+    /// Its role in the catalog.
+    pub name: &'static str,
+    arguments: &'static str,
+    result: &'static str,
+}
+
+/// `f(value text) returns text`
+pub static VALIDATOR: Shape = Shape { name: "validator", arguments: "text", result: "text" };
+/// `f(org_slug text, key text, value text) returns void`
+pub static SYNC_HANDLER: Shape =
+    Shape { name: "sync handler", arguments: "text, text, text", result: "void" };
+
+impl Shape {
+    /// How to name one.
+    pub fn hint(&self) -> String {
+        format!("Name a function with its schema and types, e.g. app.my_function({}).", self.arguments)
+    }
+}
+
+/// A function that may be run on a secret.
+pub struct Routine {
+    oid: pg_sys::Oid,
+    /// Whom it runs as.
+    pub owner: pg_sys::Oid,
+    /// Its signature, quoted and qualified.
+    pub signature: String,
+}
+
+// A function that belongs to a superuser would run as one. Ours do, and are known.
+statement!(reading FIND(TEXTOID, TEXTOID, TEXTOID) "
+    SELECT p.oid, p.proowner,
+           pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
+           p.prokind = 'f' AND NOT p.proretset
+               AND pg_catalog.oidvectortypes(p.proargtypes) = $2 AND p.prorettype = $3::pg_catalog.regtype,
+           r.rolsuper AND NOT EXISTS (
+               SELECT FROM pg_catalog.pg_depend d
+               JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+               WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
+                 AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+                 AND e.extname = 'integration_credentials')
+    FROM pg_catalog.pg_proc p
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+    WHERE p.oid = pg_catalog.to_regprocedure($1)");
+
+struct Found {
+    routine: Routine,
+    fits: bool,
+    superuser: bool,
+}
+
+impl Routine {
+    /// Finds a function by its signature, e.g. `app.check_salesforce(text)`.
+    pub fn find(signature: &str, shape: &Shape) -> Result<Self, Failure> {
+        let arguments = [argument(signature), argument(shape.arguments), argument(shape.result)];
+        let found = first(&FIND, &arguments, |row| {
+            let (Some(oid), Some(owner), Some(signature)) = (row.get(1)?, row.get(2)?, row.get(3)?) else {
+                return Ok(None);
+            };
+            let routine = Self { oid, owner, signature };
+            // A condition that cannot be told counts against the function.
+            let (fits, superuser) = (row.get(4)?.unwrap_or(false), row.get(5)?.unwrap_or(true));
+            Ok(Some(Found { routine, fits, superuser }))
+        })
+        .flatten();
+        let Shape { name, arguments, result } = shape;
+        match found {
+            Some(Found { superuser: true, .. }) => Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                format!("the {name} {signature} belongs to a superuser, and would run as one"),
+                format!("ALTER FUNCTION {signature} OWNER TO a role with no rights but those it needs."),
+            )),
+            Some(Found { routine, fits: true, .. }) => Ok(routine),
+            Some(_) => Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                format!("{signature} cannot be a {name}"),
+                format!("A {name} is a plain function ({arguments}) that returns {result}."),
+            )),
+            None => Err(Failure::new(
+                ErrorCode::InvalidRequest,
+                format!("there is no function {signature}"),
+                shape.hint(),
+            )),
+        }
+    }
+
+    /// Calls it. The arguments are passed as they are, so a secret is not copied.
+    pub fn call(&self, arguments: &[pg_sys::Datum]) -> Option<pg_sys::Datum> {
+        let mut function = pg_sys::FmgrInfo::default();
+        // SAFETY: the oid is that of a function, and `function` lives until the call is over.
+        unsafe { pg_sys::fmgr_info(self.oid, &raw mut function) };
+        invoke(&mut function, arguments)
+    }
+
+    /// Calls one that returns text.
+    pub fn call_for_text(&self, arguments: &[pg_sys::Datum]) -> Option<String> {
+        // SAFETY: FIND made sure that a validator's result is text.
+        self.call(arguments).and_then(|datum| unsafe { String::from_datum(datum, false) })
+    }
+}
+
+fn invoke(function: &mut pg_sys::FmgrInfo, arguments: &[pg_sys::Datum]) -> Option<pg_sys::Datum> {
+    let address = function.fn_addr?;
+    let header = std::mem::offset_of!(pg_sys::FunctionCallInfoBaseData, args);
+    let size = header
+        + std::mem::size_of_val(arguments) / size_of::<pg_sys::Datum>() * size_of::<pg_sys::NullableDatum>();
+    // SAFETY: zeroed memory of the size that a call with these arguments has; fields are set as InitFunctionCallInfoData
+    // does. No Rust value with a destructor lives in the frame that an error would jump over.
+    unsafe {
+        let call = pg_sys::palloc0(size).cast::<pg_sys::FunctionCallInfoBaseData>();
+        (*call).flinfo = function;
+        (*call).fncollation = pg_sys::DEFAULT_COLLATION_OID;
+        (*call).nargs = i16::try_from(arguments.len()).unwrap_or_default();
+        let slots = (&raw mut (*call).args).cast::<pg_sys::NullableDatum>();
+        for (index, &value) in arguments.iter().enumerate() {
+            slots.add(index).write(pg_sys::NullableDatum { value, isnull: false });
+        }
+        let datum = pg_sys::ffi::pg_guard_ffi_boundary(|| address(call));
+        let datum = (!(*call).isnull).then_some(datum);
+        pg_sys::pfree(call.cast());
+        datum
+    }
+}
+
+/// Refuses everybody but a superuser.
+pub fn require_superuser(what: &str) -> Result<(), Failure> {
+    // SAFETY: asks for the current user, which register_* run as their caller.
+    if unsafe { pg_sys::superuser() } { Ok(()) } else { Err(forbidden(what)) }
+}
+
+/// A text as a datum.
+pub fn text(value: &str) -> pg_sys::Datum {
+    value.into_datum().unwrap_or(pg_sys::Datum::null())
+}

@@ -1,0 +1,117 @@
+//! The settings, and what they say of this session.
+
+use crate::boundary::{Answer, Call};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::limits::{self, MAX_ORG_CHARS};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, pg_sys};
+use std::ffi::{CStr, CString};
+use std::sync::OnceLock;
+
+static ORG_SLUG: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KEYRING_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Set in the postmaster, and so in every process that it forks.
+static PRELOADED: OnceLock<()> = OnceLock::new();
+
+/// Defines the settings, if Postgres is loading the library at its start. Loaded later, the library has none: by then
+/// anybody may have given a value to a name that nobody had defined.
+pub fn define() {
+    // SAFETY: a flag of the server, set before _PG_init is called.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        return;
+    }
+    GucRegistry::define_string_guc(
+        c"integration_credentials.org_slug",
+        c"The org that calls in this session act for.",
+        c"Empty is the database's name. Set it by database, by role, or GRANT SET ON PARAMETER to a trusted service.",
+        &ORG_SLUG,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    for (name, short, setting) in [
+        (
+            c"integration_credentials.keyring_file",
+            c"File with the keyring; it must be the server user's own, and closed to all others.",
+            &KEYRING_FILE,
+        ),
+        (
+            c"integration_credentials.keyring_command",
+            c"Shell command whose standard output is the keyring.",
+            &KEYRING_COMMAND,
+        ),
+    ] {
+        GucRegistry::define_string_guc(
+            name,
+            short,
+            c"Read at the first use in a session, and again after a configuration reload.",
+            setting,
+            GucContext::Sighup,
+            GucFlags::SUPERUSER_ONLY,
+        );
+    }
+    // SAFETY: a constant name.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"integration_credentials".as_ptr()) };
+    PRELOADED.get_or_init(|| ());
+}
+
+/// Refuses to go on in a server that did not preload the library: there, no setting can be trusted.
+pub fn require_preload() -> Result<(), Failure> {
+    PRELOADED.get().copied().ok_or_else(|| {
+        Failure::new(
+            ErrorCode::EncryptionUnavailable,
+            "the library integration_credentials is not preloaded",
+            "Add integration_credentials to shared_preload_libraries and restart the server.",
+        )
+    })
+}
+
+/// Where the keyring comes from.
+pub enum KeyringSource {
+    /// A file.
+    File(CString),
+    /// A shell command.
+    Command(CString),
+}
+
+/// The one source that is set.
+pub fn keyring_source() -> Result<KeyringSource, Failure> {
+    require_preload()?;
+    let set = |setting: &GucSetting<Option<CString>>| setting.get().filter(|value| !value.is_empty());
+    let problem = match (set(&KEYRING_FILE), set(&KEYRING_COMMAND)) {
+        (Some(file), None) => return Ok(KeyringSource::File(file)),
+        (None, Some(command)) => return Ok(KeyringSource::Command(command)),
+        (None, None) => "no keyring is configured",
+        (Some(_), Some(_)) => "two keyrings are configured, a file and a command",
+    };
+    Err(Failure::new(
+        ErrorCode::EncryptionUnavailable,
+        problem,
+        "Set one of integration_credentials.keyring_file and integration_credentials.keyring_command in \
+         postgresql.conf, then reload. `intcred keyring generate` makes a keyring.",
+    ))
+}
+
+/// The org of this session.
+pub fn current_org() -> Result<String, Failure> {
+    require_preload()?;
+    let org = match ORG_SLUG.get().filter(|org| !org.is_empty()) {
+        Some(org) => org,
+        None => database_name(),
+    };
+    let org = org.to_str().ok();
+    limits::check("the setting integration_credentials.org_slug", org, MAX_ORG_CHARS).map(str::to_owned)
+}
+
+fn database_name() -> CString {
+    // SAFETY: the session has a database, and its name is a palloc'd C string (NULL only if it was just dropped).
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }
+    }
+}
+
+/// `current_org()`
+pub fn call_current_org(_: &Call) -> Answer {
+    Ok(current_org()?.into_datum())
+}

@@ -1,0 +1,74 @@
+//! Whether a value is accepted: the catalog's rules first, then the validator, if there is one.
+
+use crate::boundary::Raised;
+use crate::catalog::Entry;
+use crate::routine::{Routine, VALIDATOR};
+use crate::sandbox::{self, Access};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::redact;
+use integration_credentials_core::rules::{Rules, RulesError};
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// More integrations than a session is likely to set; beyond that, rules are compiled anew.
+const MAX_COMPILED: usize = 64;
+
+thread_local! {
+    /// By their text, so that a change of the catalog needs no invalidation.
+    static COMPILED: RefCell<HashMap<String, Rc<Rules>>> = RefCell::default();
+}
+
+/// Refuses a value that the rules or the validator of its integration do not accept.
+pub fn check(entry: &Entry, key: &str, value: &str, value_datum: pg_sys::Datum) -> Result<(), Failure> {
+    // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
+    let rules = compiled(&entry.rules).unwrap_or_else(|error| {
+        Raised::internal(format!("the rules of integration {key:?} cannot be used: {error}")).throw()
+    });
+    rules.check(value).map_err(|reason| refusal(key, &reason))?;
+    match &entry.validator {
+        Some(signature) => ask(signature, key, value, value_datum),
+        None => Ok(()),
+    }
+}
+
+fn compiled(text: &str) -> Result<Rc<Rules>, RulesError> {
+    if let Some(rules) = COMPILED.with_borrow(|compiled| compiled.get(text).cloned()) {
+        return Ok(rules);
+    }
+    let rules = Rc::new(Rules::compile(text)?);
+    COMPILED.with_borrow_mut(|compiled| {
+        if compiled.len() >= MAX_COMPILED {
+            compiled.clear();
+        }
+        compiled.insert(text.to_owned(), rules.clone());
+    });
+    Ok(rules)
+}
+
+fn ask(signature: &str, key: &str, value: &str, value_datum: pg_sys::Datum) -> Result<(), Failure> {
+    // Nobody vouches for the value while its validator is missing, so it is not stored.
+    let validator = Routine::find(signature, &VALIDATOR).map_err(|problem| {
+        Failure::new(
+            ErrorCode::InvalidCredentials,
+            format!("the validator of integration {key:?} cannot be run: {}", problem.message),
+            "A superuser can repair or replace it with register_validator().",
+        )
+    })?;
+    let verdict =
+        sandbox::run(validator.owner, Access::Read, value, || validator.call_for_text(&[value_datum]));
+    match verdict {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => Err(refusal(key, &redact::reason(&reason, value))),
+        Err(reason) => Err(refusal(key, &reason)),
+    }
+}
+
+fn refusal(key: &str, reason: &str) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidCredentials,
+        reason,
+        format!("Correct the value and set it again; what was stored for {key:?} is unchanged."),
+    )
+}

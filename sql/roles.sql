@@ -1,0 +1,49 @@
+-- The three group roles and all that they may do. Roles belong to the whole cluster, so the extension does not create
+-- them: run this in the database that has it, as a superuser, with
+--     psql -d DATABASE -f roles.sql        or        intcred grant
+-- Running it again changes nothing. Then: GRANT integration_credentials_admin TO provisioning;
+
+DO $$
+DECLARE
+    group_role text;
+BEGIN
+    FOREACH group_role IN ARRAY ARRAY['integration_credentials_admin', 'integration_credentials_reader',
+                                      'integration_credentials_auditor']
+    LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = group_role) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', group_role);
+        END IF;
+    END LOOP;
+END
+$$;
+
+GRANT USAGE ON SCHEMA integration_credentials
+    TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
+
+GRANT EXECUTE ON FUNCTION
+    integration_credentials.current_org(),
+    integration_credentials.list_integrations(),
+    integration_credentials.describe_integrations()
+    TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
+
+-- Admins write and never read a value back.
+GRANT EXECUTE ON FUNCTION
+    integration_credentials.admin_set_integration_credentials(text, text, text),
+    integration_credentials.admin_remove_integration_credentials(text, text),
+    integration_credentials.record_tool_failure(text, text, text, double precision)
+    TO integration_credentials_admin;
+
+-- The catalog is shared by all orgs of the database. Where orgs have admins of their own, leave these four lines to
+-- the operator's role alone.
+GRANT EXECUTE ON FUNCTION
+    integration_credentials.admin_register_integration(text, text, text, jsonb, text, text),
+    integration_credentials.admin_unregister_integration(text, text),
+    integration_credentials.admin_set_integration_enabled(text, boolean, text)
+    TO integration_credentials_admin;
+
+GRANT EXECUTE ON FUNCTION
+    integration_credentials.get_integration_credentials(text),
+    integration_credentials.get_aggregator_credentials(text)
+    TO integration_credentials_reader;
+
+GRANT SELECT ON integration_credentials.audit_log TO integration_credentials_auditor;

@@ -1,0 +1,97 @@
+//! The Postgres installation under test, and the user that its programs run as.
+
+use crate::process::without_inherited_settings;
+use nix::unistd::{User, geteuid};
+use std::{
+    env, fs,
+    io::{self, Write},
+    os::unix::{
+        fs::{OpenOptionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The name of the extension, and of its library.
+pub const EXTENSION: &str = "integration_credentials";
+
+/// Where Postgres is, and whom it runs as.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    bindir: PathBuf,
+    sharedir: PathBuf,
+    pkglibdir: PathBuf,
+    /// Postgres refuses to run as root. None: the tests run as an ordinary user, and so do the servers.
+    user: Option<User>,
+}
+
+impl Installation {
+    /// Asks `$PG_CONFIG`, or else the `pg_config` on PATH.
+    #[must_use]
+    pub fn find() -> Self {
+        let pg_config = env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
+        let output = Command::new(&pg_config)
+            .args(["--bindir", "--sharedir", "--pkglibdir"])
+            .output()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}. {MISSING}", pg_config.display()));
+        let answer = String::from_utf8(output.stdout).expect("pg_config answers in UTF-8");
+        let [bindir, sharedir, pkglibdir] =
+            answer.lines().map(PathBuf::from).collect::<Vec<_>>().try_into().unwrap_or_else(|_| {
+                panic!("{} does not name three directories: {answer:?}. {MISSING}", pg_config.display())
+            });
+        assert!(bindir.join("initdb").exists(), "there is no initdb in {}. {MISSING}", bindir.display());
+        Self { bindir, sharedir, pkglibdir, user: geteuid().is_root().then(unprivileged) }
+    }
+
+    /// Panics unless `make install` has put the extension where the server looks for it.
+    pub fn require_extension(&self) {
+        for file in [
+            self.sharedir.join(format!("extension/{EXTENSION}.control")),
+            self.pkglibdir.join(format!("{EXTENSION}{}", env::consts::DLL_SUFFIX)),
+        ] {
+            assert!(
+                file.exists(),
+                "{} is missing: install the extension with `make install`",
+                file.display()
+            );
+        }
+    }
+
+    /// One of Postgres' own programs, as the server's user, at home in `dir`.
+    #[must_use]
+    pub fn command(&self, program: &str, dir: &Path) -> Command {
+        let mut command = Command::new(self.bindir.join(program));
+        without_inherited_settings(&mut command);
+        command.current_dir(dir).env("HOME", dir);
+        if let Some(user) = &self.user {
+            // Given a uid while root, Command clears the supplementary groups too.
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command
+    }
+
+    /// Makes the server's user the owner of `path`.
+    pub fn give(&self, path: &Path) -> io::Result<()> {
+        self.user
+            .as_ref()
+            .map_or(Ok(()), |user| chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())))
+    }
+
+    /// Writes a file that only the server's user can read.
+    pub fn write_private(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        self.give(path)
+    }
+}
+
+const MISSING: &str = "Install Postgres and its development files with `make deps`, or set PG_CONFIG \
+                       to the pg_config of another installation";
+
+fn unprivileged() -> User {
+    ["postgres", "nobody"]
+        .into_iter()
+        .find_map(|name| User::from_name(name).expect("the user database is readable"))
+        .expect("root needs a user `postgres` or `nobody` to run servers as")
+}

@@ -1,0 +1,32 @@
+//! The harness of the end-to-end tests: throwaway Postgres clusters, and what a test needs to look at them from all
+//! sides. Everything in here panics when something is amiss.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`installation`] | the Postgres installation under test, and the user its programs run as |
+//! | [`builder`] | what a cluster may have that the default one has not |
+//! | [`cluster`] | a cluster: started, stopped, killed, and gone when the test is |
+//! | `janitor` | cleans up after a test process, however it ends |
+//! | [`database`] | a fresh database with the extension, and its roles |
+//! | [`session`] | a connection, with the notices and notifications it received |
+//! | [`process`] | running a program: arguments and standard input in, exit code and output back |
+//! | [`canary`] | a random secret, and the search for it in any form |
+//! | [`refusal`] | what each error of the extension must look like |
+
+pub mod builder;
+pub mod canary;
+pub mod cluster;
+pub mod database;
+pub mod installation;
+mod janitor;
+pub mod process;
+pub mod refusal;
+pub mod session;
+
+pub use builder::Builder;
+pub use canary::Canary;
+pub use cluster::{Cluster, Shutdown};
+pub use database::{ADMIN, AUDITOR, Database, OUTSIDER, READER, SUPERUSER};
+pub use process::{Output, intcred, run};
+pub use refusal::assert_error;
+pub use session::Session;

@@ -1,0 +1,75 @@
+//! Creating, dropping and loading the extension.
+
+use crate::support::{get, set};
+use integration_credentials_core::error::ErrorCode;
+use tests::{ADMIN, Cluster, READER, assert_error};
+
+#[tokio::test]
+async fn dropped_and_created_again_it_works_also_in_a_session_that_had_plans() {
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    let admin = database.connect(ADMIN).await;
+    set(&admin, "trustradius", "before-drop").await.unwrap();
+    superuser.batch_execute("DROP EXTENSION integration_credentials").await.unwrap();
+    let gone = "SELECT count(*) FROM pg_namespace WHERE nspname = 'integration_credentials'";
+    assert_eq!(superuser.query_one(gone, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(set(&admin, "trustradius", "while-gone").await.unwrap_err().code().unwrap().code(), "3F000");
+
+    let again = concat!("CREATE EXTENSION integration_credentials;", include_str!("../../../sql/roles.sql"));
+    superuser.batch_execute(again).await.unwrap();
+    set(&admin, "trustradius", "after-create").await.unwrap();
+    assert_eq!(get(&database.connect(READER).await, "trustradius").await.unwrap(), "after-create");
+}
+
+#[tokio::test]
+async fn a_schema_that_somebody_made_beforehand_stops_the_installation() {
+    let database = Cluster::shared().empty_database().await;
+    let superuser = database.superuser().await;
+    superuser.batch_execute("CREATE SCHEMA integration_credentials").await.unwrap();
+    let error = superuser.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42P06", "{error:?}");
+}
+
+#[tokio::test]
+async fn only_a_superuser_installs_it() {
+    let database = Cluster::shared().empty_database().await;
+    // Makes the login roles, should no other test have done so.
+    Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    let grant = format!("GRANT CREATE ON DATABASE {} TO {ADMIN}", database.name());
+    superuser.batch_execute(&grant).await.unwrap();
+    let admin = database.connect(ADMIN).await;
+    let error = admin.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42501", "{error:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let cluster = Cluster::shared();
+    let superuser = cluster.named_database("postgres").superuser().await;
+    let create = "CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    superuser.batch_execute(create).await.unwrap();
+    let latin1 = cluster.named_database("latin1").superuser().await;
+    let error = latin1.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!((error.code().code(), error.hint().is_some()), ("0A000", true), "{error:?}");
+}
+
+#[tokio::test]
+async fn without_preload_everything_fails_closed_and_the_org_cannot_be_forged() {
+    let cluster = Cluster::builder().without_preload().start();
+    let database = cluster.database().await;
+    let admin = database.connect(ADMIN).await;
+    // A name that nobody has defined is anybody's to set; it must not count.
+    admin.batch_execute("SET integration_credentials.org_slug = 'victim'").await.unwrap();
+    let set = set(&admin, "trustradius", "some-value").await;
+    let error = assert_error(set, ErrorCode::EncryptionUnavailable);
+    assert!(error.hint().unwrap().contains("shared_preload_libraries"), "{error:?}");
+    let list = admin.query("SELECT * FROM integration_credentials.list_integrations()", &[]).await;
+    assert_error(list, ErrorCode::EncryptionUnavailable);
+    let auditor = database.connect(tests::AUDITOR).await;
+    let audit = auditor.query("SELECT * FROM integration_credentials.audit_log", &[]).await;
+    assert_error(audit, ErrorCode::EncryptionUnavailable);
+    let reader = database.connect(READER).await;
+    assert_error(get(&reader, "trustradius").await, ErrorCode::EncryptionUnavailable);
+}

@@ -1,0 +1,150 @@
+//! The keyring: where it comes from, when it is read, and what happens without it.
+
+use crate::support::{get, set};
+use integration_credentials_core::{error::ErrorCode, keyring::Keyring};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+use tests::{ADMIN, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
+use tokio::time::{sleep, timeout};
+
+async fn fails(session: &Session, expected: &str) {
+    let error =
+        assert_error(set(session, "trustradius", "some-value").await, ErrorCode::EncryptionUnavailable);
+    assert!(error.message().contains(expected), "{expected}: {error:?}");
+    assert!(error.hint().unwrap().contains("integration_credentials.keyring_"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_or_that_is_no_keyring_is_refused() {
+    let cluster = Cluster::private();
+    let database = cluster.database().await;
+    let file = cluster.keyring_file();
+    let good = fs::read(&file).unwrap();
+    for mode in [0o640, 0o604, 0o660] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        fails(&database.connect(ADMIN).await, "permissions").await;
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let material = Canary::new();
+    let broken = format!(r#"{{"version":1,"primary":"k","keys":[{{"id":"k","key":"{material}"}}]}}"#);
+    for (document, expected) in
+        [("", "line 1"), ("{}", "line 1"), (broken.as_str(), "key k"), (&"x".repeat((1 << 20) + 1), "longer")]
+    {
+        fs::write(&file, document).unwrap();
+        let session = database.connect(ADMIN).await;
+        fails(&session, expected).await;
+        let error = set(&session, "trustradius", "some-value").await.unwrap_err();
+        material.assert_absent(error.as_db_error().unwrap());
+    }
+    fs::remove_file(&file).unwrap();
+    fails(&database.connect(ADMIN).await, "cannot be opened").await;
+    fs::create_dir(&file).unwrap();
+    fails(&database.connect(ADMIN).await, "not a regular file").await;
+    fs::remove_dir(&file).unwrap();
+
+    // A new file belongs to who runs the tests: to root, it may be, and not to the server's user.
+    fs::write(&file, &good).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let owner = |path: &Path| path.metadata().unwrap().uid();
+    let own = owner(&file) == owner(&cluster.data_dir());
+    fails(&database.connect(ADMIN).await, if own { "permissions" } else { "another user" }).await;
+}
+
+#[tokio::test]
+async fn with_no_keyring_or_two_nothing_is_stored() {
+    let cluster = Cluster::builder().without_keyring().start();
+    let database = cluster.database().await;
+    fails(&database.connect(ADMIN).await, "no keyring is configured").await;
+    let two = Cluster::builder().setting("integration_credentials.keyring_command", "cat /dev/null").start();
+    fails(&two.database().await.connect(ADMIN).await, "two keyrings").await;
+    let superuser = database.superuser().await;
+    assert_eq!(crate::support::count(&superuser, "configured_integrations").await, 0);
+}
+
+async fn round_trip(database: &Database) {
+    set(&database.connect(ADMIN).await, "trustradius", "some-value").await.unwrap();
+    assert_eq!(get(&database.connect(READER).await, "trustradius").await.unwrap(), "some-value");
+}
+
+#[tokio::test]
+async fn a_commands_output_is_a_keyring_too() {
+    let keyring = Keyring::generate().unwrap().to_document().unwrap();
+    let line = keyring.replace('\n', "");
+    let cluster = Cluster::builder().keyring_command(&format!("printf '%s' '{line}'")).start();
+    round_trip(&cluster.database().await).await;
+}
+
+#[tokio::test]
+async fn a_command_that_fails_or_hangs_is_an_error_and_can_be_cancelled() {
+    let canary = Canary::new();
+    let command = format!("echo {canary}; echo {canary} >&2; exit 3");
+    let cluster = Cluster::builder().keyring_command(&command).start();
+    let session = cluster.database().await.connect(ADMIN).await;
+    fails(&session, "exit status: 3").await;
+    assert_eq!(canary.find(cluster.log().as_bytes()).len(), 0, "its standard error is not the log's");
+
+    let cluster = Cluster::builder().keyring_command("sleep 1000 & sleep 1000").start();
+    let session = cluster.database().await.connect(ADMIN).await;
+    session.batch_execute("SET statement_timeout = '300ms'").await.unwrap();
+    let error = timeout(Duration::from_secs(10), set(&session, "trustradius", "some-value")).await.unwrap();
+    assert_eq!(error.unwrap_err().code().unwrap().code(), "57014");
+}
+
+#[tokio::test]
+async fn a_new_primary_writes_and_old_keys_read_on() {
+    let mut cluster = Cluster::private();
+    let database = cluster.database().await;
+    let (admin, reader) = (database.connect(ADMIN).await, database.connect(READER).await);
+    set(&admin, "trustradius", "under-key-one").await.unwrap();
+
+    let mut keyring = Keyring::parse(&cluster.keyring()).unwrap();
+    let old = keyring.primary_id().to_owned();
+    let new = keyring.add_key().unwrap().to_owned();
+    fs::write(cluster.keyring_file(), keyring.to_document().unwrap().as_bytes()).unwrap();
+    let superuser = database.superuser().await;
+    let key_id = || async {
+        let head = "SELECT convert_from(substr(ciphertext, 3, get_byte(ciphertext, 1)), 'UTF8')
+                    FROM integration_credentials.configured_integrations";
+        superuser.query_one(head, &[]).await.unwrap().get::<_, String>(0)
+    };
+    set(&admin, "trustradius", "still-key-one").await.unwrap();
+    assert_eq!(key_id().await, old, "a session keeps its keyring until a reload");
+
+    cluster.reload();
+    timeout(Duration::from_secs(10), async {
+        while key_id().await != new {
+            set(&admin, "trustradius", "under-key-two").await.unwrap();
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(get(&reader, "trustradius").await.unwrap(), "under-key-two");
+
+    // Without the key that wrote it, a row cannot be read, and says which key is missing.
+    cluster.stop(Shutdown::Fast);
+    let other = Keyring::generate().unwrap();
+    fs::write(cluster.keyring_file(), other.to_document().unwrap().as_bytes()).unwrap();
+    cluster.start();
+    let error = get(&database.connect(READER).await, "trustradius").await;
+    let error = assert_error(error, ErrorCode::EncryptionUnavailable);
+    assert!(error.message().contains(&new), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_session_reads_what_another_wrote_under_a_key_that_it_has_not_seen() {
+    let cluster = Cluster::private();
+    let database = cluster.database().await;
+    let reader = database.connect(READER).await;
+    set(&database.connect(ADMIN).await, "trustradius", "first-value").await.unwrap();
+    assert_eq!(get(&reader, "trustradius").await.unwrap(), "first-value");
+    let mut keyring = Keyring::parse(&cluster.keyring()).unwrap();
+    keyring.add_key().unwrap();
+    fs::write(cluster.keyring_file(), keyring.to_document().unwrap().as_bytes()).unwrap();
+    set(&database.connect(ADMIN).await, "trustradius", "second-value").await.unwrap();
+    assert_eq!(get(&reader, "trustradius").await.unwrap(), "second-value");
+}

@@ -1,0 +1,17 @@
+//! The end-to-end tests: over the wire, against live servers, each as the role that would do it.
+
+mod canary;
+mod catalog;
+mod command_line;
+mod concurrency;
+mod dump;
+mod extension;
+mod fixture;
+mod keyring;
+mod listen;
+mod orgs;
+mod privileges;
+mod set;
+mod support;
+mod sync_handlers;
+mod validators;

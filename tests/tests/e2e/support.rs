@@ -1,0 +1,65 @@
+//! The calls, as a client makes them: with bound parameters.
+
+use serde_json::Value;
+use tests::Session;
+use tokio_postgres::{Error, types::ToSql};
+
+/// An integration that takes any value.
+pub const ANY: &str = "any";
+
+/// `admin_set_integration_credentials`
+pub async fn set(session: &Session, key: &str, value: &str) -> Result<Value, Error> {
+    set_raw(session, Some(key), Some(value), Some("actor")).await
+}
+
+/// The same, with what only a test would pass.
+pub async fn set_raw(
+    session: &Session,
+    key: Option<&str>,
+    value: Option<&str>,
+    actor: Option<&str>,
+) -> Result<Value, Error> {
+    call(session, "admin_set_integration_credentials($1, $2, $3)", &[&key, &value, &actor]).await
+}
+
+/// `admin_remove_integration_credentials`
+pub async fn remove(session: &Session, key: &str) -> Result<Value, Error> {
+    call(session, "admin_remove_integration_credentials($1, 'actor')", &[&key]).await
+}
+
+/// `admin_set_integration_enabled`
+pub async fn enable(session: &Session, key: &str, enabled: bool) -> Result<Value, Error> {
+    call(session, "admin_set_integration_enabled($1, $2, 'actor')", &[&key, &enabled]).await
+}
+
+/// `admin_register_integration`
+pub async fn register(session: &Session, key: &str, rules: Value) -> Result<Value, Error> {
+    call(session, "admin_register_integration($1, $1, 'actor', $2)", &[&key, &rules]).await
+}
+
+/// `get_integration_credentials`
+pub async fn get(session: &Session, key: &str) -> Result<String, Error> {
+    let statement = "SELECT integration_credentials.get_integration_credentials($1)";
+    session.query_one(statement, &[&key]).await.map(|row| row.get(0))
+}
+
+async fn call(
+    session: &Session,
+    function: &str,
+    parameters: &[&(dyn ToSql + std::marker::Sync)],
+) -> Result<Value, Error> {
+    let statement = format!("SELECT integration_credentials.{function}");
+    session.query_one(&statement, parameters).await.map(|row| row.get(0))
+}
+
+/// The revision of a key in the session's org, as `list_integrations` shows it.
+pub async fn revision(session: &Session, key: &str) -> i64 {
+    let statement = "SELECT revision FROM integration_credentials.list_integrations() WHERE key = $1";
+    session.query_one(statement, &[&key]).await.expect("the key is in the catalog").get(0)
+}
+
+/// How many rows a table of the extension has, as the superuser sees it.
+pub async fn count(superuser: &Session, table: &str) -> i64 {
+    let statement = format!("SELECT count(*) FROM integration_credentials.{table}");
+    superuser.query_one(&statement, &[]).await.expect("a table").get(0)
+}

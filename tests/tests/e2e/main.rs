@@ -4,6 +4,7 @@ mod canary;
 mod catalog;
 mod command_line;
 mod concurrency;
+mod connection;
 mod dump;
 mod extension;
 mod fixture;

@@ -1,10 +1,14 @@
 # The front door. Each target does its own set-up, as root or as an ordinary user with sudo.
 #
 #   make demo       what it does, in half a minute
-#   make test       format, lints, unit tests, end-to-end tests against live clusters, docs
+#   make test       lint, unit, e2e and docs: everything
 #   make install    build and install into the Postgres of PG_CONFIG=/path/to/pg_config
-#   make lint       format and lints only
 #   make cli        the command line, as target/release/intcred
+#   make lint       format, clippy and, where it is installed, cargo deny
+#   make unit       the tests that need no Postgres
+#   make e2e        the tests against live clusters
+#   make docs       the documentation of the library, with warnings as errors
+#   make deps       what building and testing need
 #   make clean      remove what was built
 
 SHELL       := /bin/bash -o pipefail
@@ -22,18 +26,21 @@ export RUST_BACKTRACE := 0
 .PHONY: demo test lint unit e2e docs install cli deps clean
 
 demo: install
-	cargo run --quiet --package tests --example demo
+	cargo build --quiet --locked --package intcred
+	cargo run --quiet --locked --package tests --example demo
 
 test: lint unit e2e docs
 
 lint: deps
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 unit: deps
 	cargo test --locked --all-features --package integration-credentials-core --package intcred
 
 e2e: install
+	cargo build --locked --package intcred
 	cargo test --locked --package tests
 
 docs: deps
@@ -41,7 +48,6 @@ docs: deps
 
 install: deps
 	$(CARGO_PGRX) install --release $(SUDO) --package integration_credentials --pg-config $(PG_CONFIG)
-	cargo build --locked --package intcred
 
 cli:
 	cargo build --locked --release --package intcred

@@ -15,6 +15,19 @@ CREATE FUNCTION integration_credentials.admin_set_integration_credentials(key te
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials';
 
+-- The same with a value that the caller has sealed to the key below, so that no SQL ever holds it.
+CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed(key text, sealed bytea, actor text)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
+
+-- {"org", "keyId", "publicKey"}: what to seal to, the public key in base64.
+CREATE FUNCTION integration_credentials.sealing_key() RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'sealing_key';
+
 CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key text, actor text)
     RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER

@@ -1,4 +1,28 @@
--- Runs last in the install script. A new function is executable by PUBLIC until somebody revokes it.
+-- Runs last in the install script. A new function is executable by PUBLIC until somebody revokes it, and the default
+-- privileges of whoever installs the extension may have granted more: nobody but the owner is to keep anything.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA integration_credentials FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA integration_credentials FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA integration_credentials FROM PUBLIC;
+
+DO $$
+DECLARE
+    kept record;
+BEGIN
+    FOR kept IN
+        SELECT DISTINCT acl.grantee::regrole::text AS grantee
+        FROM pg_catalog.pg_namespace n
+        LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+        LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+        CROSS JOIN LATERAL (
+            SELECT * FROM pg_catalog.aclexplode(n.nspacl)
+            UNION ALL SELECT * FROM pg_catalog.aclexplode(c.relacl)
+            UNION ALL SELECT * FROM pg_catalog.aclexplode(p.proacl)) acl
+        WHERE n.nspname = 'integration_credentials' AND acl.grantee NOT IN (0, n.nspowner)
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA integration_credentials FROM %s', kept.grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL TABLES IN SCHEMA integration_credentials FROM %s', kept.grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA integration_credentials FROM %s', kept.grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA integration_credentials FROM %s', kept.grantee);
+    END LOOP;
+END
+$$;

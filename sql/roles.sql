@@ -7,6 +7,10 @@ DO $$
 DECLARE
     group_role text;
 BEGIN
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        RAISE EXCEPTION 'only a superuser may grant what the owner of the extension has'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Run this as a superuser.';
+    END IF;
     FOREACH group_role IN ARRAY ARRAY['integration_credentials_admin', 'integration_credentials_reader',
                                       'integration_credentials_auditor']
     LOOP
@@ -29,6 +33,8 @@ GRANT EXECUTE ON FUNCTION
 -- Admins write and never read a value back.
 GRANT EXECUTE ON FUNCTION
     integration_credentials.admin_set_integration_credentials(text, text, text),
+    integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text),
+    integration_credentials.sealing_key(),
     integration_credentials.admin_remove_integration_credentials(text, text),
     integration_credentials.record_tool_failure(text, text, text, double precision)
     TO integration_credentials_admin;

@@ -24,8 +24,12 @@ CREATE TABLE integration_credentials.integration_catalog (
     docs_url        text,
     example         text,                                -- the form of a value, never a real one
     rules           jsonb       NOT NULL DEFAULT '{}',   -- minLength, maxLength, prefix, pattern, schema
-    validator       text,                                -- signature of f(text) returns text
-    sync_handler    text,                                -- signature of f(text, text, text) returns void
+    -- Signatures, and whom the functions belonged to when they were registered: under the same name, another role's
+    -- function is another function. NULL for the owner is one of ours.
+    validator          text,                             -- f(value) returns text
+    validator_owner    text,
+    sync_handler       text,                             -- f(org_slug, key, value) returns void
+    sync_handler_owner text,
     sync_mode       text        CHECK (sync_mode IN ('surface', 'background')),
     is_shipped      boolean     NOT NULL DEFAULT false,  -- came with the extension; see keep_catalog() in catalog.sql
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),

@@ -72,6 +72,9 @@ pub enum Command {
         /// Keep a newline at the end, which is otherwise stripped, once
         #[arg(long)]
         exact: bool,
+        /// Send the value as a bound parameter instead of sealing it first; a server that logs parameters logs it
+        #[arg(long)]
+        plain: bool,
         #[command(flatten)]
         actor: Actor,
     },
@@ -151,12 +154,12 @@ pub enum Catalog {
     Add {
         /// What the integration is called by
         key: String,
-        /// What people call it
+        /// What people call it; a new entry has its key for a name
         #[arg(long, value_name = "NAME")]
-        display_name: String,
+        display_name: Option<String>,
         /// What is demanded of a value: a JSON object of minLength, maxLength, prefix, pattern, schema
-        #[arg(long, value_name = "JSON", default_value = "{}")]
-        rules: String,
+        #[arg(long, value_name = "JSON")]
+        rules: Option<String>,
         /// Where its vendor explains the credential
         #[arg(long, value_name = "URL")]
         docs_url: Option<String>,

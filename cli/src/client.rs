@@ -4,16 +4,18 @@ use crate::{
     AuditEntry, Description, Error, Integration, Receipt, Registration, Secret, Settings,
     session::{Session, column},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::{
     error::ErrorCode,
     redact::REDACTED,
+    seal::{self, SealingKey},
     tool::{self, Tool},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 use tokio_postgres::{
-    AsyncMessage,
+    AsyncMessage, Row,
     types::{ToSql, Type},
 };
 
@@ -27,6 +29,15 @@ pub struct Notice {
     pub severity: String,
     /// What it says.
     pub message: String,
+}
+
+/// The answer of `sealing_key()`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SealTo {
+    org: String,
+    key_id: String,
+    public_key: String,
 }
 
 impl Client {
@@ -56,26 +67,42 @@ impl Client {
         column(&self.0.row("SELECT integration_credentials.current_org()", &[]).await?, 0)
     }
 
-    /// Sets or rotates a credential. A receipt with an `error` means: saved, but its sync handler failed.
+    /// Seals a value on this machine and sets it, so that no SQL ever holds the plaintext. A receipt with an `error`
+    /// means: saved, but its sync handler failed.
     pub async fn set(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
-        self.metered(
-            &tool::SET,
-            json!({"key": key, "value": REDACTED, "actor": actor}),
-            "SELECT integration_credentials.admin_set_integration_credentials($1, $2, $3)",
-            &[(&key, Type::TEXT), (value, Type::TEXT), (&actor, Type::TEXT)],
-        )
-        .await
+        let sql = "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3)";
+        let call = async {
+            let sealed = self.seal(key, value).await?;
+            self.0.row(sql, &[(&key, Type::TEXT), (&sealed, Type::BYTEA), (&actor, Type::TEXT)]).await
+        };
+        self.metered(&tool::SET_SEALED, json!({"key": key, "sealed": REDACTED, "actor": actor}), call).await
+    }
+
+    /// The same with the value as a bound parameter, which a server that logs parameters would log.
+    pub async fn set_plain(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
+        let sql = "SELECT integration_credentials.admin_set_integration_credentials($1, $2, $3)";
+        let arguments: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&key, Type::TEXT), (value, Type::TEXT), (&actor, Type::TEXT)];
+        let parameters = json!({"key": key, "value": REDACTED, "actor": actor});
+        self.metered(&tool::SET, parameters, self.0.row(sql, &arguments)).await
+    }
+
+    /// Seals to the key that the server says, for the org that it says this session is of.
+    async fn seal(&self, key: &str, value: &Secret) -> Result<Vec<u8>, Error> {
+        let row = self.0.row("SELECT integration_credentials.sealing_key()", &[]).await?;
+        let unexpected = |what: &str| Error::Unexpected(format!("sealing_key() returned {what}"));
+        let SealTo { org, key_id, public_key } =
+            serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("another form of JSON"))?;
+        let public = STANDARD.decode(public_key).ok().and_then(|bytes| bytes.try_into().ok());
+        let to = SealingKey { id: key_id, public: public.ok_or_else(|| unexpected("no public key"))? };
+        seal::seal(&to, &org, key, value.expose()).map_err(|error| unexpected(&error.to_string()))
     }
 
     /// Removes a credential.
     pub async fn remove(&self, key: &str, actor: &str) -> Result<Receipt, Error> {
-        self.metered(
-            &tool::REMOVE,
-            json!({"key": key, "actor": actor}),
-            "SELECT integration_credentials.admin_remove_integration_credentials($1, $2)",
-            &[(&key, Type::TEXT), (&actor, Type::TEXT)],
-        )
-        .await
+        let sql = "SELECT integration_credentials.admin_remove_integration_credentials($1, $2)";
+        let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&actor, Type::TEXT)];
+        self.metered(&tool::REMOVE, json!({"key": key, "actor": actor}), self.0.row(sql, &arguments)).await
     }
 
     /// Reads a credential.
@@ -103,40 +130,40 @@ impl Client {
         actor: &str,
     ) -> Result<Value, Error> {
         let Registration { key, display_name, rules, docs_url, example } = registration;
+        let sql = "SELECT integration_credentials.admin_register_integration($1, $2, $3, $4, $5, $6)";
+        let arguments: [(&(dyn ToSql + Sync), Type); 6] = [
+            (key, Type::TEXT),
+            (display_name, Type::TEXT),
+            (&actor, Type::TEXT),
+            (rules, Type::JSONB),
+            (docs_url, Type::TEXT),
+            (example, Type::TEXT),
+        ];
         self.metered(
             &tool::REGISTER,
             json!({"key": key, "display_name": display_name, "actor": actor}),
-            "SELECT integration_credentials.admin_register_integration($1, $2, $3, $4, $5, $6)",
-            &[
-                (key, Type::TEXT),
-                (display_name, Type::TEXT),
-                (&actor, Type::TEXT),
-                (rules, Type::JSONB),
-                (docs_url, Type::TEXT),
-                (example, Type::TEXT),
-            ],
+            self.0.row(sql, &arguments),
         )
         .await
     }
 
     /// Takes an integration out of the catalog; refused while an org has a credential for it.
     pub async fn unregister_integration(&self, key: &str, actor: &str) -> Result<Value, Error> {
-        self.metered(
-            &tool::UNREGISTER,
-            json!({"key": key, "actor": actor}),
-            "SELECT integration_credentials.admin_unregister_integration($1, $2)",
-            &[(&key, Type::TEXT), (&actor, Type::TEXT)],
-        )
-        .await
+        let sql = "SELECT integration_credentials.admin_unregister_integration($1, $2)";
+        let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&actor, Type::TEXT)];
+        self.metered(&tool::UNREGISTER, json!({"key": key, "actor": actor}), self.0.row(sql, &arguments))
+            .await
     }
 
     /// Enables or disables an integration, for all orgs.
     pub async fn set_enabled(&self, key: &str, enabled: bool, actor: &str) -> Result<Value, Error> {
+        let sql = "SELECT integration_credentials.admin_set_integration_enabled($1, $2, $3)";
+        let arguments: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&key, Type::TEXT), (&enabled, Type::BOOL), (&actor, Type::TEXT)];
         self.metered(
             &tool::SET_ENABLED,
             json!({"key": key, "enabled": enabled, "actor": actor}),
-            "SELECT integration_credentials.admin_set_integration_enabled($1, $2, $3)",
-            &[(&key, Type::TEXT), (&enabled, Type::BOOL), (&actor, Type::TEXT)],
+            self.0.row(sql, &arguments),
         )
         .await
     }
@@ -155,11 +182,10 @@ impl Client {
         &self,
         tool: &'static Tool,
         parameters: Value,
-        sql: &'static str,
-        arguments: &[(&(dyn ToSql + Sync), Type)],
+        call: impl Future<Output = Result<Row, Error>>,
     ) -> Result<T, Error> {
         let started = Instant::now();
-        match self.0.row(sql, arguments).await {
+        match call.await {
             Ok(row) => serde_json::from_value(column(&row, 0)?)
                 .map_err(|_| Error::Unexpected(format!("{} returned another form of JSON", tool.key))),
             Err(error) => {

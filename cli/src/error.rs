@@ -68,6 +68,8 @@ pub enum Error {
         sqlstate: String,
         /// What happened.
         message: String,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// The server's answer is not of the agreed form.
     #[error("unexpected answer from the server: {0}")]
@@ -79,7 +81,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Refused { hint, .. } => hint.as_deref(),
+            Self::Refused { hint, .. } | Self::Database { hint, .. } => hint.as_deref(),
             Self::ExtensionMissing { .. } => {
                 Some("As a superuser, in that database: CREATE EXTENSION integration_credentials;")
             }
@@ -124,7 +126,7 @@ impl Error {
             }
             // The server shuts down, or was told to end this session.
             (None, "57P01" | "57P02" | "57P03" | "57P05") => Self::Disconnected { reason: message },
-            (None, sqlstate) => Self::Database { sqlstate: sqlstate.to_owned(), message },
+            (None, sqlstate) => Self::Database { sqlstate: sqlstate.to_owned(), message, hint },
         }
     }
 

@@ -43,7 +43,15 @@ impl Failure {
 
     fn hint(&self) -> Option<&str> {
         match self {
-            Self::Client(error) => error.hint(),
+            // The server names functions; here there are commands for them.
+            Self::Client(error) => match error.code() {
+                Some(ErrorCode::IntegrationNotFound) => {
+                    Some("`intcred list` shows what there is; `intcred catalog add` adds one.")
+                }
+                Some(ErrorCode::IntegrationDisabled) => Some("`intcred catalog enable` enables it."),
+                Some(ErrorCode::CredentialsNotSet) => Some("`intcred set` sets one."),
+                _ => error.hint(),
+            },
             Self::SyncFailed(_) => Some("Calling again is safe."),
             _ => None,
         }

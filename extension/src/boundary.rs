@@ -50,6 +50,11 @@ impl Call {
         self.argument(index)
     }
 
+    /// A bytea argument.
+    pub fn bytes(&self, index: usize) -> Option<&[u8]> {
+        self.argument(index)
+    }
+
     /// A boolean argument.
     pub fn boolean(&self, index: usize) -> Option<bool> {
         self.argument(index)
@@ -62,7 +67,16 @@ impl Call {
 
     /// A jsonb argument, as text.
     pub fn json(&self, index: usize) -> Option<String> {
-        self.argument(index).map(|JsonB(document)| document.to_string())
+        // As Postgres writes it: serde_json reads neither every number nor every depth that jsonb can hold.
+        // SAFETY: as in `argument`.
+        let is_null = unsafe { fcinfo::pg_arg_is_null(self.fcinfo, index) };
+        (!is_null).then(|| {
+            // SAFETY: not NULL, and declared as jsonb. The C string is Postgres' own, and copied.
+            let text = unsafe {
+                fcinfo::direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(self.datum(index))])
+            };
+            text.unwrap_or_default().to_string_lossy().into_owned()
+        })
     }
 
     /// An argument as Postgres passed it.

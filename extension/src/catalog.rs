@@ -1,25 +1,34 @@
 //! Finding an integration in the catalog.
 
-use crate::statement::{argument, first, statement};
+use crate::statement::{argument, execute, first, statement};
 use integration_credentials_core::error::{ErrorCode, Failure};
+use pgrx::pg_sys;
 
 /// A catalog entry, as far as setting a credential needs it.
 pub struct Entry {
     is_enabled: bool,
     /// The text of its rules.
     pub rules: String,
-    /// The signature of its validator.
-    pub validator: Option<String>,
+    /// Its validator.
+    pub validator: Option<Registered>,
     /// Its sync handler.
     pub sync: Option<Sync>,
 }
 
 /// A sync handler, as registered.
 pub struct Sync {
-    /// Its signature.
-    pub handler: String,
+    /// The function.
+    pub handler: Registered,
     /// What becomes of a failure.
     pub mode: SyncMode,
+}
+
+/// A function, as registered.
+pub struct Registered {
+    /// Its signature.
+    pub signature: String,
+    /// The role it belonged to; `None` is one of ours.
+    pub owner: Option<String>,
 }
 
 /// What becomes of the failure of a sync handler.
@@ -42,19 +51,24 @@ impl SyncMode {
     }
 }
 
-statement!(writing FIND(TEXTOID) "
-    SELECT is_enabled, rules::pg_catalog.text, validator, sync_handler, sync_mode
+statement!(volatile FIND(TEXTOID) "
+    SELECT is_enabled, rules::pg_catalog.text, validator, validator_owner, sync_handler, sync_handler_owner, sync_mode
     FROM integration_credentials.integration_catalog WHERE integration_key = $1");
 
 /// The entry, enabled or not.
 pub fn find(key: &str) -> Result<Entry, Failure> {
     let entry = first(&FIND, &[argument(key)], |row| {
-        let mode = row.get::<String>(5)?.and_then(|mode| SyncMode::parse(&mode));
+        let registered = |signature: Option<String>, owner: Option<String>| {
+            signature.map(|signature| Registered { signature, owner })
+        };
+        let mode = row.get::<String>(7)?.and_then(|mode| SyncMode::parse(&mode));
         Ok(Entry {
             is_enabled: row.get(1)?.unwrap_or(false),
             rules: row.get(2)?.unwrap_or_default(),
-            validator: row.get(3)?,
-            sync: row.get(4)?.zip(mode).map(|(handler, mode)| Sync { handler, mode }),
+            validator: registered(row.get(3)?, row.get(4)?),
+            sync: registered(row.get(5)?, row.get(6)?)
+                .zip(mode)
+                .map(|(handler, mode)| Sync { handler, mode }),
         })
     });
     entry.ok_or_else(not_found)
@@ -64,6 +78,23 @@ pub fn find(key: &str) -> Result<Entry, Failure> {
 pub fn find_enabled(key: &str) -> Result<Entry, Failure> {
     let entry = find(key)?;
     if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
+}
+
+// Under an old snapshot an entry may look as it no longer is. Locking it tells: then Postgres asks to try again (40001).
+statement!(volatile LOCK(TEXTOID) "
+    SELECT FROM integration_credentials.integration_catalog WHERE integration_key = $1 FOR SHARE");
+
+/// Makes sure that the entry is as it was found.
+pub fn confirm(key: &str) {
+    if sees_an_old_snapshot() {
+        execute(&LOCK, &[argument(key)]);
+    }
+}
+
+/// Whether this transaction does not see what others commit meanwhile.
+pub fn sees_an_old_snapshot() -> bool {
+    // SAFETY: a variable of the server.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ.cast_signed() }
 }
 
 /// The refusal of a key that the catalog does not have. It is not repeated: it may be a value in the wrong place.

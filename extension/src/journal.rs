@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use std::ffi::CString;
 use std::time::Instant;
 
-statement!(writing AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
     INSERT INTO integration_credentials.webapp_org_admin_audit_log
         (org_slug, actor, session_role, action, target_type, target_id, metadata)
     VALUES ($1, $2, session_user, $3, 'integration', $4, $5::pg_catalog.jsonb)");
@@ -27,11 +27,11 @@ pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &Value) 
 
 /// The session role, as the actor of what only superusers do.
 pub fn session_role() -> String {
-    statement!(reading SESSION_ROLE() "SELECT session_user::pg_catalog.text");
+    statement!(stable SESSION_ROLE() "SELECT session_user::pg_catalog.text");
     first(&SESSION_ROLE, &[], |row| row.get(1)).flatten().unwrap_or_default()
 }
 
-statement!(writing METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID) "
+statement!(volatile METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID) "
     INSERT INTO integration_credentials.tool_metering
         (org_slug, tool_key, actor, outcome, duration_ms, metadata)
     VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.jsonb)");
@@ -63,9 +63,7 @@ impl Metering {
     /// Starts the clock, and refuses a transaction that could not write the row anyway.
     pub fn start(tool: &'static Tool) -> Self {
         let started = Instant::now();
-        let name = CString::new(format!("{}()", tool.key)).unwrap_or_default();
-        // SAFETY: a C string that outlives the call.
-        unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) };
+        refuse_if_read_only(tool.key);
         Self { tool, started }
     }
 
@@ -76,8 +74,16 @@ impl Metering {
     }
 }
 
+/// Refuses to write in a read-only transaction, as that of a standby is, before anything else is done.
+fn refuse_if_read_only(function: &str) {
+    let name = CString::new(format!("{function}()")).unwrap_or_default();
+    // SAFETY: a C string that outlives the call.
+    unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) };
+}
+
 /// `record_tool_failure(tool_key, outcome, parameters, duration_ms)`
 pub fn call_record_tool_failure(call: &Call) -> Answer {
+    refuse_if_read_only("record_tool_failure");
     let org = settings::current_org()?;
     let tool =
         call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key is not that of a metered tool"))?;

@@ -4,8 +4,9 @@ use crate::settings::{self, KeyringSource};
 use integration_credentials_core::envelope::{self, EnvelopeError, Place};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::keyring::{Keyring, MAX_DOCUMENT_BYTES};
+use integration_credentials_core::seal::{self, SealError, SealingKey};
 use pgrx::pg_sys;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, OsStr};
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -13,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -22,6 +23,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How soon a cancel is noticed while the command runs.
 const POLL_MILLISECONDS: i32 = 100;
 
+/// How long a key that was not found is taken to be missing still: reading the keyring may be a call of a KMS.
+const MISSING: Duration = Duration::from_secs(5);
+
 struct Loaded {
     at_reload: pg_sys::TimestampTz,
     keyring: Rc<Keyring>,
@@ -29,6 +33,7 @@ struct Loaded {
 
 thread_local! {
     static LOADED: RefCell<Option<Loaded>> = const { RefCell::new(None) };
+    static MISSED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Encrypts a value for its place.
@@ -38,12 +43,48 @@ pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Failure> {
 
 /// Decrypts what lies at a place.
 pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Failure> {
-    match envelope::decrypt(&*keyring()?, place, ciphertext) {
-        // Another session may have seen a key that was added since this one read the keyring.
-        Err(EnvelopeError::UnknownKey(_)) => envelope::decrypt(&*load()?, place, ciphertext),
-        result => result,
-    }
+    with_known_key(
+        |keyring| envelope::decrypt(keyring, place, ciphertext),
+        |error| matches!(error, EnvelopeError::UnknownKey(_)),
+    )?
     .map_err(|error| refusal(&error))
+}
+
+/// The key that values are sealed to now.
+pub fn sealing_key() -> Result<SealingKey, Failure> {
+    Ok(seal::sealing_key(&*keyring()?))
+}
+
+/// Opens a value that was sealed for an integration of an org.
+pub fn open(org: &str, key: &str, sealed: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    with_known_key(
+        |keyring| seal::open(keyring, org, key, sealed),
+        |error| matches!(error, SealError::UnknownKey(_)),
+    )?
+    .map_err(|error| {
+        Failure::new(
+            ErrorCode::InvalidRequest,
+            error.to_string(),
+            "Ask sealing_key() for the org and the key of today, and seal the value again for this integration.",
+        )
+    })
+}
+
+/// Tries again with the keyring read anew when a key is unknown: another session may have seen one that was added.
+fn with_known_key<T, E>(
+    attempt: impl Fn(&Keyring) -> Result<T, E>,
+    is_unknown: impl Fn(&E) -> bool,
+) -> Result<Result<T, E>, Failure> {
+    let result = attempt(&*keyring()?);
+    let missed_lately = MISSED_AT.get().is_some_and(|at| at.elapsed() < MISSING);
+    if missed_lately || !result.as_ref().is_err_and(&is_unknown) {
+        return Ok(result);
+    }
+    let result = attempt(&*load()?);
+    if result.as_ref().is_err_and(is_unknown) {
+        MISSED_AT.set(Some(Instant::now()));
+    }
+    Ok(result)
 }
 
 fn keyring() -> Result<Rc<Keyring>, Failure> {
@@ -123,7 +164,7 @@ fn read_file(path: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
 /// Reads up to the limit into a buffer that never grows, so that no copy is left behind.
 fn read_all(
     mut source: impl Read,
-    before_each: impl Fn() -> Result<(), String>,
+    mut before_each: impl FnMut() -> Result<(), String>,
 ) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut document = Zeroizing::new(vec![0; MAX_DOCUMENT_BYTES]);
     let mut length = 0;
@@ -145,57 +186,88 @@ fn read_all(
 }
 
 /// Ends the command and whatever it started, also when a cancel unwinds.
-struct Running(Child);
+struct Running {
+    child: Child,
+    /// Waited for: its id may by now be another's.
+    is_gone: bool,
+}
+
+impl Running {
+    /// Takes up a cancel. A session that is told to end leaves without unwinding, so then the command goes first.
+    fn check_for_interrupts(&mut self) {
+        // SAFETY: a flag of the server.
+        if unsafe { pg_sys::ProcDiePending } != 0 {
+            self.kill();
+        }
+        pgrx::check_for_interrupts!();
+    }
+
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>, String> {
+        let status = self.child.try_wait();
+        let status = status.map_err(|error| format!("the command's end was not seen ({})", error.kind()))?;
+        self.is_gone |= status.is_some();
+        Ok(status)
+    }
+
+    fn kill(&mut self) {
+        if let (false, Ok(group)) = (self.is_gone, i32::try_from(self.child.id())) {
+            // SAFETY: the group was made for this child.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+            let _ = self.child.wait();
+            self.is_gone = true;
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(group) = i32::try_from(self.0.id()) {
-            // SAFETY: the group was made for this child, which has not been waited for.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-        }
-        let _ = self.0.wait();
+        self.kill();
     }
 }
 
 fn run_command(command: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
-    let child = Command::new("/bin/sh")
+    let mut shell = Command::new("/bin/sh");
+    shell
         .arg("-c")
         .arg(OsStr::from_bytes(command.to_bytes()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Whatever it says there could be a key, and would end up in the server's log.
         .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("the command cannot be started ({})", error.kind()))?;
-    let mut running = Running(child);
-    let Some(output) = running.0.stdout.take() else {
+        .process_group(0);
+    // SAFETY: one system call, which marks the session's socket and data files to be closed at exec.
+    unsafe {
+        shell.pre_exec(|| {
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            Ok(())
+        });
+    }
+    let child = shell.spawn().map_err(|error| format!("the command cannot be started ({})", error.kind()))?;
+    let mut running = Running { child, is_gone: false };
+    let Some(output) = running.child.stdout.take() else {
         return Err("the command has no output".to_owned());
     };
     let descriptor = output.as_raw_fd();
     let deadline = Instant::now() + COMMAND_TIMEOUT;
-    let document = read_all(output, || wait_readable(descriptor, deadline))?;
-    let status = loop {
-        pgrx::check_for_interrupts!();
-        match running.0.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) => return Err(timed_out()),
-            Err(error) => return Err(format!("the command's end was not seen ({})", error.kind())),
+    let document = read_all(output, || wait_readable(&mut running, descriptor, deadline))?;
+    loop {
+        running.check_for_interrupts();
+        match running.try_wait()? {
+            Some(status) if status.success() => return Ok(document),
+            Some(status) => return Err(format!("the command failed ({status})")),
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            None => return Err(timed_out()),
         }
-    };
-    // Waited for, so its id may by now be another's.
-    std::mem::forget(running);
-    if status.success() { Ok(document) } else { Err(format!("the command failed ({status})")) }
+    }
 }
 
 fn timed_out() -> String {
     format!("the command took longer than {} seconds", COMMAND_TIMEOUT.as_secs())
 }
 
-fn wait_readable(descriptor: i32, deadline: Instant) -> Result<(), String> {
+fn wait_readable(running: &mut Running, descriptor: i32, deadline: Instant) -> Result<(), String> {
     loop {
-        pgrx::check_for_interrupts!();
+        running.check_for_interrupts();
         if Instant::now() > deadline {
             return Err(timed_out());
         }

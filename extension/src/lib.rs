@@ -51,6 +51,8 @@ pub extern "C-unwind" fn _PG_init() {
 boundary::sql_functions! {
     current_org => settings::call_current_org,
     admin_set_integration_credentials => set::call,
+    admin_set_integration_credentials_sealed => set::call_sealed,
+    sealing_key => set::call_sealing_key,
     admin_remove_integration_credentials => remove::call,
     admin_register_integration => register::call_register,
     admin_unregister_integration => register::call_unregister,

@@ -9,14 +9,14 @@ use integration_credentials_core::limits;
 use pgrx::IntoDatum;
 use std::thread::LocalKey;
 
-statement!(reading CREDENTIAL(TEXTOID, TEXTOID) "
+statement!(stable CREDENTIAL(TEXTOID, TEXTOID) "
     SELECT k.is_enabled, c.ciphertext
     FROM integration_credentials.integration_catalog k
     LEFT JOIN integration_credentials.configured_integrations c
         ON c.integration_key = k.integration_key AND c.org_slug = $2
     WHERE k.integration_key = $1");
 
-statement!(reading AGGREGATOR(TEXTOID, TEXTOID) "
+statement!(stable AGGREGATOR(TEXTOID, TEXTOID) "
     SELECT k.is_enabled, a.ciphertext
     FROM integration_credentials.integration_catalog k
     LEFT JOIN integration_credentials.aggregator_credentials a

@@ -19,16 +19,17 @@ use std::thread::LocalKey;
 const MAX_TEXT_CHARS: usize = 2048;
 
 // In this order, because an INSERT over an entry that came with the extension replaces it, switches and all.
-statement!(writing REPLACE(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+statement!(volatile REPLACE(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
     UPDATE integration_credentials.integration_catalog
     SET display_name = $2, rules = $3::pg_catalog.jsonb, docs_url = $4, example = $5,
         updated_at = pg_catalog.clock_timestamp()
     WHERE integration_key = $1
     RETURNING is_enabled");
-statement!(writing REGISTER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+statement!(volatile REGISTER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
     INSERT INTO integration_credentials.integration_catalog
         (integration_key, display_name, rules, docs_url, example)
     VALUES ($1, $2, $3::pg_catalog.jsonb, $4, $5)
+    ON CONFLICT DO NOTHING
     RETURNING is_enabled");
 
 /// `admin_register_integration(key, display_name, actor, rules, docs_url, example)`
@@ -60,8 +61,10 @@ pub fn call_register(call: &Call) -> Answer {
         first(statement, &arguments, |row| row.get::<bool>(1)).flatten()
     };
     let replaced = write(&REPLACE);
-    let was_update = replaced.is_some();
-    let is_enabled = replaced.or_else(|| write(&REGISTER));
+    let added = if replaced.is_none() { write(&REGISTER) } else { None };
+    let was_update = added.is_none();
+    // Neither: somebody else has added it just now.
+    let is_enabled = replaced.or(added).or_else(|| write(&REPLACE));
     journal::audit(&org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
     metering.finish(&org, actor, None, json!({"key": key, "display_name": display_name, "actor": actor}));
     Ok(boundary::json(json!({"key": key, "displayName": display_name, "isEnabled": is_enabled})))
@@ -71,17 +74,17 @@ fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Fa
     text.map(|text| limits::check(name, Some(text), MAX_TEXT_CHARS)).transpose()
 }
 
-statement!(writing IN_USE(TEXTOID) "
+statement!(volatile IN_USE(TEXTOID) "
     SELECT FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NOT NULL LIMIT 1");
 // Lets nobody set a credential between the look and the removal; see UPSERT in set.rs.
-statement!(writing LOCK() "
+statement!(volatile LOCK() "
     LOCK TABLE integration_credentials.configured_integrations IN SHARE ROW EXCLUSIVE MODE");
 // What is left of removed credentials goes with the entry.
-statement!(writing FORGET(TEXTOID) "
+statement!(volatile FORGET(TEXTOID) "
     DELETE FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NULL");
-statement!(writing UNREGISTER(TEXTOID) "
+statement!(volatile UNREGISTER(TEXTOID) "
     DELETE FROM integration_credentials.integration_catalog WHERE integration_key = $1");
 
 /// `admin_unregister_integration(key, actor)`
@@ -92,6 +95,13 @@ pub fn call_unregister(call: &Call) -> Answer {
     let org = settings::current_org()?;
     catalog::find(key)?;
 
+    if catalog::sees_an_old_snapshot() {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "a REPEATABLE READ transaction cannot see whether the integration is in use",
+            "Call admin_unregister_integration() in a READ COMMITTED transaction.",
+        ));
+    }
     execute(&LOCK, &[]);
     if first(&IN_USE, &[argument(key)], |_| Ok(())).is_some() {
         return Err(Failure::new(
@@ -108,13 +118,13 @@ pub fn call_unregister(call: &Call) -> Answer {
     Ok(boundary::json(json!({"key": key})))
 }
 
-statement!(writing SWITCH(TEXTOID, BOOLOID) "
+statement!(volatile SWITCH(TEXTOID, BOOLOID) "
     UPDATE integration_credentials.integration_catalog
     SET is_enabled = $2, updated_at = pg_catalog.clock_timestamp()
     WHERE integration_key = $1 AND is_enabled <> $2
     RETURNING true");
 // Every org that has had a credential is told, and the caller's own in any case.
-statement!(writing AFFECTED(TEXTOID, TEXTOID) "
+statement!(volatile AFFECTED(TEXTOID, TEXTOID) "
     SELECT org_slug, revision FROM integration_credentials.configured_integrations WHERE integration_key = $1
     UNION ALL
     SELECT $2, 0 WHERE NOT EXISTS (
@@ -154,31 +164,32 @@ fn affected(key: &str, own: &str) -> Vec<(String, i64)> {
     })
 }
 
-statement!(writing SET_VALIDATOR(TEXTOID, TEXTOID) "
+statement!(volatile SET_VALIDATOR(TEXTOID, TEXTOID, TEXTOID) "
     UPDATE integration_credentials.integration_catalog
-    SET validator = $2, updated_at = pg_catalog.clock_timestamp() WHERE integration_key = $1");
+    SET validator = $2, validator_owner = $3, updated_at = pg_catalog.clock_timestamp() WHERE integration_key = $1");
 
 /// `register_validator(key, validator)`
 pub fn call_register_validator(call: &Call) -> Answer {
     require_superuser("register a validator")?;
     let key = limits::key(call.text(0))?;
-    let signature = resolve(call.text(1), &VALIDATOR)?;
-    name_function(key, &SET_VALIDATOR, &[argument(key), argument(signature.clone())])?;
+    let (signature, owner) = resolve(call.text(1), &VALIDATOR)?;
+    name_function(key, &SET_VALIDATOR, &[argument(key), argument(signature.clone()), argument(owner)])?;
     let org = settings::current_org()?;
     let metadata = json!({"validator": signature});
     journal::audit(&org, &journal::session_role(), "register_validator", key, &metadata);
     Ok(boundary::VOID)
 }
 
-statement!(writing SET_SYNC_HANDLER(TEXTOID, TEXTOID, TEXTOID) "
+statement!(volatile SET_SYNC_HANDLER(TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
     UPDATE integration_credentials.integration_catalog
-    SET sync_handler = $2, sync_mode = $3, updated_at = pg_catalog.clock_timestamp() WHERE integration_key = $1");
+    SET sync_handler = $2, sync_handler_owner = $3, sync_mode = $4, updated_at = pg_catalog.clock_timestamp()
+    WHERE integration_key = $1");
 
 /// `register_sync_handler(key, sync_handler, mode)`
 pub fn call_register_sync_handler(call: &Call) -> Answer {
     require_superuser("register a sync handler")?;
     let key = limits::key(call.text(0))?;
-    let signature = resolve(call.text(1), &SYNC_HANDLER)?;
+    let (signature, owner) = resolve(call.text(1), &SYNC_HANDLER)?;
     let mode = call.text(2).filter(|mode| SyncMode::parse(mode).is_some()).ok_or_else(|| {
         Failure::new(
             ErrorCode::InvalidRequest,
@@ -187,7 +198,7 @@ pub fn call_register_sync_handler(call: &Call) -> Answer {
         )
     })?;
     let mode = signature.is_some().then_some(mode);
-    let arguments = [argument(key), argument(signature.clone()), argument(mode)];
+    let arguments = [argument(key), argument(signature.clone()), argument(owner), argument(mode)];
     name_function(key, &SET_SYNC_HANDLER, &arguments)?;
     let org = settings::current_org()?;
     let metadata = json!({"syncHandler": signature, "mode": mode});
@@ -195,16 +206,19 @@ pub fn call_register_sync_handler(call: &Call) -> Answer {
     Ok(boundary::VOID)
 }
 
-/// The signature as it is stored; `None` takes the function off.
-fn resolve(signature: Option<&str>, shape: &Shape) -> Result<Option<String>, Failure> {
-    let Some(signature) = signature else { return Ok(None) };
+/// The signature and the owner as they are stored; `None` takes the function off.
+fn resolve(signature: Option<&str>, shape: &Shape) -> Result<(Option<String>, Option<String>), Failure> {
+    let Some(signature) = signature else { return Ok((None, None)) };
     let routine =
         catch_unwind(AssertUnwindSafe(|| Routine::find(signature, shape))).unwrap_or_else(|payload| {
             // Postgres raises what it cannot parse; we raise it too, as one of our own errors.
-            let Raised { message, .. } = Raised::from_panic(payload);
-            Err(Failure::new(ErrorCode::InvalidRequest, message, shape.hint()))
+            let raised = Raised::from_panic(payload);
+            if raised.is_interrupt {
+                raised.throw()
+            }
+            Err(Failure::new(ErrorCode::InvalidRequest, raised.message, shape.hint()))
         })?;
-    Ok(Some(routine.signature))
+    Ok((Some(routine.signature), routine.owner_name))
 }
 
 fn name_function(

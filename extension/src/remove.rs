@@ -9,7 +9,7 @@ use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::{limits, tool};
 use serde_json::json;
 
-statement!(writing CLEAR(TEXTOID, TEXTOID) r#"
+statement!(volatile CLEAR(TEXTOID, TEXTOID) r#"
     UPDATE integration_credentials.configured_integrations
     SET ciphertext = NULL, revision = revision + 1, updated_at = pg_catalog.clock_timestamp()
     WHERE org_slug = $1 AND integration_key = $2 AND ciphertext IS NOT NULL

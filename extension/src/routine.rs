@@ -1,9 +1,11 @@
 //! Validators and sync handlers: finding the function that the catalog names, and calling it.
 
 use crate::boundary::forbidden;
+use crate::catalog::Registered;
 use crate::statement::{argument, first, statement};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
+use zeroize::Zeroize;
 
 /// What a function must look like.
 pub struct Shape {
@@ -33,23 +35,27 @@ pub struct Routine {
     pub owner: pg_sys::Oid,
     /// Its signature, quoted and qualified.
     pub signature: String,
+    /// The name of its owner; `None` for one of ours.
+    pub owner_name: Option<String>,
 }
 
 // A function that belongs to a superuser would run as one. Ours do, and are known.
-statement!(reading FIND(TEXTOID, TEXTOID, TEXTOID) "
+statement!(stable FIND(TEXTOID, TEXTOID, TEXTOID) "
     SELECT p.oid, p.proowner,
            pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
            p.prokind = 'f' AND NOT p.proretset
                AND pg_catalog.oidvectortypes(p.proargtypes) = $2 AND p.prorettype = $3::pg_catalog.regtype,
-           r.rolsuper AND NOT EXISTS (
-               SELECT FROM pg_catalog.pg_depend d
-               JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
-               WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
-                 AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
-                 AND e.extname = 'integration_credentials')
+           r.rolsuper AND NOT ours.it_is,
+           CASE WHEN NOT ours.it_is THEN r.rolname::pg_catalog.text END
     FROM pg_catalog.pg_proc p
     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
     JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+    CROSS JOIN LATERAL (SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
+          AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+          AND e.extname = 'integration_credentials')) ours (it_is)
     WHERE p.oid = pg_catalog.to_regprocedure($1)");
 
 struct Found {
@@ -66,7 +72,7 @@ impl Routine {
             let (Some(oid), Some(owner), Some(signature)) = (row.get(1)?, row.get(2)?, row.get(3)?) else {
                 return Ok(None);
             };
-            let routine = Self { oid, owner, signature };
+            let routine = Self { oid, owner, signature, owner_name: row.get(6)? };
             // A condition that cannot be told counts against the function.
             let (fits, superuser) = (row.get(4)?.unwrap_or(false), row.get(5)?.unwrap_or(true));
             Ok(Some(Found { routine, fits, superuser }))
@@ -91,6 +97,20 @@ impl Routine {
                 shape.hint(),
             )),
         }
+    }
+
+    /// Finds one that was registered, and belongs to whom it belonged to then.
+    pub fn find_registered(registered: &Registered, shape: &Shape) -> Result<Self, Failure> {
+        let Registered { signature, owner } = registered;
+        let found = Self::find(signature, shape)?;
+        if found.owner_name == *owner {
+            return Ok(found);
+        }
+        Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            format!("the {} {signature} belongs to another role than when it was registered", shape.name),
+            "A superuser can look at it and register it again.",
+        ))
     }
 
     /// Calls it. The arguments are passed as they are, so a secret is not copied.
@@ -140,4 +160,34 @@ pub fn require_superuser(what: &str) -> Result<(), Failure> {
 /// A text as a datum.
 pub fn text(value: &str) -> pg_sys::Datum {
     value.into_datum().unwrap_or(pg_sys::Datum::null())
+}
+
+/// A secret as a datum of ours, wiped when it goes.
+pub struct WipedText {
+    datum: pg_sys::Datum,
+    text_bytes: usize,
+}
+
+impl WipedText {
+    /// Copies the secret into Postgres' memory.
+    pub fn new(secret: &str) -> Self {
+        Self { datum: text(secret), text_bytes: secret.len() }
+    }
+
+    /// To be passed to a function while this lives.
+    pub const fn datum(&self) -> pg_sys::Datum {
+        self.datum
+    }
+}
+
+impl Drop for WipedText {
+    fn drop(&mut self) {
+        // SAFETY: `text` made a varlena with its header of four bytes and this many behind it, in a memory context that
+        // lasts as long as the call. Nothing else owns it.
+        let bytes = unsafe {
+            let start = self.datum.cast_mut_ptr::<u8>().add(pg_sys::VARHDRSZ);
+            std::slice::from_raw_parts_mut(start, self.text_bytes)
+        };
+        bytes.zeroize();
+    }
 }

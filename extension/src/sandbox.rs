@@ -8,6 +8,9 @@ use crate::boundary::Raised;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a function in the box may do.
@@ -29,10 +32,23 @@ pub fn run<R>(
     function: impl FnOnce() -> R,
 ) -> Result<R, String> {
     let outcome = {
-        let entered = Entered::new(owner, access);
-        let outcome = catch_unwind(AssertUnwindSafe(function)).map_err(Raised::from_panic);
-        entered.leave(access == Access::Write && outcome.is_ok());
-        outcome
+        let silence = Silence::begin();
+        let surroundings = Surroundings::begin_subtransaction();
+        // As in PL/pgSQL's exception blocks, releasing is part of what may fail: a foreign server is asked to, too. An
+        // error that came out of it uncaught would leave the subtransaction behind.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let guc_nest_level = enter(owner, access);
+            let result = function();
+            if access == Access::Write {
+                surroundings.release(guc_nest_level);
+            }
+            result
+        }));
+        if access == Access::Read || outcome.is_err() {
+            surroundings.roll_back();
+        }
+        drop(silence);
+        outcome.map_err(Raised::from_panic)
     };
     outcome.map_err(|Raised { sqlstate, message, is_interrupt, .. }| {
         let message = redact::reason(&message, secret);
@@ -57,72 +73,136 @@ fn says_nothing_of_the_value(sqlstate: i32) -> bool {
     .any(|class| class as i32 & CLASS == sqlstate & CLASS)
 }
 
-/// The surroundings of the call, to be put back.
-struct Entered {
+/// Who and how the function runs. Returns the level that its settings end with.
+fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
+    // SAFETY: plain calls of the server, within the subtransaction that undoes them if one fails.
+    unsafe {
+        let guc_nest_level = pg_sys::NewGUCNestLevel();
+        set(c"search_path", c"pg_catalog, pg_temp");
+        set_messages_off();
+        if access == Access::Read {
+            set(c"transaction_read_only", c"on");
+        }
+        let (mut user, mut security) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut security);
+        let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
+        pg_sys::SetUserIdAndSecContext(owner, security | flags.cast_signed());
+        guc_nest_level
+    }
+}
+
+fn set_messages_off() {
+    set(c"log_min_messages", c"panic");
+    set(c"client_min_messages", c"error");
+}
+
+/// Nothing goes to the client or to standard error while this lives. The settings alone do not see to it: RAISE INFO
+/// reaches the client whatever they say, and libpq writes the notices of a foreign server to standard error, which is
+/// the server's log.
+struct Silence {
+    output: pg_sys::CommandDest::Type,
+    stderr: Option<OwnedFd>,
+}
+
+impl Silence {
+    fn begin() -> Self {
+        let stderr = io::stderr().as_fd().try_clone_to_owned();
+        let silenced = stderr.and_then(|stderr| {
+            let nowhere = File::options().write(true).open("/dev/null")?;
+            redirect_stderr(nowhere.as_fd())?;
+            Ok(stderr)
+        });
+        let stderr = silenced.unwrap_or_else(|error| {
+            Raised::internal(format!("standard error cannot be set aside: {error}")).throw()
+        });
+        // SAFETY: a variable of this process, which the destructor puts back.
+        unsafe {
+            let output = pg_sys::whereToSendOutput;
+            pg_sys::whereToSendOutput = pg_sys::CommandDest::DestNone;
+            Self { output, stderr: Some(stderr) }
+        }
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // SAFETY: as it was before.
+        unsafe { pg_sys::whereToSendOutput = self.output };
+        if let Some(stderr) = self.stderr.take() {
+            // What cannot be put back stays silent, which is the safe side.
+            let _ = redirect_stderr(stderr.as_fd());
+        }
+    }
+}
+
+fn redirect_stderr(to: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: two open descriptors.
+    if unsafe { libc::dup2(to.as_raw_fd(), libc::STDERR_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// What the subtransaction is to give back.
+struct Surroundings {
     memory: pg_sys::MemoryContext,
     resources: pg_sys::ResourceOwner,
     user: pg_sys::Oid,
     security: i32,
-    output: pg_sys::CommandDest::Type,
-    settings: i32,
 }
 
-impl Entered {
-    fn new(owner: pg_sys::Oid, access: Access) -> Self {
-        // SAFETY: the order of PL/pgSQL's own exception blocks; nothing here outlives `leave`.
+impl Surroundings {
+    fn begin_subtransaction() -> Self {
+        // SAFETY: the order of PL/pgSQL's own exception blocks.
         unsafe {
             let (mut user, mut security) = (pg_sys::InvalidOid, 0);
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut security);
-            let mut entered = Self {
+            let surroundings = Self {
                 memory: pg_sys::CurrentMemoryContext,
                 resources: pg_sys::CurrentResourceOwner,
                 user,
                 security,
-                output: pg_sys::whereToSendOutput,
-                settings: 0,
             };
             pg_sys::BeginInternalSubTransaction(std::ptr::null());
             // What the function returns must outlive the subtransaction.
-            pg_sys::MemoryContextSwitchTo(entered.memory);
-
-            entered.settings = pg_sys::NewGUCNestLevel();
-            set(c"search_path", c"pg_catalog, pg_temp");
-            set(c"log_min_messages", c"panic");
-            set(c"client_min_messages", c"error");
-            if access == Access::Read {
-                set(c"transaction_read_only", c"on");
-            }
-            // RAISE INFO reaches the client whatever client_min_messages says, and that setting is anybody's to
-            // change.
-            pg_sys::whereToSendOutput = pg_sys::CommandDest::DestNone;
-
-            let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
-            pg_sys::SetUserIdAndSecContext(owner, security | flags.cast_signed());
-            entered
+            pg_sys::MemoryContextSwitchTo(surroundings.memory);
+            surroundings
         }
     }
 
-    fn leave(self, keep: bool) {
-        // SAFETY: undoes what `new` did. An error in here ends the whole transaction, which undoes it too, but for
-        // whereToSendOutput, which is therefore put back first.
+    fn release(&self, guc_nest_level: i32) {
+        // SAFETY: as above.
         unsafe {
-            pg_sys::whereToSendOutput = self.output;
             pg_sys::SetUserIdAndSecContext(self.user, self.security);
+            // As if aborted, though the rest is kept: what the function itself has SET must not outlive it. What is set
+            // here ends with the subtransaction.
+            pg_sys::AtEOXact_GUC(false, guc_nest_level);
+            pg_sys::NewGUCNestLevel();
+            set_messages_off();
+            pg_sys::ReleaseCurrentSubTransaction();
+            self.give_back();
+        }
+    }
+
+    fn roll_back(&self) {
+        // SAFETY: as above. Takes user, security context and settings back, too.
+        unsafe {
             pg_sys::MemoryContextSwitchTo(self.memory);
-            // As if aborted, even if the rest is kept: what the function itself has SET must not outlive it.
-            pg_sys::AtEOXact_GUC(false, self.settings);
-            if keep {
-                pg_sys::ReleaseCurrentSubTransaction();
-            } else {
-                pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            }
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            self.give_back();
+        }
+    }
+
+    unsafe fn give_back(&self) {
+        // SAFETY: both belong to the caller's transaction, which goes on.
+        unsafe {
             pg_sys::MemoryContextSwitchTo(self.memory);
             pg_sys::CurrentResourceOwner = self.resources;
         }
     }
 }
 
-/// Sets a setting until the level of `Entered::settings` ends.
+/// Sets a setting until the current level of settings ends.
 fn set(name: &CStr, value: &CStr) {
     // SAFETY: constant names and values, valid for these settings.
     unsafe {

@@ -1,19 +1,23 @@
-//! `admin_set_integration_credentials(key, value, actor)`: the steps of the set call, in order.
+//! The set call and its steps, in order: for a value that comes as it is, and for one that comes sealed.
 
 use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
+use crate::routine::WipedText;
 use crate::statement::{argument, first, statement};
 use crate::{catalog, keys, settings, sync, validate};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
-use integration_credentials_core::error::ErrorCode;
+use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
+use integration_credentials_core::seal::SealingKey;
 use integration_credentials_core::{limits, tool};
+use pgrx::pg_sys;
 use serde_json::json;
 
 // Asks the catalog once more, for it may have changed while the validator ran.
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
-statement!(writing UPSERT(TEXTOID, TEXTOID, BYTEAOID) r#"
+statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) r#"
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
     SELECT $1, $2, $3 FROM integration_credentials.integration_catalog WHERE integration_key = $2 AND is_enabled
     ON CONFLICT (org_slug, integration_key) DO UPDATE
@@ -29,28 +33,70 @@ struct Saved {
     updated_at: String,
 }
 
-/// Answers the call.
+/// What is to be set, wherever the value came from.
+struct Request<'a> {
+    org: &'a str,
+    key: &'a str,
+    value: &'a str,
+    /// The value as Postgres has it, to be passed on without another copy.
+    datum: pg_sys::Datum,
+    actor: &'a str,
+}
+
+/// `admin_set_integration_credentials(key, value, actor)`
 pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET);
     let key = limits::key(call.text(0))?;
     let value = limits::value(call.text(1))?;
     let actor = limits::actor(call.text(2))?;
     let org = settings::current_org()?;
+    set(metering, &Request { org: &org, key, value, datum: call.datum(1), actor })
+}
 
+/// `admin_set_integration_credentials_sealed(key, sealed, actor)`
+pub fn call_sealed(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::SET_SEALED);
+    let key = limits::key(call.text(0))?;
+    let sealed = call.bytes(1).ok_or_else(|| {
+        Failure::new(
+            ErrorCode::InvalidRequest,
+            "sealed is NULL",
+            "Give a value that was sealed to sealing_key().",
+        )
+    })?;
+    let actor = limits::actor(call.text(2))?;
+    let org = settings::current_org()?;
+    let value = keys::open(&org, key, sealed)?;
+    limits::value(Some(&value))?;
+    let copy = WipedText::new(&value);
+    set(metering, &Request { org: &org, key, value: &value, datum: copy.datum(), actor })
+}
+
+/// `sealing_key()`: what a client needs to know to seal a value.
+pub fn call_sealing_key(_: &Call) -> Answer {
+    let org = settings::current_org()?;
+    let SealingKey { id, public } = keys::sealing_key()?;
+    Ok(boundary::json(json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
+}
+
+fn set(metering: Metering, &Request { org, key, value, datum, actor }: &Request<'_>) -> Answer {
     let entry = catalog::find_enabled(key)?;
-    validate::check(&entry, key, value, call.datum(1))?;
+    catalog::confirm(key);
+    validate::check(&entry, key, value, datum)?;
 
-    let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org: &org, key }, value)?;
-    let Saved { revision, was_update, updated_at } =
-        save(&org, key, &ciphertext).ok_or_else(|| catalog::disabled(key))?;
+    let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
+    let Some(Saved { revision, was_update, updated_at }) = save(org, key, &ciphertext) else {
+        // Taken out of the catalog meanwhile, or disabled.
+        return Err(catalog::find_enabled(key).err().unwrap_or_else(|| catalog::disabled(key)));
+    };
 
-    announce(&Event { org: org.clone(), key: key.to_owned(), revision, operation: Operation::Set });
-    let sync_problem = sync::hand_on(&entry, &org, key, value, call.datum(1));
+    announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
+    let sync_problem = sync::hand_on(&entry, org, key, value, datum);
 
-    journal::audit(&org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
+    journal::audit(org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
     // Not even to be redacted is the value copied: its name is enough.
-    metering.finish(&org, actor, outcome, json!({"key": key, "value": null, "actor": actor}));
+    metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
 
     let mut result =
         json!({"key": key, "isConfigured": true, "hasCredentials": true, "updatedAt": updated_at});

@@ -31,12 +31,12 @@ pub(crate) use statement;
 
 impl Statement {
     /// Sees what this transaction has done so far, and may write.
-    pub const fn writing(sql: &'static str, parameters: &'static [BuiltinOid]) -> Self {
+    pub const fn volatile(sql: &'static str, parameters: &'static [BuiltinOid]) -> Self {
         Self { sql, parameters, writes: true, plan: OnceCell::new() }
     }
 
-    /// Sees what the calling statement sees, and runs on a standby too.
-    pub const fn reading(sql: &'static str, parameters: &'static [BuiltinOid]) -> Self {
+    /// Does not write, so that it runs on a standby too.
+    pub const fn stable(sql: &'static str, parameters: &'static [BuiltinOid]) -> Self {
         Self { sql, parameters, writes: false, plan: OnceCell::new() }
     }
 

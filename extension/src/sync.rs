@@ -21,8 +21,9 @@ pub fn hand_on(
     value_datum: pg_sys::Datum,
 ) -> Option<String> {
     let sync = entry.sync.as_ref()?;
-    let result =
-        Routine::find(&sync.handler, &SYNC_HANDLER).map_err(|failure| failure.message).and_then(|handler| {
+    let result = Routine::find_registered(&sync.handler, &SYNC_HANDLER)
+        .map_err(|failure| failure.message)
+        .and_then(|handler| {
             let arguments = [text(org), text(key), value_datum];
             sandbox::run(handler.owner, Access::Write, value, || {
                 handler.call(&arguments);
@@ -40,7 +41,7 @@ pub fn hand_on(
     }
 }
 
-statement!(writing UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
+statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.aggregator_credentials (org_slug, integration_key, ciphertext)
     VALUES ($1, $2, $3)
     ON CONFLICT (org_slug, integration_key) DO UPDATE
@@ -60,7 +61,7 @@ fn save(Place { org, key, .. }: Place<'_>, ciphertext: &[u8]) {
     execute(&UPSERT, &[argument(org), argument(key), argument(ciphertext)]);
 }
 
-statement!(writing FORGET(TEXTOID, TEXTOID) "
+statement!(volatile FORGET(TEXTOID, TEXTOID) "
     DELETE FROM integration_credentials.aggregator_credentials WHERE org_slug = $1 AND integration_key = $2");
 
 /// Takes a removed credential away from the aggregator as well.

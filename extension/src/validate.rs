@@ -1,7 +1,7 @@
 //! Whether a value is accepted: the catalog's rules first, then the validator, if there is one.
 
 use crate::boundary::Raised;
-use crate::catalog::Entry;
+use crate::catalog::{Entry, Registered};
 use crate::routine::{Routine, VALIDATOR};
 use crate::sandbox::{self, Access};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -28,7 +28,7 @@ pub fn check(entry: &Entry, key: &str, value: &str, value_datum: pg_sys::Datum) 
     });
     rules.check(value).map_err(|reason| refusal(key, &reason))?;
     match &entry.validator {
-        Some(signature) => ask(signature, key, value, value_datum),
+        Some(validator) => ask(validator, key, value, value_datum),
         None => Ok(()),
     }
 }
@@ -47,9 +47,9 @@ fn compiled(text: &str) -> Result<Rc<Rules>, RulesError> {
     Ok(rules)
 }
 
-fn ask(signature: &str, key: &str, value: &str, value_datum: pg_sys::Datum) -> Result<(), Failure> {
+fn ask(registered: &Registered, key: &str, value: &str, value_datum: pg_sys::Datum) -> Result<(), Failure> {
     // Nobody vouches for the value while its validator is missing, so it is not stored.
-    let validator = Routine::find(signature, &VALIDATOR).map_err(|problem| {
+    let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
         Failure::new(
             ErrorCode::InvalidCredentials,
             format!("the validator of integration {key:?} cannot be run: {}", problem.message),

@@ -70,10 +70,10 @@ fn intcred_path() -> PathBuf {
     path
 }
 
-/// Takes away what libpq, Postgres or `intcred` would read from the environment.
+/// Takes away what libpq, Postgres and `intcred` would read from the environment.
 pub(crate) fn without_inherited_settings(command: &mut process::Command) {
     for (name, _) in env::vars_os() {
-        if ["PG", "INTCRED"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+        if name.as_encoded_bytes().starts_with(b"PG") {
             command.env_remove(name);
         }
     }

@@ -8,18 +8,19 @@ use crate::{
     output::table,
 };
 use intcred::Registration;
+use serde_json::{Value, json};
 
 pub async fn run(context: &Context, command: Catalog) -> Result<(), Failure> {
     match command {
         Catalog::List => list(context).await,
         Catalog::Add { key, display_name, rules, docs_url, example, actor } => {
-            let rules = serde_json::from_str(&rules).map_err(|error| {
+            let rules = rules.as_deref().map(serde_json::from_str).transpose().map_err(|error| {
                 Failure::usage(
                     format!("--rules is not JSON: {error}"),
                     "give a JSON object, quoted for the shell",
                 )
             })?;
-            add(context, &Registration { key, display_name, rules, docs_url, example }, actor).await
+            add(context, Given { key, display_name, rules, docs_url, example }, actor).await
         }
         Catalog::Remove { key, actor } => remove(context, &key, actor).await,
         Catalog::Enable { key, actor } => set_enabled(context, &key, true, actor).await,
@@ -46,10 +47,30 @@ async fn list(context: &Context) -> Result<(), Failure> {
     })
 }
 
-async fn add(context: &Context, registration: &Registration, actor: Actor) -> Result<(), Failure> {
+/// What is said of an entry; the rest stays as it is.
+struct Given {
+    key: String,
+    display_name: Option<String>,
+    rules: Option<Value>,
+    docs_url: Option<String>,
+    example: Option<String>,
+}
+
+async fn add(context: &Context, given: Given, actor: Actor) -> Result<(), Failure> {
     let actor = actor.name()?;
     let client = context.connect().await?;
-    let answer = client.register_integration(registration, &actor).await?;
+    let known = client.describe().await?.into_iter().find(|entry| entry.key == given.key);
+    let (display_name, rules, docs_url, example) = known
+        .map(|entry| (Some(entry.display_name), Some(entry.rules), entry.docs_url, entry.example))
+        .unwrap_or_default();
+    let registration = Registration {
+        display_name: given.display_name.or(display_name).unwrap_or_else(|| given.key.clone()),
+        rules: given.rules.or(rules).unwrap_or_else(|| json!({})),
+        docs_url: given.docs_url.or(docs_url),
+        example: given.example.or(example),
+        key: given.key,
+    };
+    let answer = client.register_integration(&registration, &actor).await?;
     client.close().await;
     context.output.print(&answer, |_| format!("{}: registered", registration.key))
 }

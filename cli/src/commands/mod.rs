@@ -35,8 +35,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn run_connected(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Set { key, value_file, exact, actor } => {
-            set::run(context, &key, value_file.as_deref(), exact, actor).await
+        Command::Set { key, value_file, exact, plain, actor } => {
+            let value = set::Value { file: value_file.as_deref(), exact, plain };
+            set::run(context, &key, &value, actor).await
         }
         Command::Get { key } => get::run(context, &key).await,
         Command::List => list::run(context).await,

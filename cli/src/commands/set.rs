@@ -8,19 +8,24 @@ use crate::{
 };
 use std::path::Path;
 
-pub async fn run(
-    context: &Context,
-    key: &str,
-    value_file: Option<&Path>,
-    exact: bool,
-    actor: Actor,
-) -> Result<(), Failure> {
+/// Where the value comes from, and how it is sent.
+pub struct Value<'a> {
+    pub file: Option<&'a Path>,
+    pub exact: bool,
+    pub plain: bool,
+}
+
+pub async fn run(context: &Context, key: &str, from: &Value<'_>, actor: Actor) -> Result<(), Failure> {
     let actor = actor.name()?;
     let settings = context.settings()?;
     // Before connecting: whoever is asked for a value may take a while.
-    let value = read_value(value_file, exact)?;
+    let value = read_value(from.file, from.exact)?;
     let client = connect(&settings).await?;
-    let receipt = client.set(key, &value, &actor).await?;
+    let receipt = if from.plain {
+        client.set_plain(key, &value, &actor).await?
+    } else {
+        client.set(key, &value, &actor).await?
+    };
     drop(value);
     client.close().await;
     context.output.print(&receipt, |receipt| format!("{}: saved at {}", receipt.key, receipt.updated_at))?;

@@ -31,7 +31,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Credential => "configured_integrations",
             Self::Aggregator => "aggregator_credentials",
@@ -141,9 +141,14 @@ impl<'a> Parts<'a> {
 }
 
 fn associated_data(place: Place<'_>, key_id: &str) -> Vec<u8> {
-    let parts = [place.purpose.as_str(), place.org, place.key, key_id];
-    let mut data = Vec::with_capacity(1 + parts.iter().map(|part| 4 + part.len()).sum::<usize>());
-    data.push(VERSION);
+    let mut data = vec![VERSION];
+    data.extend(bind(&[place.purpose.as_str(), place.org, place.key, key_id]));
+    data
+}
+
+/// Texts one after the other, each behind its length, so that none can be taken for a part of its neighbour.
+pub(crate) fn bind(parts: &[&str]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
     for part in parts {
         // Lengths are limited far below u32::MAX, so saturating can never make two places look alike.
         data.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());

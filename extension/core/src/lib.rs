@@ -7,6 +7,7 @@
 //! | `rules` | what the catalog demands of a value (with the feature of that name) |
 //! | [`keyring`] | the keys, and the document they are kept in |
 //! | [`envelope`] | a credential as it is stored: encrypted, bound to its place |
+//! | [`seal`] | a value that its owner encrypted, to a public key of the server |
 //! | [`redact`] | a text without the secret |
 //! | [`tool`] | which parameters of which tool are sensitive |
 //! | [`event`] | the payload of a notification |
@@ -20,4 +21,5 @@ pub mod limits;
 pub mod redact;
 #[cfg(feature = "rules")]
 pub mod rules;
+pub mod seal;
 pub mod tool;

@@ -1,9 +1,9 @@
 //! A text that other code wrote, without the secret that it may have put there.
 //!
-//! Any eight bytes in a row that the text shares with the secret are taken out, in whatever case, and in each of the
-//! forms that a message is likely to hold it in: plain, quoted for SQL, escaped for JSON, in hex and in base64. So is
+//! Any eight bytes in a row that the text shares with the secret are taken out, in capital or small (ASCII) letters, and
+//! in each of the forms that a message is likely to hold it in: plain, quoted for SQL, escaped for JSON, in hex and in base64. So is
 //! a shorter secret, as a whole. Of a secret that is a JSON object only the values are secret and not the names, so
-//! that `client_id is missing` can still be said.
+//! that `client_id is missing` can still be said; each value is secret as it is spelled there, and as it is meant.
 //!
 //! Code that means to smuggle a secret out (one letter at a time, reversed, summed up) is not stopped by this.
 
@@ -72,8 +72,8 @@ impl Needles {
         let mut needles = Self { windows: Zeroizing::new(Vec::new()), short: Vec::new() };
         match serde_json::from_str::<Value>(secret) {
             Ok(mut document @ (Value::Object(_) | Value::Array(_))) => {
-                needles.add_leaves(&document);
                 wipe(&mut document);
+                json_values(secret).for_each(|token| needles.add_json_value(token));
             }
             _ => needles.add_written(secret),
         }
@@ -83,23 +83,17 @@ impl Needles {
         needles
     }
 
-    fn add_leaves(&mut self, value: &Value) {
-        match value {
-            Value::String(text) => {
-                if text.len() >= SHORT {
-                    self.add_written(text);
-                    self.add_encoded(text);
-                }
-            }
-            Value::Number(number) => {
-                let text = Zeroizing::new(number.to_string());
-                if text.len() >= SHORT {
-                    self.add_written(&text);
-                }
-            }
-            Value::Array(items) => items.iter().for_each(|item| self.add_leaves(item)),
-            Value::Object(members) => members.values().for_each(|member| self.add_leaves(member)),
-            Value::Null | Value::Bool(_) => {}
+    /// A string or number of a JSON text.
+    fn add_json_value(&mut self, token: &str) {
+        let spelled = token.trim_matches('"');
+        if spelled.len() >= SHORT {
+            self.add_written(spelled);
+            self.add_encoded(spelled);
+        }
+        let meant = serde_json::from_str::<String>(token).map(Zeroizing::new);
+        if let Some(meant) = meant.ok().filter(|meant| meant.len() >= SHORT && meant.as_str() != spelled) {
+            self.add_written(&meant);
+            self.add_encoded(&meant);
         }
     }
 
@@ -177,6 +171,37 @@ fn windows(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.array_windows().map(|window: &[u8; WINDOW]| u64::from_ne_bytes(*window))
 }
 
+/// The strings and numbers of a valid JSON text, but for the names of members. A parsed document would not do: it has
+/// lost how they were spelled, and of two members with one name all but the last.
+fn json_values(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let start = rest.find(|next: char| next == '"' || next == '-' || next.is_ascii_digit())?;
+            rest = &rest[start..];
+            let token = &rest[..token_length(rest)];
+            rest = &rest[token.len()..];
+            if !rest.trim_start().starts_with(':') {
+                return Some(token);
+            }
+        }
+    })
+}
+
+fn token_length(text: &str) -> usize {
+    let Some(string) = text.strip_prefix('"') else {
+        let is_number = |next: char| next.is_ascii_digit() || matches!(next, '+' | '-' | '.' | 'e' | 'E');
+        return text.find(|next| !is_number(next)).unwrap_or(text.len());
+    };
+    let mut escaped = false;
+    let end = string.find(|next| {
+        let ends = next == '"' && !escaped;
+        escaped = next == '\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |end| end + 2)
+}
+
 /// Wipes the texts of a JSON document that held a secret.
 pub(crate) fn wipe(value: &mut Value) {
     match value {
@@ -232,6 +257,29 @@ mod tests {
         assert_eq!(redact("client_secret is too short", secret), "client_secret is too short");
         assert_eq!(redact("bad tops3cret-tops3cret, bad 12345", secret), "bad <redacted>, bad <redacted>");
         assert_eq!(redact(secret, secret).matches(REDACTED).count(), 3);
+    }
+
+    #[test]
+    fn values_in_a_json_credential_are_secret_however_they_are_spelled() {
+        for secret in [
+            r#"{"password": "gehe\u00edm-\u00fcbel\u00f6s"}"#,
+            r#"{"p": "\u0068\u0075\u006e\u0074\u0065\u0072\u0032"}"#,
+            r#"{"password": "first-password-here", "password": "second-password"}"#,
+            r#"{"url": "https:\/\/user:pass\/word", "quoted": "say \"friend\" and enter\\"}"#,
+            r#"{"pin": 1234567890123456789012345, "price": 1.2500, "negative": -1.5e+10}"#,
+            r#"["first-password-here", ["deep-password"], {"a" : "spaced-password"}]"#,
+        ] {
+            let redacted = redact(&format!("rejected: {secret}"), secret);
+            let values = json_values(secret).filter(|value| value.trim_matches('"').len() >= SHORT);
+            for value in values {
+                assert!(!redacted.contains(value.trim_matches('"')), "{redacted}");
+            }
+            assert!(redacted.starts_with("rejected: ") && redacted.contains(REDACTED), "{redacted}");
+        }
+        assert_eq!(
+            redact("gehe\u{ed}m-\u{fc}bel\u{f6}s", r#"{"p": "gehe\u00edm-\u00fcbel\u00f6s"}"#),
+            REDACTED
+        );
     }
 
     #[test]

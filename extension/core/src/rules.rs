@@ -7,6 +7,9 @@
 //! | `pattern` | regular expression (`regex` crate) | the whole value matches |
 //! | `schema` | JSON Schema (draft 2020-12 unless it names another) | the value is JSON that is valid under it |
 //!
+//! A schema is a tree: `$ref` and its kin are refused, as a few of them can describe one that takes years to walk, and so
+//! are `unevaluatedItems` and `unevaluatedProperties`, which walk it again. Rules have at most 64 KiB.
+//!
 //! A message names the rule and where it stands, never anything of the value: not even a property's name, unless the
 //! schema itself has it.
 
@@ -16,6 +19,10 @@ use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
+
+const MAX_BYTES: usize = 64 << 10;
+const REFUSED_KEYWORDS: [&str; 5] =
+    ["$ref", "$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"];
 
 /// The rules as they are declared.
 #[derive(Deserialize)]
@@ -44,6 +51,9 @@ pub enum RulesError {
     /// Not a JSON object of the known rules.
     #[error("rules are not of the expected form: {0}")]
     Form(serde_json::Error),
+    /// Longer than they may be.
+    #[error("rules have {0} bytes, and at most {MAX_BYTES} are possible")]
+    Size(usize),
     /// The lengths leave no room.
     #[error("minLength {0} is greater than maxLength {1}")]
     Lengths(usize, usize),
@@ -61,6 +71,9 @@ pub enum RulesError {
 impl Rules {
     /// Compiles rules from the text of their JSON object.
     pub fn compile(declared: &str) -> Result<Self, RulesError> {
+        if declared.len() > MAX_BYTES {
+            return Err(RulesError::Size(declared.len()));
+        }
         let Declared { min_length, max_length, prefix, pattern, schema } =
             serde_json::from_str(declared).map_err(RulesError::Form)?;
         let (min_length, max_length) = (min_length.unwrap_or(1), max_length.unwrap_or(MAX_VALUE_CHARS));
@@ -112,11 +125,25 @@ fn compile_pattern(source: String) -> Result<(String, Regex), RulesError> {
 }
 
 fn compile_schema(schema: &Value) -> Result<Validator, RulesError> {
+    if let Some(keyword) = refused_keyword(schema) {
+        return Err(RulesError::Schema(format!("{keyword} is not supported, write out what it refers to")));
+    }
     jsonschema::options()
         // The default engine backtracks.
         .with_pattern_options(PatternOptions::regex())
         .build(schema)
         .map_err(|error| RulesError::Schema(last_line(&error.to_string())))
+}
+
+fn refused_keyword(schema: &Value) -> Option<&'static str> {
+    match schema {
+        Value::Object(members) => REFUSED_KEYWORDS
+            .into_iter()
+            .find(|keyword| members.contains_key(*keyword))
+            .or_else(|| members.values().find_map(refused_keyword)),
+        Value::Array(items) => items.iter().find_map(refused_keyword),
+        _ => None,
+    }
 }
 
 fn last_line(text: &str) -> String {
@@ -202,7 +229,10 @@ mod tests {
             (json!({"pattern": "a){2}|(?:b"}), "unopened group"),
             (json!({"schema": {"type": "strnig"}}), "schema"),
             (json!({"schema": {"pattern": "(?=a)"}}), "schema"),
-            (json!({"schema": {"$ref": "https://example.com/schema.json"}}), "schema"),
+            (json!({"schema": {"$ref": "https://example.com/schema.json"}}), "$ref is not supported"),
+            (json!({"schema": {"allOf": [{"$dynamicRef": "#a"}]}}), "$dynamicRef is not supported"),
+            (json!({"schema": {"unevaluatedItems": false}}), "unevaluatedItems is not supported"),
+            (json!({"schema": {"description": "x".repeat(MAX_BYTES)}}), "at most 65536"),
             (json!([]), "expected form"),
         ] {
             let error = Rules::compile(&rules.to_string()).unwrap_err().to_string();

@@ -20,6 +20,12 @@ pub static SET: Tool = Tool {
     parameters: &["key", "value", "actor"],
     sensitive: &["value"],
 };
+/// Sets or rotates a credential that comes sealed.
+pub static SET_SEALED: Tool = Tool {
+    key: "admin_set_integration_credentials_sealed",
+    parameters: &["key", "sealed", "actor"],
+    sensitive: &["sealed"],
+};
 /// Removes a credential.
 pub static REMOVE: Tool =
     Tool { key: "admin_remove_integration_credentials", parameters: &["key", "actor"], sensitive: &[] };
@@ -33,7 +39,7 @@ pub static UNREGISTER: Tool =
 pub static SET_ENABLED: Tool =
     Tool { key: "admin_set_integration_enabled", parameters: &["key", "enabled", "actor"], sensitive: &[] };
 
-static ALL: [&Tool; 5] = [&SET, &REMOVE, &REGISTER, &UNREGISTER, &SET_ENABLED];
+static ALL: [&Tool; 6] = [&SET, &SET_SEALED, &REMOVE, &REGISTER, &UNREGISTER, &SET_ENABLED];
 
 impl Tool {
     /// The tool with this key.

@@ -1,10 +1,10 @@
 //! The secret is in one place only: the caller's hands. Everything that can be done with one is done with a random
 //! canary, with default settings and bound parameters, and then it is sought in everything that the system wrote.
 
+use crate::fixture::{ASLEEP, until};
 use crate::support::{ANY, get, register, remove, set};
 use serde_json::json;
-use tests::{ADMIN, Canary, Cluster, Database, Output, READER, SUPERUSER, Session, Shutdown, intcred, run};
-use tokio::time::{Duration, sleep};
+use tests::{ADMIN, Canary, Cluster, Database, Output, READER, SUPERUSER, Shutdown, intcred, run};
 
 /// Functions that do their worst with what they are given.
 const FUNCTIONS: &str = "
@@ -68,8 +68,8 @@ async fn by_sql(database: &Database, canary: &Canary) {
     canary.assert_absent(&admin.notices());
     canary.assert_absent(&remove(&admin, "surface").await.unwrap());
 
-    cut_off(database, &admin, canary, "SELECT pg_cancel_backend($1)").await;
-    cut_off(database, &admin, canary, "SELECT pg_terminate_backend($1)").await;
+    cut_off(database, canary, "SELECT pg_cancel_backend($1)").await;
+    cut_off(database, canary, "SELECT pg_terminate_backend($1)").await;
     assert_eq!(get(&database.connect(READER).await, "background").await.unwrap(), token(canary));
 }
 
@@ -78,16 +78,12 @@ fn token(canary: &Canary) -> String {
 }
 
 /// Ends a call while its validator holds the value.
-async fn cut_off(database: &Database, _admin: &Session, canary: &Canary, how: &str) {
+async fn cut_off(database: &Database, canary: &Canary, how: &str) {
     let victim = database.connect(ADMIN).await;
     let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     let superuser = database.superuser().await;
     let end = async {
-        let active = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
-        while superuser.query_one(active, &[&pid]).await.unwrap().get::<_, i64>(0) == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
-        sleep(Duration::from_millis(100)).await;
+        until(&superuser, ASLEEP).await;
         superuser.execute(how, &[&pid]).await.unwrap();
     };
     let (result, ()) = tokio::join!(set(&victim, "sleeps", canary.as_str()), end);
@@ -106,8 +102,10 @@ async fn by_command_line(database: &Database, canary: &Canary) -> Vec<Output> {
     let value = canary.as_str();
     assert_eq!(go(&["set", ANY], value).await, 0);
     assert_eq!(go(&["--json", "set", ANY], value).await, 0);
+    assert_eq!(go(&["set", ANY, "--plain"], value).await, 0);
     for key in ["strict", "refuses", "raises", "nowhere"] {
         assert_eq!(go(&["set", key], value).await, 1, "{key}");
+        assert_eq!(go(&["set", key, "--plain"], value).await, 1, "{key}");
     }
     assert_eq!(go(&["set", "surface"], value).await, 5);
     assert_eq!(go(&["set", "background"], &token(canary)).await, 0);

@@ -111,8 +111,9 @@ async fn rules_that_could_not_be_checked_are_refused_at_registration() {
         (json!({"pattern": "("}), "pattern"),
         (json!({"pattern": "(a)\\1"}), "backreferences"),
         (json!({"schema": {"type": "strnig"}}), "schema"),
-        (json!({"schema": {"$ref": "https://example.com/schema.json"}}), "schema"),
-        (json!({"schema": {"$ref": "file:///etc/passwd"}}), "schema"),
+        (json!({"schema": {"$ref": "https://example.com/schema.json"}}), "$ref is not supported"),
+        (json!({"schema": {"allOf": [{"$ref": "#/$defs/a"}]}}), "$ref is not supported"),
+        (json!({"schema": {"description": "x".repeat(65536)}}), "at most 65536"),
         (json!([]), "form"),
     ] {
         let error = assert_error(register(&admin, ANY, rules.clone()).await, ErrorCode::InvalidRequest);
@@ -178,4 +179,57 @@ async fn an_entry_in_use_stays_and_an_unused_one_goes() {
     unregister(&admin, "trustradius").await.unwrap();
     assert_error(unregister(&admin, "trustradius").await, ErrorCode::IntegrationNotFound);
     assert_error(set(&admin, "trustradius", "value-of-tr").await, ErrorCode::IntegrationNotFound);
+}
+
+#[tokio::test]
+async fn rules_that_only_jsonb_can_hold_are_refused() {
+    let (_, admin) = admin().await;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for rules in
+        [format!(r#"{{"schema": {{"enum": {deep}}}}}"#), r#"{"schema": {"maximum": 1e400}}"#.to_owned()]
+    {
+        let statement = "SELECT integration_credentials.admin_register_integration('any', 'any', 'actor', $1::text::jsonb)";
+        assert_error(admin.query(statement, &[&rules]).await, ErrorCode::InvalidRequest);
+    }
+}
+
+/// A caller whose snapshot is older than a change of the catalog does not act on what it still sees.
+#[tokio::test]
+async fn an_old_snapshot_does_not_get_past_the_catalog() {
+    let (database, admin) = admin().await;
+    let other = database.connect(ADMIN).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
+    admin.batch_execute(begin).await.unwrap();
+    enable(&other, "trustradius", false).await.unwrap();
+    let error = set(&admin, "trustradius", "some-value").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "40001");
+    admin.batch_execute("ROLLBACK").await.unwrap();
+
+    admin.batch_execute(begin).await.unwrap();
+    unregister(&other, "slack").await.unwrap();
+    let error = set(&admin, "slack", "xoxb-1234-5678-9012345678").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "40001");
+    admin.batch_execute("ROLLBACK").await.unwrap();
+
+    admin.batch_execute(begin).await.unwrap();
+    assert_error(unregister(&admin, "hubspot").await, ErrorCode::InvalidRequest);
+    admin.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_two_register_at_once_is_registered_once() {
+    let (database, _) = admin().await;
+    let sessions = [database.connect(ADMIN).await, database.connect(ADMIN).await];
+    for session in &sessions {
+        session.batch_execute("BEGIN").await.unwrap();
+    }
+    register(&sessions[0], ANY, json!({})).await.unwrap();
+    let second = async {
+        let registered = register(&sessions[1], ANY, json!({"minLength": 2})).await;
+        sessions[1].batch_execute("COMMIT").await.unwrap();
+        registered
+    };
+    let (second, ()) = tokio::join!(second, async { sessions[0].batch_execute("COMMIT").await.unwrap() });
+    second.unwrap();
+    assert_error(set(&sessions[0], ANY, "1").await, ErrorCode::InvalidCredentials);
 }

@@ -1,7 +1,7 @@
 //! The command line: each command as the role that would use it, what it prints where, and its exit status.
 
 use crate::support::{ANY, enable, get, register, revision, set};
-use integration_credentials_core::tool::{REMOVE, SET, UNREGISTER};
+use integration_credentials_core::tool::{REMOVE, SET, SET_SEALED, UNREGISTER};
 use nix::{
     pty::openpty,
     sys::{
@@ -415,8 +415,19 @@ async fn a_call_that_is_refused_is_metered_without_the_value() {
     let hidden = "<redacted>";
     let mut expected = Vec::new();
     for (arguments, tool, outcome, mut parameters) in [
-        (&["set", "nowhere"][..], SET.key, "integration_not_found", json!({"key": hidden, "value": hidden})),
-        (&["set", "slack"], SET.key, "invalid_credentials", json!({"key": "slack", "value": hidden})),
+        (
+            &["set", "nowhere"][..],
+            SET_SEALED.key,
+            "integration_not_found",
+            json!({"key": hidden, "sealed": hidden}),
+        ),
+        (&["set", "slack"], SET_SEALED.key, "invalid_credentials", json!({"key": "slack", "sealed": hidden})),
+        (
+            &["set", "slack", "--plain"],
+            SET.key,
+            "invalid_credentials",
+            json!({"key": "slack", "value": hidden}),
+        ),
         (&["remove", ANY], REMOVE.key, "credentials_not_set", json!({"key": ANY})),
         (&["catalog", "remove", "no"], UNREGISTER.key, "integration_not_found", json!({"key": hidden})),
     ] {
@@ -443,7 +454,7 @@ async fn grant_makes_the_group_roles_and_members_of_any_name_and_again_changes_n
         let dsn = database.dsn(SUPERUSER).replace(&format!(" user={SUPERUSER}"), "");
         run(intcred().env("PGUSER", MEMBER).args(["--dsn", &dsn]).args(arguments), b"").await
     };
-    assert_fails(&member(&["grant"]).await, 3, "permission denied to create role");
+    assert_fails(&member(&["grant"]).await, 3, "only a superuser may grant");
 
     let ready = run_as(&database, SUPERUSER, &["grant"], b"").await.success();
     assert!(ready.starts_with("ready to be granted: integration_credentials_admin, "), "{ready}");

@@ -61,7 +61,8 @@ async fn a_restored_database_is_the_same_and_goes_on() {
     dump_and_restore((cluster, &original), (&other, &restored), &canary).await;
     assert_eq!(state(&restored).await, state(&original).await);
 
-    // ALTER DATABASE is not part of a plain dump: the org is the operator's to set again.
+    // ALTER DATABASE is not part of a plain dump: the org is the operator's to set again. Until then it is another.
+    assert_error(get(&restored.connect(READER).await, ANY).await, ErrorCode::CredentialsNotSet);
     restored.set_org("acme").await;
     let (admin, reader) = (restored.connect(ADMIN).await, restored.connect(READER).await);
     assert_eq!(get(&reader, ANY).await.unwrap(), canary.as_str());

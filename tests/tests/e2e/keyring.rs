@@ -63,6 +63,8 @@ async fn with_no_keyring_or_two_nothing_is_stored() {
     fails(&two.database().await.connect(ADMIN).await, "two keyrings").await;
     let superuser = database.superuser().await;
     assert_eq!(crate::support::count(&superuser, "configured_integrations").await, 0);
+    // What needs no key goes on: a leaked credential can be removed.
+    assert_eq!(crate::support::revision(&database.connect(ADMIN).await, "slack").await, 0);
 }
 
 async fn round_trip(database: &Database) {
@@ -147,4 +149,38 @@ async fn a_session_reads_what_another_wrote_under_a_key_that_it_has_not_seen() {
     fs::write(cluster.keyring_file(), keyring.to_document().unwrap().as_bytes()).unwrap();
     set(&database.connect(ADMIN).await, "trustradius", "second-value").await.unwrap();
     assert_eq!(get(&reader, "trustradius").await.unwrap(), "second-value");
+}
+
+#[tokio::test]
+async fn a_command_ends_with_the_session_that_started_it_and_gets_none_of_its_files() {
+    let marker = Canary::new();
+    let files = std::env::temp_dir().join(format!("intcred-{marker}"));
+    let command =
+        format!("ls -l /proc/self/fd > {}; exec sleep 1000.{}", files.display(), std::process::id());
+    let cluster = Cluster::builder().keyring_command(&command).start();
+    let database = cluster.database().await;
+    let (victim, superuser) = (database.connect(ADMIN).await, database.superuser().await);
+    let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let sleeper = format!("sleep\0{}\0", &command[command.rfind(' ').unwrap() + 1..]);
+    let is_running = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let command = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).unwrap_or_default();
+        processes.map(command).any(|command| command == sleeper.as_bytes())
+    };
+    let wait_until = async |running: bool| {
+        while is_running() != running {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let end = async {
+        timeout(Duration::from_secs(10), wait_until(true)).await.unwrap();
+        superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(set(&victim, "trustradius", "some-value"), end);
+    assert!(ended.is_err());
+    timeout(Duration::from_secs(10), wait_until(false)).await.unwrap();
+
+    let inherited = fs::read_to_string(&files).unwrap();
+    fs::remove_file(&files).unwrap();
+    assert!(!inherited.contains("socket:") && !inherited.contains("/base/"), "{inherited}");
 }

@@ -309,7 +309,7 @@ async fn signals_end_it_at_once_with_status_0_connected_or_not() {
         let sent = Instant::now();
         listener.signal(signal);
         assert_eq!(finish(listener.child).await, (0, String::new()), "{signal}, connected: {connected}");
-        assert!(sent.elapsed() < Duration::from_secs(1), "{signal}, connected: {connected}");
+        assert!(sent.elapsed() < Duration::from_secs(5), "{signal}, connected: {connected}");
         eventually("its session is gone", async || sessions(&superuser).await == 0).await;
         admit(&database, true).await;
     }

@@ -5,11 +5,13 @@ use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, assert_error};
 
-const CALLS: [(&str, &[&str]); 13] = [
+const CALLS: [(&str, &[&str]); 15] = [
     ("current_org()", &[ADMIN, READER, AUDITOR]),
     ("list_integrations()", &[ADMIN, READER, AUDITOR]),
     ("describe_integrations()", &[ADMIN, READER, AUDITOR]),
     ("admin_set_integration_credentials('any', 'value', 'actor')", &[ADMIN]),
+    ("admin_set_integration_credentials_sealed('any', 'sealed', 'actor')", &[ADMIN]),
+    ("sealing_key()", &[ADMIN]),
     ("admin_remove_integration_credentials('any', 'actor')", &[ADMIN]),
     ("admin_register_integration('any', 'Any', 'actor')", &[ADMIN]),
     ("admin_set_integration_enabled('any', true, 'actor')", &[ADMIN]),
@@ -91,7 +93,7 @@ async fn every_function_pins_its_search_path_and_none_is_public() {
         assert!(!function.get::<_, bool>(2), "{name} is STRICT");
         // What runs as the owner is for those who are granted it; what asks for a superuser runs as the caller.
         let definer = !name.starts_with("register_")
-            && !["current_org", "sync_aggregator_credentials", "keep_catalog"].contains(&name);
+            && !["current_org", "sealing_key", "sync_aggregator_credentials", "keep_catalog"].contains(&name);
         assert_eq!(function.get::<_, bool>(1), definer, "{name}");
     }
     let public = "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) WHERE grantee = 0
@@ -172,4 +174,26 @@ async fn what_an_attacker_puts_on_the_search_path_changes_nothing() {
 
     let stolen = "SELECT pg_catalog.count(*) FROM evil.log";
     assert_eq!(reader.query_one(stolen, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn default_privileges_of_who_installs_it_grant_nothing() {
+    let database = Cluster::shared().empty_database().await;
+    // Makes the login roles, should no other test have done so.
+    Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    let install = ["TABLES", "SEQUENCES", "FUNCTIONS", "SCHEMAS"]
+        .map(|kind| format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO {OUTSIDER};"))
+        .concat();
+    superuser.batch_execute(&format!("{install} CREATE EXTENSION integration_credentials")).await.unwrap();
+    let kept = "SELECT count(*) FROM (
+            SELECT nspacl AS acl, nspowner AS owner FROM pg_namespace WHERE nspname = 'integration_credentials'
+            UNION ALL SELECT relacl, relowner FROM pg_class
+                WHERE relnamespace = 'integration_credentials'::regnamespace
+            UNION ALL SELECT proacl, proowner FROM pg_proc
+                WHERE pronamespace = 'integration_credentials'::regnamespace) t, aclexplode(acl)
+        WHERE grantee <> owner";
+    assert_eq!(superuser.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let outsider = database.connect(OUTSIDER).await;
+    assert_error(get(&outsider, "slack").await, ErrorCode::ForbiddenAdminScope);
 }

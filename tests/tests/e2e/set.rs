@@ -245,17 +245,40 @@ async fn a_read_only_transaction_is_refused_before_anything_is_done() {
 }
 
 #[tokio::test]
-async fn statements_are_planned_once_a_session() {
+async fn a_kept_plan_survives_a_change_of_its_table() {
     let (database, admin) = admin().await;
-    // Three sets make five plans out of one: generic ones are what a kept statement ends up with.
-    for _ in 0..3 {
-        set(&admin, ANY, "value").await.unwrap();
-    }
-    // A change of the table must not leave a stale plan behind.
+    set(&admin, ANY, "before").await.unwrap();
     let superuser = database.superuser().await;
     let alter =
         "ALTER TABLE integration_credentials.configured_integrations ADD COLUMN note text DEFAULT 'x'";
     superuser.batch_execute(alter).await.unwrap();
     set(&admin, ANY, "after").await.unwrap();
     assert_eq!(get(&database.connect(READER).await, ANY).await.unwrap(), "after");
+}
+
+#[tokio::test]
+async fn upsert_audit_and_metering_are_planned_once_a_session() {
+    let cluster = Cluster::builder()
+        .preload("pg_stat_statements")
+        .setting("pg_stat_statements.track", "all")
+        .setting("pg_stat_statements.track_planning", "on")
+        .setting("plan_cache_mode", "force_generic_plan")
+        .start();
+    let database = cluster.database().await;
+    let superuser = database.superuser().await;
+    superuser.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
+    let admin = database.connect(ADMIN).await;
+    register(&admin, ANY, json!({})).await.unwrap();
+    superuser.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
+    for _ in 0..20 {
+        set(&admin, ANY, "value").await.unwrap();
+    }
+    let statement = "SELECT query, plans, calls FROM pg_stat_statements
+                     WHERE query ~ 'INSERT INTO integration_credentials'";
+    let inserts = superuser.query(statement, &[]).await.unwrap();
+    assert_eq!(inserts.len(), 3);
+    for insert in inserts {
+        let counted = (insert.get::<_, i64>(1) <= 1, insert.get::<_, i64>(2));
+        assert_eq!(counted, (true, 20), "{}", insert.get::<_, &str>(0));
+    }
 }

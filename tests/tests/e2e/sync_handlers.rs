@@ -379,3 +379,46 @@ async fn a_remote_database_that_goes_away_during_the_call_ends_it() {
     assert_handed_on(set(&fixture.admin, ANY, canary.as_str()).await);
     assert_eq!(remote_values(&database).await, [canary.as_str()]);
 }
+
+#[tokio::test]
+async fn a_remote_database_that_is_lost_when_the_handler_has_ended_leaves_a_sound_session() {
+    let (fixture, _remote, database) = with_remote().await;
+    fixture.handler("surface", &format!("{INSERT}; PERFORM pg_sleep(1)")).await;
+    let remote = database.superuser().await;
+    let before = fixture.state().await;
+    let lose = async || {
+        until(&fixture.superuser, ASLEEP).await;
+        let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        remote.query(all, &[]).await.unwrap();
+    };
+    let canary = Canary::new();
+    let call =
+        format!("PERFORM integration_credentials.admin_set_integration_credentials('{ANY}', 'v', 'actor')");
+    let caught = format!("DO $$ BEGIN {call}; EXCEPTION WHEN OTHERS THEN NULL; END $$");
+    let (plain, ()) = tokio::join!(set(&fixture.admin, ANY, canary.as_str()), lose());
+    canary.assert_absent(&plain);
+    assert!(plain.is_err());
+    fixture.admin.batch_execute("SELECT").await.unwrap();
+    let (caught, ()) = tokio::join!(fixture.admin.batch_execute(&caught), lose());
+    assert!(caught.is_err(), "postgres_fdw does not let it commit");
+    assert_eq!(fixture.state().await, before);
+    // What this session is told is saved, others see.
+    set(&fixture.admin, "trustradius", "another-value").await.unwrap();
+    assert_eq!(get(&fixture.database.connect(READER).await, "trustradius").await.unwrap(), "another-value");
+    assert_unlogged(&canary);
+}
+
+#[tokio::test]
+async fn what_a_remote_database_says_meanwhile_is_not_logged() {
+    let (fixture, _remote, database) = with_remote().await;
+    let talkative = "CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql
+                         AS $$ BEGIN RAISE WARNING 'got %', NEW.value; RETURN NEW; END $$;
+                     CREATE TRIGGER say BEFORE INSERT ON keys FOR EACH ROW EXECUTE FUNCTION say()";
+    database.superuser().await.batch_execute(talkative).await.unwrap();
+    fixture.handler("surface", INSERT).await;
+    let canary = Canary::new();
+    assert_handed_on(set(&fixture.admin, ANY, canary.as_str()).await);
+    assert_eq!(remote_values(&database).await, [canary.as_str()]);
+    assert_unlogged(&canary);
+}

@@ -383,6 +383,8 @@ async fn a_validator_that_is_gone_or_grew_powerful_refuses_everything() {
     for (change, repair) in [
         (format!("ALTER ROLE {owner} SUPERUSER"), format!("ALTER ROLE {owner} NOSUPERUSER")),
         ("ALTER FUNCTION app.check(text) OWNER TO postgres".into(), "DROP FUNCTION app.check(text)".into()),
+        // Somebody else's function under the same name would be run as somebody else.
+        ("ALTER FUNCTION app.check(text) OWNER TO mallory".into(), "DROP FUNCTION app.check(text)".into()),
         ("DROP FUNCTION app.check(text)".into(), String::new()),
         (
             "DROP FUNCTION app.check(text);

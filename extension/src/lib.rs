@@ -5,13 +5,13 @@
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | `set`, `remove`, `read` | the calls about one credential |
+//! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
 //! | `register` | the calls about the catalog, and about the functions it names |
 //! | `catalog` | finding an entry |
 //! | `validate`, `sync` | what runs before and after a credential is saved |
 //! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
 //! | `journal`, `announce` | audit and metering rows; notifications |
-//! | `keys` | the keyring, as this session knows it |
+//! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
@@ -22,6 +22,7 @@ mod announce;
 mod boundary;
 mod catalog;
 mod journal;
+mod keyring_source;
 mod keys;
 mod read;
 mod register;

@@ -1,0 +1,165 @@
+//! Where the keyring's document comes from: a file, or the output of a command.
+//!
+//! What is said of a problem goes to the caller, who may not know the path or the command.
+
+use integration_credentials_core::keyring::MAX_DOCUMENT_BYTES;
+use pgrx::pg_sys;
+use std::ffi::{CStr, OsStr};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How soon a cancel is noticed while the command runs.
+const POLL_MILLISECONDS: i32 = 100;
+
+/// Reads a file that must be the server user's own, and closed to all others.
+pub fn read_file(path: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
+    let file = OpenOptions::new()
+        .read(true)
+        // A FIFO must not block the session; whether it is a file is checked below.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(OsStr::from_bytes(path.to_bytes()))
+        .map_err(|error| format!("the file cannot be opened ({})", error.kind()))?;
+    let metadata = file.metadata().map_err(|error| error.kind().to_string())?;
+    // SAFETY: geteuid cannot fail.
+    let server_user = unsafe { libc::geteuid() };
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    if metadata.uid() != server_user {
+        return Err("the file belongs to another user than the server's".to_owned());
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(format!(
+            "its permissions {:04o} let others in; they must be 0600 or 0400",
+            metadata.mode() & 0o7777
+        ));
+    }
+    read_all(file, || Ok(()))
+}
+
+/// Reads up to the limit into a buffer that never grows, so that no copy is left behind.
+fn read_all(
+    mut source: impl Read,
+    mut before_each: impl FnMut() -> Result<(), String>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut document = Zeroizing::new(vec![0; MAX_DOCUMENT_BYTES]);
+    let mut length = 0;
+    loop {
+        before_each()?;
+        match source.read(&mut document[length..]) {
+            Ok(0) if length == MAX_DOCUMENT_BYTES => {
+                return Err(format!("it is longer than {MAX_DOCUMENT_BYTES} bytes"));
+            }
+            Ok(0) => {
+                document.truncate(length);
+                return Ok(document);
+            }
+            Ok(read) => length += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("it cannot be read ({})", error.kind())),
+        }
+    }
+}
+
+/// Ends the command and whatever it started, also when a cancel unwinds.
+struct Running {
+    child: Child,
+    /// Waited for: its id may by now be another's.
+    is_gone: bool,
+}
+
+impl Running {
+    /// Takes up a cancel. A session that is told to end leaves without unwinding, so then the command goes first.
+    fn check_for_interrupts(&mut self) {
+        // SAFETY: a flag of the server.
+        if unsafe { pg_sys::ProcDiePending } != 0 {
+            self.kill();
+        }
+        pgrx::check_for_interrupts!();
+    }
+
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>, String> {
+        let status = self.child.try_wait();
+        let status = status.map_err(|error| format!("the command's end was not seen ({})", error.kind()))?;
+        self.is_gone |= status.is_some();
+        Ok(status)
+    }
+
+    fn kill(&mut self) {
+        if let (false, Ok(group)) = (self.is_gone, i32::try_from(self.child.id())) {
+            // SAFETY: the group was made for this child.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+            let _ = self.child.wait();
+            self.is_gone = true;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a shell command and takes its standard output.
+pub fn run_command(command: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(OsStr::from_bytes(command.to_bytes()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // Whatever it says there could be a key, and would end up in the server's log.
+        .stderr(Stdio::null())
+        .process_group(0);
+    // SAFETY: one system call, which marks the session's socket and data files to be closed at exec.
+    unsafe {
+        shell.pre_exec(|| {
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            Ok(())
+        });
+    }
+    let child = shell.spawn().map_err(|error| format!("the command cannot be started ({})", error.kind()))?;
+    let mut running = Running { child, is_gone: false };
+    let Some(output) = running.child.stdout.take() else {
+        return Err("the command has no output".to_owned());
+    };
+    let descriptor = output.as_raw_fd();
+    let deadline = Instant::now() + COMMAND_TIMEOUT;
+    let document = read_all(output, || wait_readable(&mut running, descriptor, deadline))?;
+    loop {
+        running.check_for_interrupts();
+        match running.try_wait()? {
+            Some(status) if status.success() => return Ok(document),
+            Some(status) => return Err(format!("the command failed ({status})")),
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            None => return Err(timed_out()),
+        }
+    }
+}
+
+fn timed_out() -> String {
+    format!("the command took longer than {} seconds", COMMAND_TIMEOUT.as_secs())
+}
+
+fn wait_readable(running: &mut Running, descriptor: i32, deadline: Instant) -> Result<(), String> {
+    loop {
+        running.check_for_interrupts();
+        if Instant::now() > deadline {
+            return Err(timed_out());
+        }
+        let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor, as announced; it is open as long as the reader that is waited for.
+        if unsafe { libc::poll(&raw mut poll, 1, POLL_MILLISECONDS) } > 0 {
+            return Ok(());
+        }
+    }
+}

@@ -22,7 +22,7 @@ async fn main() {
     let (mut listener, mut heard) = listen(&database);
     hear(&mut heard).await;
 
-    tell("An admin sets the Slack token of org acme. The value comes from a prompt, a file or a pipe, never from argv.")
+    tell("An admin sets the Slack token of org acme: from a prompt, a file or a pipe, never from argv, and sealed on the way.")
         .await;
     intcred_as(&database, ADMIN, &["set", "slack", "--actor", "alice"], "xoxb-1111-2222-the-first-token")
         .await;

@@ -73,16 +73,11 @@ impl Call {
         (!is_null).then(|| {
             // SAFETY: not NULL, and declared as jsonb. The C string is Postgres' own, and copied.
             let text = unsafe {
-                fcinfo::direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(self.datum(index))])
+                let document = fcinfo::pg_getarg_datum_raw(self.fcinfo, index);
+                fcinfo::direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(document)])
             };
             text.unwrap_or_default().to_string_lossy().into_owned()
         })
-    }
-
-    /// An argument as Postgres passed it.
-    pub fn datum(&self, index: usize) -> pg_sys::Datum {
-        // SAFETY: as in `argument`; without a conversion the type does not matter.
-        unsafe { fcinfo::pg_getarg_datum_raw(self.fcinfo, index) }
     }
 }
 

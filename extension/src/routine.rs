@@ -113,18 +113,27 @@ impl Routine {
         ))
     }
 
-    /// Calls it. The arguments are passed as they are, so a secret is not copied.
-    pub fn call(&self, arguments: &[pg_sys::Datum]) -> Option<pg_sys::Datum> {
-        let mut function = pg_sys::FmgrInfo::default();
-        // SAFETY: the oid is that of a function, and `function` lives until the call is over.
-        unsafe { pg_sys::fmgr_info(self.oid, &raw mut function) };
-        invoke(&mut function, arguments)
+    /// Calls it for its effect.
+    pub fn call(&self, arguments: &[&str]) {
+        self.call_and(arguments, |_| ());
     }
 
     /// Calls one that returns text.
-    pub fn call_for_text(&self, arguments: &[pg_sys::Datum]) -> Option<String> {
-        // SAFETY: FIND made sure that a validator's result is text.
-        self.call(arguments).and_then(|datum| unsafe { String::from_datum(datum, false) })
+    pub fn call_for_text(&self, arguments: &[&str]) -> Option<String> {
+        self.call_and(arguments, |result| {
+            // SAFETY: FIND made sure that a validator's result is text.
+            result.and_then(|datum| unsafe { String::from_datum(datum, false) })
+        })
+    }
+
+    /// Calls it with texts, whose copies in Postgres' memory are wiped when the result, which may be one of them, is read.
+    fn call_and<R>(&self, arguments: &[&str], read: impl FnOnce(Option<pg_sys::Datum>) -> R) -> R {
+        let copies: Vec<WipedText> = arguments.iter().map(|argument| WipedText::new(argument)).collect();
+        let datums: Vec<pg_sys::Datum> = copies.iter().map(|copy| copy.datum).collect();
+        let mut function = pg_sys::FmgrInfo::default();
+        // SAFETY: the oid is that of a function, and `function` lives until the call is over.
+        unsafe { pg_sys::fmgr_info(self.oid, &raw mut function) };
+        read(invoke(&mut function, &datums))
     }
 }
 
@@ -157,32 +166,22 @@ pub fn require_superuser(what: &str) -> Result<(), Failure> {
     if unsafe { pg_sys::superuser() } { Ok(()) } else { Err(forbidden(what)) }
 }
 
-/// A text as a datum.
-pub fn text(value: &str) -> pg_sys::Datum {
-    value.into_datum().unwrap_or(pg_sys::Datum::null())
-}
-
-/// A secret as a datum of ours, wiped when it goes.
-pub struct WipedText {
+/// A text as a datum, wiped when it goes: it may be a secret.
+struct WipedText {
     datum: pg_sys::Datum,
     text_bytes: usize,
 }
 
 impl WipedText {
-    /// Copies the secret into Postgres' memory.
-    pub fn new(secret: &str) -> Self {
-        Self { datum: text(secret), text_bytes: secret.len() }
-    }
-
-    /// To be passed to a function while this lives.
-    pub const fn datum(&self) -> pg_sys::Datum {
-        self.datum
+    fn new(text: &str) -> Self {
+        let nothing = Self { datum: pg_sys::Datum::null(), text_bytes: 0 };
+        text.into_datum().map_or(nothing, |datum| Self { datum, text_bytes: text.len() })
     }
 }
 
 impl Drop for WipedText {
     fn drop(&mut self) {
-        // SAFETY: `text` made a varlena with its header of four bytes and this many behind it, in a memory context that
+        // SAFETY: `new` made a varlena with its header of four bytes and this many behind it, in a memory context that
         // lasts as long as the call. Nothing else owns it.
         let bytes = unsafe {
             let start = self.datum.cast_mut_ptr::<u8>().add(pg_sys::VARHDRSZ);

@@ -3,7 +3,6 @@
 use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
-use crate::routine::WipedText;
 use crate::statement::{argument, first, statement};
 use crate::{catalog, keys, settings, sync, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,7 +11,6 @@ use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::seal::SealingKey;
 use integration_credentials_core::{limits, tool};
-use pgrx::pg_sys;
 use serde_json::json;
 
 // Asks the catalog once more, for it may have changed while the validator ran.
@@ -38,8 +36,6 @@ struct Request<'a> {
     org: &'a str,
     key: &'a str,
     value: &'a str,
-    /// The value as Postgres has it, to be passed on without another copy.
-    datum: pg_sys::Datum,
     actor: &'a str,
 }
 
@@ -50,7 +46,7 @@ pub fn call(call: &Call) -> Answer {
     let value = limits::value(call.text(1))?;
     let actor = limits::actor(call.text(2))?;
     let org = settings::current_org()?;
-    set(metering, &Request { org: &org, key, value, datum: call.datum(1), actor })
+    set(metering, &Request { org: &org, key, value, actor })
 }
 
 /// `admin_set_integration_credentials_sealed(key, sealed, actor)`
@@ -68,8 +64,7 @@ pub fn call_sealed(call: &Call) -> Answer {
     let org = settings::current_org()?;
     let value = keys::open(&org, key, sealed)?;
     limits::value(Some(&value))?;
-    let copy = WipedText::new(&value);
-    set(metering, &Request { org: &org, key, value: &value, datum: copy.datum(), actor })
+    set(metering, &Request { org: &org, key, value: &value, actor })
 }
 
 /// `sealing_key()`: what a client needs to know to seal a value.
@@ -79,10 +74,10 @@ pub fn call_sealing_key(_: &Call) -> Answer {
     Ok(boundary::json(json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
 }
 
-fn set(metering: Metering, &Request { org, key, value, datum, actor }: &Request<'_>) -> Answer {
+fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
     let entry = catalog::find_enabled(key)?;
     catalog::confirm(key);
-    validate::check(&entry, key, value, datum)?;
+    validate::check(&entry, key, value)?;
 
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
     let Some(Saved { revision, was_update, updated_at }) = save(org, key, &ciphertext) else {
@@ -91,7 +86,7 @@ fn set(metering: Metering, &Request { org, key, value, datum, actor }: &Request<
     };
 
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
-    let sync_problem = sync::hand_on(&entry, org, key, value, datum);
+    let sync_problem = sync::hand_on(&entry, org, key, value);
 
     journal::audit(org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);

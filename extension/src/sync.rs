@@ -3,32 +3,21 @@
 use crate::boundary::{self, Answer, Call};
 use crate::catalog::{Entry, SyncMode};
 use crate::keys;
-use crate::routine::{Routine, SYNC_HANDLER, text};
+use crate::routine::{Routine, SYNC_HANDLER};
 use crate::sandbox::{self, Access};
 use crate::statement::{argument, execute, statement};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::limits;
-use pgrx::pg_sys;
 
 /// Runs the sync handler, if there is one. `Some` is the failure that the caller is to be told of.
 ///
 /// It is never raised: that would roll the saved credential back.
-pub fn hand_on(
-    entry: &Entry,
-    org: &str,
-    key: &str,
-    value: &str,
-    value_datum: pg_sys::Datum,
-) -> Option<String> {
+pub fn hand_on(entry: &Entry, org: &str, key: &str, value: &str) -> Option<String> {
     let sync = entry.sync.as_ref()?;
-    let result = Routine::find_registered(&sync.handler, &SYNC_HANDLER)
-        .map_err(|failure| failure.message)
-        .and_then(|handler| {
-            let arguments = [text(org), text(key), value_datum];
-            sandbox::run(handler.owner, Access::Write, value, || {
-                handler.call(&arguments);
-            })
-        });
+    let result =
+        Routine::find_registered(&sync.handler, &SYNC_HANDLER).map_err(|failure| failure.message).and_then(
+            |handler| sandbox::run(handler.owner, Access::Write, value, || handler.call(&[org, key, value])),
+        );
     let problem = result.err()?;
     match sync.mode {
         SyncMode::Surface => Some(problem),

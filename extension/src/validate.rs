@@ -7,7 +7,6 @@ use crate::sandbox::{self, Access};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::redact;
 use integration_credentials_core::rules::{Rules, RulesError};
-use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,14 +20,14 @@ thread_local! {
 }
 
 /// Refuses a value that the rules or the validator of its integration do not accept.
-pub fn check(entry: &Entry, key: &str, value: &str, value_datum: pg_sys::Datum) -> Result<(), Failure> {
+pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
     // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
     let rules = compiled(&entry.rules).unwrap_or_else(|error| {
         Raised::internal(format!("the rules of integration {key:?} cannot be used: {error}")).throw()
     });
     rules.check(value).map_err(|reason| refusal(key, &reason))?;
     match &entry.validator {
-        Some(validator) => ask(validator, key, value, value_datum),
+        Some(validator) => ask(validator, key, value),
         None => Ok(()),
     }
 }
@@ -47,7 +46,7 @@ fn compiled(text: &str) -> Result<Rc<Rules>, RulesError> {
     Ok(rules)
 }
 
-fn ask(registered: &Registered, key: &str, value: &str, value_datum: pg_sys::Datum) -> Result<(), Failure> {
+fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Failure> {
     // Nobody vouches for the value while its validator is missing, so it is not stored.
     let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
         Failure::new(
@@ -56,8 +55,7 @@ fn ask(registered: &Registered, key: &str, value: &str, value_datum: pg_sys::Dat
             "A superuser can repair or replace it with register_validator().",
         )
     })?;
-    let verdict =
-        sandbox::run(validator.owner, Access::Read, value, || validator.call_for_text(&[value_datum]));
+    let verdict = sandbox::run(validator.owner, Access::Read, value, || validator.call_for_text(&[value]));
     match verdict {
         Ok(None) => Ok(()),
         Ok(Some(reason)) => Err(refusal(key, &redact::reason(&reason, value))),

@@ -1,9 +1,10 @@
 //! A text that other code wrote, without the secret that it may have put there.
 //!
 //! Any eight bytes in a row that the text shares with the secret are taken out, in capital or small (ASCII) letters, and
-//! in each of the forms that a message is likely to hold it in: plain, quoted for SQL, escaped for JSON, in hex and in base64. So is
-//! a shorter secret, as a whole. Of a secret that is a JSON object only the values are secret and not the names, so
-//! that `client_id is missing` can still be said; each value is secret as it is spelled there, and as it is meant.
+//! in each of the forms that a message is likely to hold it in: plain, quoted for SQL, escaped for JSON, in hex and in
+//! base64. So is a shorter secret, as a whole. Of a secret that is a JSON object only the values are secret and not the
+//! names, so that `client_id is missing` can still be said; each value is secret as it is spelled there, and as it is
+//! meant.
 //!
 //! Code that means to smuggle a secret out (one letter at a time, reversed, summed up) is not stopped by this.
 

@@ -12,6 +12,7 @@ mod keyring;
 mod listen;
 mod orgs;
 mod privileges;
+mod redaction;
 mod sealed;
 mod set;
 mod support;

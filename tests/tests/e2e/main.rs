@@ -10,6 +10,7 @@ mod extension;
 mod fixture;
 mod keyring;
 mod listen;
+mod notify;
 mod orgs;
 mod privileges;
 mod redaction;

@@ -169,8 +169,9 @@ const HOOKS: &str = "\
 The command of --exec:
   It gets the event as one line of JSON on standard input, and as INTCRED_EVENT,
   INTCRED_ORG, INTCRED_KEY, INTCRED_REVISION and INTCRED_AT. What it prints goes to
-  standard error, as standard output is for the events. It does not get the settings
-  of the connection (PG*), nor what systemd told this process.
+  standard error, as standard output is for the events (which somebody has to read, if
+  only /dev/null). It does not get the settings of the connection (PG*), nor what systemd
+  told this process.
 
   For one key one command runs at a time, and what changes meanwhile collapses into the
   last event: act on how things are now, and take enabled for changed. A command that
@@ -182,7 +183,7 @@ The command of --exec:
 
   With --with-value the bytes after the first line are the credential, as it is when the
   command starts, which may be later than the revision of the event:
-    --exec 'read -r event; umask 077; cat >token'
+    read -r event; umask 077; cat >token.new && mv token.new token
   With changed and enabled there always is one: where there is none to be read (removed
   or disabled by now, or never set), the command is not run. With removed and disabled
   there never is one. While the server can't be reached, the command waits for it.";

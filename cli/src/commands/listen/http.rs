@@ -21,7 +21,7 @@ use tokio::{
 /// For all of a connection, which is for one request.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Connections at once: whoever opens more waits, and the daemon keeps its file descriptors.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPENMETRICS: HeaderValue =

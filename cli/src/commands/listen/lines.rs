@@ -1,5 +1,5 @@
 //! The events on standard output, written by a thread of their own: a reader that stalls must not keep the daemon from
-//! heeding signals, running hooks and answering its watchdog.
+//! heeding signals, finishing its hooks and answering its watchdog.
 
 use crate::{failure::Failure, output::Output};
 use intcred::Event;

@@ -120,7 +120,7 @@ async fn a_hook_need_not_read_its_input() {
     let admin = database.connect(ADMIN).await;
     let hook = r#"exec 0<&-; echo "$INTCRED_REVISION" >> "$DIR/log""#;
     let daemon = Daemon::start(&database, &["--exec", hook, "--with-value"]).await;
-    // More than a pipe takes that nobody reads.
+    // As much as there can be to read.
     set(&admin, ANY, &"😀".repeat(8192)).await.unwrap();
     daemon.logs(&["1"]).await;
     set(&admin, ANY, "value").await.unwrap();

@@ -23,6 +23,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
     time::{sleep, timeout},
 };
+use zeroize::Zeroizing;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -37,13 +38,13 @@ pub async fn run(
     change: &Change,
     value: Option<Secret>,
 ) -> Result<(), Failed> {
-    let mut line = serde_json::to_vec(&change.event).map_err(|error| Failed::Start(error.into()))?;
-    line.push(b'\n');
+    let input = input(change, value.as_ref()).map_err(Failed::Start)?;
+    drop(value);
     let mut group = Group(prepare(command, change).map_err(Failed::Start)?.spawn().map_err(Failed::Start)?);
     let stdin = group.0.stdin.take();
     // That all is written is not the end, nor need all be: a child of the hook may have its input open, and not read.
     let feeding = async {
-        feed(stdin, &line, value).await;
+        feed(stdin, input).await;
         pending().await
     };
     let ended = async {
@@ -90,13 +91,23 @@ fn is_ours(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"PG") || OF_SYSTEMD.iter().any(|ours| name == *ours)
 }
 
-/// Writes what the hook is to read, closes its standard input, and forgets the value. A hook need not read it.
-async fn feed(stdin: Option<ChildStdin>, line: &[u8], value: Option<Secret>) {
-    if let Some(mut stdin) = stdin
-        && stdin.write_all(line).await.is_ok()
-        && let Some(value) = value
-    {
-        let _ = stdin.write_all(value.expose().as_bytes()).await;
+/// The event as a line, and below it the value. In one piece, which a pipe takes at once: should this process be killed
+/// meanwhile, the hook does not see a part of the value.
+fn input(change: &Change, value: Option<&Secret>) -> io::Result<Zeroizing<Vec<u8>>> {
+    let line = serde_json::to_vec(&change.event)?;
+    let value = value.map_or("", Secret::expose).as_bytes();
+    // As long as it will be, so that no copy of it stays behind.
+    let mut input = Zeroizing::new(Vec::with_capacity(line.len() + 1 + value.len()));
+    input.extend_from_slice(&line);
+    input.push(b'\n');
+    input.extend_from_slice(value);
+    Ok(input)
+}
+
+/// Writes what the hook is to read, closes its standard input, and wipes it. A hook need not read it.
+async fn feed(stdin: Option<ChildStdin>, input: Zeroizing<Vec<u8>>) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(&input).await;
     }
 }
 

@@ -6,8 +6,9 @@ use crate::{
     support::{ANY, register, set},
 };
 use serde_json::json;
-use std::fs;
+use std::{fs, time::Duration};
 use tests::ADMIN;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_hook_that_fails_is_run_again_and_then_given_up_for_all_to_see() {
@@ -47,9 +48,12 @@ async fn a_newer_change_takes_the_place_of_a_retry() {
     let admin = database.connect(ADMIN).await;
     let daemon = Daemon::start(&database, &["--exec", HOOK, "--exec-retries", "1000"]).await;
     set(&admin, ANY, "value").await.unwrap();
-    eventually("two tries", async || daemon.read("log").matches("any 1\n").count() >= 2).await;
+    // By now the next try is two seconds away, or more.
+    eventually("four tries", async || daemon.stderr().matches("trying again").count() >= 4).await;
+    let announced = Instant::now();
     set(&admin, ANY, "value").await.unwrap();
     eventually("the newer one", async || daemon.read("log").ends_with("any 2\n")).await;
+    assert!(announced.elapsed() < Duration::from_millis(1800), "{:?}", announced.elapsed());
     set(&admin, ANY, "value").await.unwrap();
     eventually("the newest", async || daemon.read("log").ends_with("any 2\nany 3\n")).await;
     assert!(!daemon.stderr().contains("given up"), "{}", daemon.stderr());

@@ -5,6 +5,7 @@ use crate::{
     command_line::{assert_fails, database, eventually},
     support::{ANY, enable, register, remove, set},
 };
+use nix::sys::signal::Signal::SIGTERM;
 use serde_json::json;
 use std::{
     collections::BTreeMap,
@@ -87,6 +88,19 @@ async fn readiness_and_the_metrics_follow_the_connection() {
     daemon.measures("intcred_connected 1").await;
     daemon.measures(&format!(r#"intcred_revision{{org="{}",key="any"}} 1"#, database.name())).await;
     assert_eq!(daemon.page("/readyz").await.0, 200);
+}
+
+#[tokio::test]
+async fn it_is_alive_and_not_ready_and_can_be_ended_before_it_is_synced() {
+    // It takes connections, and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dsn = format!("host=127.0.0.1 port={} user=u sslmode=disable", mute.local_addr().unwrap().port());
+    let mut daemon = Daemon::spawn(&dsn, &METRICS, |_| {});
+    assert_eq!(daemon.page("/healthz").await.0, 200);
+    assert_eq!(daemon.page("/readyz").await, (503, "not synced yet\n".into()));
+    daemon.measures("intcred_connected 0").await;
+    daemon.signal(SIGTERM);
+    assert_eq!(daemon.ended().await, 0);
 }
 
 #[tokio::test]

@@ -49,9 +49,16 @@ impl Daemon {
         options: &[&str],
         more: impl FnOnce(&mut Command),
     ) -> Self {
+        let mut daemon = Self::spawn(&database.dsn(role), options, more);
+        let first = daemon.line().await;
+        assert!(first.starts_with(r#"{"event":"synced","#), "{first}");
+        daemon
+    }
+
+    fn spawn(dsn: &str, options: &[&str], more: impl FnOnce(&mut Command)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = intcred();
-        command.args(["--dsn", &database.dsn(role), "listen"]).args(options).env("DIR", dir.path());
+        command.args(["--dsn", dsn, "listen"]).args(options).env("DIR", dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         more(&mut command);
         let mut child = command.spawn().unwrap();
@@ -66,10 +73,7 @@ impl Daemon {
             }
         });
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut daemon = Self { child, lines, stderr, dir };
-        let first = daemon.line().await;
-        assert!(first.starts_with(r#"{"event":"synced","#), "{first}");
-        daemon
+        Self { child, lines, stderr, dir }
     }
 
     /// The next line of standard output.

@@ -5,6 +5,7 @@
 //! | [`Settings`] | where and how to connect, from the same sources as psql |
 //! | [`Client`] | the calls: set, get, list, remove, the catalog, the audit log |
 //! | [`Watcher`] | a stream of [`Event`]s: what changed, however often the connection broke |
+//! | [`Doctor`] | what in the server's settings and grants could let a secret out |
 //! | [`Secret`] | a text that is neither shown nor left in memory |
 //! | [`Error`] | what can go wrong, typed, in words that are fit to be shown |
 //!
@@ -30,6 +31,7 @@
 mod catalog;
 mod client;
 mod connect;
+mod doctor;
 mod error;
 mod grants;
 mod secret;
@@ -41,6 +43,7 @@ mod watcher;
 
 pub use catalog::{AuditEntry, Description, Integration, Receipt, Registration, SyncFailure};
 pub use client::{Client, Notice};
+pub use doctor::{Doctor, Finding, Fix, Verdict};
 pub use error::Error;
 pub use grants::Group;
 pub use integration_credentials_core::error::ErrorCode;

@@ -5,6 +5,7 @@ mod catalog;
 mod command_line;
 mod concurrency;
 mod connection;
+mod doctor;
 mod dump;
 mod extension;
 mod fixture;

@@ -7,6 +7,7 @@
 //! | [`Watcher`] | a stream of [`Event`]s: what changed, however often the connection broke |
 //! | [`Doctor`] | what in the server's settings and grants could let a secret out |
 //! | [`Secret`] | a text that is neither shown nor left in memory |
+//! | [`make_undumpable`] | for a process that holds secrets and nothing else |
 //! | [`Error`] | what can go wrong, typed, in words that are fit to be shown |
 //!
 //! ```no_run
@@ -34,6 +35,7 @@ mod connect;
 mod doctor;
 mod error;
 mod grants;
+mod process;
 mod secret;
 mod session;
 mod settings;
@@ -47,6 +49,7 @@ pub use doctor::{Doctor, Finding, Fix, Verdict};
 pub use error::Error;
 pub use grants::Group;
 pub use integration_credentials_core::error::ErrorCode;
+pub use process::make_undumpable;
 pub use secret::Secret;
 pub use settings::{Settings, SettingsError, os_user};
 pub use timestamp::Timestamp;

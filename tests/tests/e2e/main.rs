@@ -11,6 +11,7 @@ mod extension;
 mod fixture;
 mod keyring;
 mod listen;
+mod memory;
 mod orgs;
 mod privileges;
 mod sealed;

@@ -31,7 +31,7 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Exit status:
   0  done
-  1  refused by the server's rules
+  1  refused by the server's rules; of doctor: there are problems
   2  wrong usage: arguments, connection settings, an empty or unreadable value, a bad file
   3  not authorised: the login, or the grants of the role
   4  cannot connect, or the server or its extension is missing or too old
@@ -124,6 +124,18 @@ pub enum Command {
         /// Which group it joins
         #[arg(long, value_name = "GROUP", requires = "role")]
         to: Option<Group>,
+    },
+    /// Examine the server's settings, grants and version for what could let a secret out
+    ///
+    /// Exit status 1 when there is a problem. What the role may not see is reported as unknown, and is none: a superuser
+    /// sees everything.
+    Doctor {
+        /// Run the statements that mend problems of roles, databases and grants, after showing them; needs a superuser
+        #[arg(long)]
+        fix: bool,
+        /// Do not ask before running them
+        #[arg(long, requires = "fix")]
+        yes: bool,
     },
     /// Make the keyring file that the server encrypts with
     #[command(subcommand)]

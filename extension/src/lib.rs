@@ -14,6 +14,7 @@
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
+//! | `rows` | a result of many rows, which stays in memory |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
 
 use pgrx::prelude::*;
@@ -28,6 +29,7 @@ mod read;
 mod register;
 mod remove;
 mod routine;
+mod rows;
 mod sandbox;
 mod set;
 mod settings;
@@ -60,6 +62,7 @@ boundary::sql_functions! {
     admin_set_integration_enabled => register::call_set_enabled,
     record_tool_failure => journal::call_record_tool_failure,
     get_integration_credentials => read::call_get,
+    get_all_integration_credentials => read::call_get_all,
     get_aggregator_credentials => read::call_get_aggregator,
     register_validator => register::call_register_validator,
     register_sync_handler => register::call_register_sync_handler,

@@ -47,4 +47,4 @@ pub use integration_credentials_core::error::ErrorCode;
 pub use secret::Secret;
 pub use settings::{Settings, SettingsError, os_user};
 pub use timestamp::Timestamp;
-pub use watcher::{Event, EventKind, WatchOptions, Watcher};
+pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watcher};

@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod cache;
 mod catalog;
 mod client;
 mod connect;
@@ -39,6 +40,7 @@ mod timestamp;
 mod tls;
 mod watcher;
 
+pub use cache::{CacheOptions, Change, Changes, Credential, CredentialCache};
 pub use catalog::{AuditEntry, Description, Integration, Receipt, Registration, SyncFailure};
 pub use client::{Client, Notice};
 pub use error::Error;

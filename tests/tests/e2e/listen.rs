@@ -93,7 +93,7 @@ async fn keys(database: &Database) -> usize {
 }
 
 /// Lets in nobody but superusers, or everybody again. Sessions that there are stay.
-async fn admit(database: &Database, everybody: bool) {
+pub async fn admit(database: &Database, everybody: bool) {
     let limit = if everybody { -1 } else { 0 };
     let sql = format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", database.name());
     database.superuser().await.batch_execute(&sql).await.unwrap();
@@ -103,12 +103,12 @@ const SESSIONS: &str = "SELECT pid FROM pg_stat_activity
                         WHERE datname = current_database() AND application_name = 'intcred'";
 
 /// How many sessions of `intcred` the database has.
-async fn sessions(superuser: &Session) -> usize {
+pub async fn sessions(superuser: &Session) -> usize {
     superuser.query(SESSIONS, &[]).await.unwrap().len()
 }
 
 /// Ends the one session of `intcred`.
-async fn terminate(superuser: &Session) {
+pub async fn terminate(superuser: &Session) {
     let sql = format!("SELECT pg_terminate_backend(pid) FROM ({SESSIONS} OFFSET 0) AS s");
     assert_eq!(superuser.query(&sql, &[]).await.unwrap().len(), 1);
 }

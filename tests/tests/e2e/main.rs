@@ -1,6 +1,7 @@
 //! The end-to-end tests: over the wire, against live servers, each as the role that would do it.
 
 mod bulk;
+mod cache;
 mod canary;
 mod catalog;
 mod command_line;

@@ -15,6 +15,7 @@ mod listen;
 mod orgs;
 mod privileges;
 mod sealed;
+mod service;
 mod set;
 mod support;
 mod sync_handlers;

@@ -36,6 +36,12 @@ impl Flights {
         Self { store, source, limit, in_flight: Mutex::default() }
     }
 
+    /// Has the next fetch use another connection: where the watcher's was lost, that one may be, too, or lead to a server
+    /// that others have left.
+    pub fn reconnect(&self) {
+        self.source.reconnect();
+    }
+
     /// Waits for the one fetch of this key.
     pub async fn fetch(self: &Arc<Self>, key: &str) -> Outcome {
         let mut flight = self.start(key);

@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `store` | what is in memory, and the rules by which it may be handed out |
+//! | `known` | what is known of one key |
 //! | `credential` | a handle on a value in memory |
 //! | `flight` | fetching a key once, for all who ask for it meanwhile |
 //! | `source` | where it is fetched from: a connection, or a pool |
@@ -11,6 +12,7 @@
 mod changes;
 mod credential;
 mod flight;
+mod known;
 mod source;
 mod store;
 
@@ -19,9 +21,10 @@ pub use credential::Credential;
 
 use crate::{Error, EventKind, Mode, Settings, WatchOptions, Watcher};
 use flight::Flights;
+use known::Authority;
 use source::Source;
 use std::{fmt, sync::Arc, time::Duration};
-use store::{Authority, Store};
+use store::Store;
 use tokio::task::JoinHandle;
 
 /// From this many values on, fetching all is cheaper than each by itself.
@@ -87,7 +90,7 @@ impl CredentialCache {
     async fn with_source(settings: &Settings, source: Source, options: CacheOptions) -> Result<Self, Error> {
         let watcher = Watcher::start(settings, WatchOptions { initial: false, ..options.watch }).await?;
         let store = Arc::new(Store::new());
-        store.learn_all(&watcher.snapshot(), at_start(watcher.mode()));
+        store.learn_all(&watcher.snapshot(), Authority::Final);
         let flights = Arc::new(Flights::new(store.clone(), source, options.timeout));
         let follower = tokio::spawn(follow(watcher, store.clone(), flights.clone(), options.grace));
         Ok(Self(Arc::new(Inner { store, flights, follower })))
@@ -164,26 +167,16 @@ impl Drop for Inner {
     }
 }
 
-const fn at_start(mode: Mode) -> Authority {
-    match mode {
-        Mode::Listening => Authority::Final,
-        Mode::Polling => Authority::Standby,
-    }
-}
-
-const fn in_course(mode: Mode) -> Authority {
-    match mode {
-        Mode::Listening => Authority::Current,
-        Mode::Polling => Authority::Standby,
-    }
-}
-
 /// Keeps the store as the watcher sees the database, and has what was in use fetched anew.
 async fn follow(mut watcher: Watcher, store: Arc<Store>, flights: Arc<Flights>, grace: Duration) {
     while let Some(event) = watcher.recv().await {
         match event.kind {
             EventKind::Synced { mode, .. } | EventKind::Reconnected { mode } => {
-                let outdated = store.learn_all(&watcher.snapshot(), at_start(mode));
+                let authority = match mode {
+                    Mode::Listening => Authority::Final,
+                    Mode::Polling => Authority::Current,
+                };
+                let outdated = store.learn_all(&watcher.snapshot(), authority);
                 if outdated.len() < MANY {
                     for key in outdated {
                         drop(flights.start(&key));
@@ -199,11 +192,12 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, flights: Arc<Flights>, 
             | EventKind::Enabled { key, .. }
             | EventKind::Disabled { key, .. } => {
                 let snapshot = watcher.snapshot();
-                if store.learn(&key, snapshot.get(&key), in_course(watcher.mode())) {
+                if store.learn(&key, snapshot.get(&key), Authority::Current) {
                     drop(flights.start(&key));
                 }
             }
             EventKind::Disconnected { since, .. } => {
+                flights.reconnect();
                 store.expire_in(grace.saturating_sub(since.0.elapsed().unwrap_or_default()));
             }
         }

@@ -39,6 +39,17 @@ impl Source {
         Self { connections: Connections::Pool { pool, dbname: dbname.to_owned() }, limit }
     }
 
+    /// Gives up a connection of its own; a pool looks after itself.
+    pub fn reconnect(&self) {
+        // Whoever holds the lock is connecting.
+        if let Connections::Own { session, .. } = &self.connections
+            && let Ok(mut session) = session.try_lock()
+            && let Some(session) = session.take()
+        {
+            session.abort();
+        }
+    }
+
     /// One credential.
     pub async fn fetch(&self, key: &str) -> Result<Fetched, Error> {
         let sql = "SELECT g.value, g.revision, g.\"updatedAt\", \

@@ -15,14 +15,14 @@ use integration_credentials_core::event::CHANNEL;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_postgres::{AsyncMessage, Row, types::Type};
 
-/// Any role may send notifications, and as many as it likes. So there is a pause after each look, and a longer one
-/// after a look that took the server long.
+/// Any role may send notifications, and as many as it likes. So there is a pause after each look, and before the whole
+/// list is looked at again one of so many times as long as that took.
 const REST: Duration = Duration::from_millis(10);
-const RESTS_PER_LOOK: u32 = 4;
+const RESTS_PER_LIST: u32 = 4;
 /// Postgres' SQLSTATE for LISTEN on a standby.
 const READ_ONLY: &str = "25006";
 
@@ -32,7 +32,11 @@ pub(super) struct Observer {
     options: WatchOptions,
     mode: Mode,
     org: Option<Arc<str>>,
+    /// When the next look may be, and the next at the whole list.
     rested: Instant,
+    rested_for_all: Instant,
+    /// When the whole list is to be looked at, whatever the hints say.
+    due: Instant,
 }
 
 impl Observer {
@@ -58,7 +62,9 @@ impl Observer {
         if mode == Mode::Listening && in_time(limit, pooler::is_between(&session)).await? {
             pooler::check(settings, &session, &mut probes, limit).await?;
         }
-        let mut observer = Self { session, hints, options, mode, org: None, rested: Instant::now() };
+        let now = Instant::now();
+        let mut observer =
+            Self { session, hints, options, mode, org: None, rested: now, rested_for_all: now, due: now };
         let look = observer.look(Scope::Whole).await?;
         Ok((observer, look))
     }
@@ -69,17 +75,17 @@ impl Observer {
 
     /// Looks once there is a hint, or when it is time to look without one.
     pub async fn next_look(&mut self) -> Result<Look, Error> {
-        let patience = match self.mode {
-            Mode::Listening => self.options.heartbeat,
-            Mode::Polling => self.options.poll,
-        };
-        let scope = match timeout(patience, self.hints.wait()).await {
+        let scope = match timeout_at(self.due, self.hints.wait()).await {
             Ok(false) => return Err(self.session.lost()),
-            Ok(true) => {
+            Ok(true) if Instant::now() < self.due => {
                 sleep_until(self.rested).await;
-                self.hints.take()
+                let scope = self.hints.take();
+                if scope == Scope::Whole {
+                    sleep_until(self.rested_for_all).await;
+                }
+                scope
             }
-            Err(_) => Scope::Whole,
+            Ok(true) | Err(_) => Scope::Whole,
         };
         let look = self.look(scope).await?;
         if self.mode == Mode::Polling && !look.is_standby {
@@ -97,7 +103,16 @@ impl Observer {
         if look.scope != Scope::Whole && self.org.as_ref() != Some(&look.org) {
             look = self.read(Scope::Whole).await?;
         }
-        self.rested = Instant::now() + REST.max(began.elapsed() * RESTS_PER_LOOK);
+        let now = Instant::now();
+        self.rested = now + REST;
+        if look.scope == Scope::Whole {
+            self.rested_for_all = now + began.elapsed() * RESTS_PER_LIST;
+            self.due = now
+                + match self.mode {
+                    Mode::Listening => self.options.heartbeat,
+                    Mode::Polling => self.options.poll,
+                };
+        }
         self.org = Some(look.org.clone());
         self.hints.only_of(look.org.clone());
         Ok(look)

@@ -72,7 +72,8 @@ impl Snapshot {
     }
 
     /// What is known after a look. A lower revision than before means that a backup was restored, or that a failover
-    /// lost what had been committed; but on a standby only that the news has not got there yet.
+    /// lost what had been committed; but on a standby only that the news has not got there yet, unless it is of later
+    /// than what is known: then the entry was registered anew.
     pub(super) fn after(&self, look: &Look) -> Self {
         let mut states = match &look.scope {
             Scope::Whole => BTreeMap::new(),
@@ -85,7 +86,9 @@ impl Snapshot {
         let is_same_org = self.org == look.org;
         for (key, seen) in &look.states {
             let known = self.states.get(key).filter(|_| look.is_standby && is_same_org);
-            let ahead = known.filter(|known| known.revision > seen.revision);
+            let is_behind =
+                |known: &&KeyState| known.revision > seen.revision && known.updated_at >= seen.updated_at;
+            let ahead = known.filter(is_behind);
             states.insert(key.clone(), *ahead.unwrap_or(seen));
         }
         Self { org: look.org.clone(), states }
@@ -239,6 +242,8 @@ mod tests {
         let seen = [("a", set(4)), ("b", set(6))];
         assert_eq!(known.after(&look(&[], &seen, true)), snapshot("o", &[("a", set(5)), ("b", set(6))]));
         assert_eq!(known.after(&look(&[], &seen, false)), snapshot("o", &seen));
+        let anew = [("a", KeyState { updated_at: Some(Timestamp::now()), ..set(1) })];
+        assert_eq!(known.after(&look(&[], &anew, true)), snapshot("o", &anew));
         let other = Snapshot { org: "other".into(), ..known };
         assert_eq!(other.after(&look(&[], &seen, true)), snapshot("o", &seen));
     }

@@ -53,20 +53,37 @@ impl Observer {
             _ => {}
         })
         .await?;
-        let limit = options.timeout;
-        let mode = match in_time(limit, session.batch(&format!("LISTEN {CHANNEL}"))).await {
-            Ok(()) => Mode::Listening,
-            Err(Error::Database { sqlstate, .. }) if sqlstate == READ_ONLY => Mode::Polling,
-            Err(error) => return Err(error),
-        };
-        if mode == Mode::Listening && in_time(limit, pooler::is_between(&session)).await? {
-            pooler::check(settings, &session, &mut probes, limit).await?;
-        }
         let now = Instant::now();
-        let mut observer =
-            Self { session, hints, options, mode, org: None, rested: now, rested_for_all: now, due: now };
-        let look = observer.look(Scope::Whole).await?;
-        Ok((observer, look))
+        let mut observer = Self {
+            session,
+            hints,
+            options,
+            mode: Mode::Listening,
+            org: None,
+            rested: now,
+            rested_for_all: now,
+            due: now,
+        };
+        match observer.begin(settings, &mut probes).await {
+            Ok(look) => Ok((observer, look)),
+            Err(error) => {
+                // It may wait for an answer that never comes.
+                observer.abort();
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(&mut self, settings: &Settings, probes: &mut mpsc::Receiver<()>) -> Result<Look, Error> {
+        let limit = self.options.timeout;
+        match in_time(limit, self.session.batch(&format!("LISTEN {CHANNEL}"))).await {
+            Err(Error::Database { sqlstate, .. }) if sqlstate == READ_ONLY => self.mode = Mode::Polling,
+            listening => listening?,
+        }
+        if self.mode == Mode::Listening && in_time(limit, pooler::is_between(&self.session)).await? {
+            pooler::check(settings, &self.session, probes, limit).await?;
+        }
+        self.look(Scope::Whole).await
     }
 
     pub fn mode(&self) -> Mode {

@@ -52,7 +52,10 @@ pub(super) async fn check(
         }
     })
     .await?;
-    in_time(limit, other.batch(&format!("NOTIFY {channel_name}"))).await?;
+    if let Err(error) = in_time(limit, other.batch(&format!("NOTIFY {channel_name}"))).await {
+        other.abort();
+        return Err(error);
+    }
     let arrived = tokio::select! {
         arrived = timeout(limit, probes.recv()) => matches!(arrived, Ok(Some(()))),
         // It never listened: the process that did is now lent to it.

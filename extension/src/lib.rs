@@ -16,6 +16,7 @@
 //! | `hooks` | where Postgres calls us besides our functions |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
+//! | `timestamp` | a moment, as the results write it |
 //! | `rows` | a result of many rows, which stays in memory |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
 
@@ -39,6 +40,7 @@ mod set;
 mod settings;
 mod statement;
 mod sync;
+mod timestamp;
 mod validate;
 
 pgrx::pg_module_magic!();

@@ -4,17 +4,17 @@ use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::statement::{argument, first, statement};
-use crate::{catalog, read, settings, sync};
+use crate::{catalog, read, settings, sync, timestamp};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::{limits, tool};
+use pgrx::datum::TimestampWithTimeZone;
 use serde_json::json;
 
-statement!(volatile CLEAR(TEXTOID, TEXTOID) r#"
+statement!(volatile CLEAR(TEXTOID, TEXTOID) "
     UPDATE integration_credentials.configured_integrations
     SET ciphertext = NULL, revision = revision + 1, updated_at = pg_catalog.clock_timestamp()
     WHERE org_slug = $1 AND integration_key = $2 AND ciphertext IS NOT NULL
-    RETURNING revision,
-        pg_catalog.to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#);
+    RETURNING revision, updated_at");
 
 /// Answers the call. A disabled entry is no obstacle: who has disabled a leaked credential wants it gone, too.
 pub fn call(call: &Call) -> Answer {
@@ -36,5 +36,8 @@ pub fn call(call: &Call) -> Answer {
 }
 
 fn clear(org: &str, key: &str) -> Option<(i64, String)> {
-    first(&CLEAR, &[argument(org), argument(key)], |row| Ok(row.get(1)?.zip(row.get(2)?))).flatten()
+    first(&CLEAR, &[argument(org), argument(key)], |row| {
+        Ok(row.get(1)?.zip(row.get::<TimestampWithTimeZone>(2)?.map(timestamp::iso8601)))
+    })
+    .flatten()
 }

@@ -5,26 +5,26 @@ use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
 use crate::statement::{argument, first, statement};
-use crate::{catalog, keys, settings, sync, validate};
+use crate::{catalog, keys, settings, sync, timestamp, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::seal::SealingKey;
 use integration_credentials_core::{limits, tool};
+use pgrx::datum::TimestampWithTimeZone;
 use serde_json::json;
 
 // Asks the catalog once more, for it may have changed while the validator ran.
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
-statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) r#"
+statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
     SELECT $1, $2, $3 FROM integration_credentials.integration_catalog WHERE integration_key = $2 AND is_enabled
     ON CONFLICT (org_slug, integration_key) DO UPDATE
         SET ciphertext = excluded.ciphertext,
             revision = c.revision + 1,
             updated_at = pg_catalog.clock_timestamp()
-    RETURNING c.revision, c.xmax <> '0'::pg_catalog.xid,
-        pg_catalog.to_char(c.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#);
+    RETURNING c.revision, c.xmax <> '0'::pg_catalog.xid, c.updated_at");
 
 struct Saved {
     revision: i64,
@@ -126,7 +126,7 @@ fn save(org: &str, key: &str, ciphertext: &[u8]) -> Option<Saved> {
         Ok(Saved {
             revision: row.get(1)?.unwrap_or_default(),
             was_update: row.get(2)?.unwrap_or_default(),
-            updated_at: row.get(3)?.unwrap_or_default(),
+            updated_at: row.get::<TimestampWithTimeZone>(3)?.map(timestamp::iso8601).unwrap_or_default(),
         })
     })
 }

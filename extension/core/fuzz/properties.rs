@@ -1,0 +1,131 @@
+//! What holds for any input, for the fuzzer to try, and for `tests/corpus.rs` to try again with what it has found.
+//!
+//! A function panics when its property does not hold. An input for two texts has the byte 255, which is in no UTF-8 text,
+//! between them; an input that is not of the form that a property is about says nothing.
+
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use integration_credentials_core::{
+    envelope::{self, Place, Purpose},
+    keyring::Keyring,
+    limits::MAX_VALUE_CHARS,
+    redact::{MAX_REASON_CHARS, REDACTED, reason, redact as redacted},
+    rules::Rules,
+    seal,
+};
+use serde_json::Value;
+use std::{str::from_utf8, sync::LazyLock};
+
+/// Panics when it does not hold for the input.
+type Property = fn(&[u8]);
+
+/// Each property, under the name of its target and its folder of the corpus.
+pub const PROPERTIES: [(&str, Property); 5] =
+    [("envelope", envelope), ("sealed", sealed), ("keyring", keyring), ("redact", redact), ("rules", rules)];
+
+/// The keyring of the published test vector.
+static KEYRING: LazyLock<Keyring> = LazyLock::new(|| {
+    let vector: Value =
+        serde_json::from_str(include_str!("../vectors/sealed-value.json")).expect("the vector is JSON");
+    Keyring::parse(vector["keyring"].to_string().as_bytes()).expect("the vector has a keyring")
+});
+
+/// Whatever lies in the table, decrypting it does not panic. And what is altered (the first two bytes say where, the
+/// third how) never authenticates.
+pub fn envelope(input: &[u8]) {
+    let place = Place { purpose: Purpose::Credential, org: "acme", key: "slack" };
+    let _ = envelope::decrypt(&KEYRING, place, input);
+
+    let Some((&[high, low, change], text)) = input.split_first_chunk() else { return };
+    let Ok(text) = from_utf8(text) else { return };
+    let mut envelope = envelope::encrypt(&KEYRING, place, text).expect("any text can be encrypted");
+    let at = usize::from(u16::from_be_bytes([high, low])) % envelope.len();
+    envelope[at] ^= change;
+    match envelope::decrypt(&KEYRING, place, &envelope) {
+        Ok(same) => assert!(change == 0 && *same == text),
+        Err(_) => assert_ne!(change, 0),
+    }
+}
+
+/// Whatever is sent as a sealed value, opening it does not panic, and what opens is no longer than it can be.
+pub fn sealed(input: &[u8]) {
+    if let Ok(value) = seal::open(&KEYRING, "acme", "slack", input) {
+        assert!(value.len() <= 4 * MAX_VALUE_CHARS);
+    }
+}
+
+/// What can be read can be written, and read again as the same.
+pub fn keyring(input: &[u8]) {
+    let Ok(keyring) = Keyring::parse(input) else { return };
+    let document = keyring.to_document().expect("a keyring can be written");
+    let again = Keyring::parse(document.as_bytes()).expect("what was written can be read");
+    assert_eq!(format!("{keyring:?}"), format!("{again:?}"));
+    for id in keyring.key_ids() {
+        assert_eq!(keyring.find(id).expect("an id").secret(), again.find(id).expect("an id").secret());
+    }
+}
+
+/// No eight bytes in a row of a secret survive, nor a shorter secret, wherever and in whichever form it stands in the text.
+pub fn redact(input: &[u8]) {
+    let Some((text, secret)) = two_texts(input) else { return };
+    let forms: Vec<String> = secrets(secret).iter().flat_map(|secret| forms(secret)).collect();
+    let around = forms.iter().map(|form| format!("{text}{form}{text}"));
+    for text in around.chain([text.to_owned(), format!("{text}{secret}")]) {
+        let result = redacted(&text, secret);
+        // What stands between two replacements is what was kept.
+        for kept in result.to_ascii_lowercase().split(REDACTED) {
+            for form in &forms {
+                let form = form.to_ascii_lowercase();
+                for window in form.as_bytes().windows(form.len().min(8)) {
+                    let survives = kept.as_bytes().windows(window.len()).any(|seen| seen == window);
+                    assert!(!survives, "{:?} of {form:?} in {result:?}", String::from_utf8_lossy(window));
+                }
+            }
+        }
+        assert!(reason(&text, secret).chars().count() <= MAX_REASON_CHARS);
+    }
+}
+
+/// Rules compile or are refused, and then accept or refuse any value, without a panic and (libFuzzer has a time limit)
+/// without a long wait.
+pub fn rules(input: &[u8]) {
+    let Some((declared, value)) = two_texts(input) else { return };
+    if let Ok(rules) = Rules::compile(declared) {
+        let _ = rules.check(value);
+    }
+}
+
+fn two_texts(input: &[u8]) -> Option<(&str, &str)> {
+    let middle = input.iter().position(|&byte| byte == 255)?;
+    Some((from_utf8(&input[..middle]).ok()?, from_utf8(&input[middle + 1..]).ok()?))
+}
+
+/// What of a credential is secret: all of it, or of a JSON document its texts of four bytes or more.
+fn secrets(credential: &str) -> Vec<String> {
+    fn texts(value: Value) -> Vec<String> {
+        match value {
+            Value::String(text) => vec![text],
+            Value::Array(items) => items.into_iter().flat_map(texts).collect(),
+            Value::Object(members) => members.into_iter().flat_map(|(_, member)| texts(member)).collect(),
+            _ => Vec::new(),
+        }
+    }
+    match serde_json::from_str(credential) {
+        Ok(document @ (Value::Object(_) | Value::Array(_))) => {
+            texts(document).into_iter().filter(|text| text.len() >= 4).collect()
+        }
+        _ if credential.is_empty() => Vec::new(),
+        _ => vec![credential.to_owned()],
+    }
+}
+
+/// Plain, quoted for SQL, escaped for JSON, in hex and in base64.
+fn forms(secret: &str) -> [String; 5] {
+    let escaped = Value::from(secret).to_string();
+    [
+        secret.to_owned(),
+        secret.replace('\'', "''"),
+        escaped[1..escaped.len() - 1].to_owned(),
+        secret.bytes().map(|byte| format!("{byte:02X}")).collect(),
+        STANDARD_NO_PAD.encode(secret),
+    ]
+}

@@ -11,6 +11,7 @@ use integration_credentials_core::{
     redact::{MAX_REASON_CHARS, REDACTED, reason, redact as redacted},
     rules::Rules,
     seal,
+    statement::{self, Parameters, Reading, log},
 };
 use serde_json::Value;
 use std::{str::from_utf8, sync::LazyLock};
@@ -19,8 +20,14 @@ use std::{str::from_utf8, sync::LazyLock};
 type Property = fn(&[u8]);
 
 /// Each property, under the name of its target and its folder of the corpus.
-pub const PROPERTIES: [(&str, Property); 5] =
-    [("envelope", envelope), ("sealed", sealed), ("keyring", keyring), ("redact", redact), ("rules", rules)];
+pub const PROPERTIES: [(&str, Property); 6] = [
+    ("envelope", envelope),
+    ("sealed", sealed),
+    ("keyring", keyring),
+    ("redact", redact),
+    ("rules", rules),
+    ("statement", statement),
+];
 
 /// The keyring of the published test vector.
 static KEYRING: LazyLock<Keyring> = LazyLock::new(|| {
@@ -92,6 +99,33 @@ pub fn rules(input: &[u8]) {
     if let Ok(rules) = Rules::compile(declared) {
         let _ = rules.check(value);
     }
+}
+
+/// A literal value is hidden whatever follows its call, and a text that is masked keeps its length and stays as it is.
+pub fn statement(input: &[u8]) {
+    let prepared = |name: &[u8]| (name == b"p").then_some(Parameters::All);
+    let reading = Reading { backslashes: input.first() == Some(&b'\\'), prepared: &prepared };
+    if let Some(secrets) = statement::find(input, reading) {
+        let _ = secrets.redacted(input);
+        let mut masked = input.to_vec();
+        secrets.mask(&mut masked);
+        assert_eq!(masked.len(), input.len());
+        assert!(statement::find(&masked, reading).is_none_or(|again| again.is_masked(&masked)));
+    }
+    let _ = log::without_parameters(input, &Parameters::All);
+    let _ = log::without_quotations(input);
+    let _ = log::audited(input, <[u8]>::to_vec, <[u8]>::to_vec);
+    let _ = statement::without_literals(input);
+
+    let Some((value, rest)) = two_texts(input) else { return };
+    let call = |value: &str| format!("SELECT admin_set_integration_credentials('slack', '{value}'");
+    let text = format!("{}, 'me'){rest}", call(&value.replace('\'', "''")));
+    let reading = Reading { backslashes: false, ..reading };
+    let secrets = statement::find(text.as_bytes(), reading).expect("it has a call");
+    let redacted =
+        String::from_utf8_lossy(&secrets.redacted(text.as_bytes())).replace("'slack'", "'<redacted>'");
+    let hidden = if value.is_empty() { "" } else { REDACTED };
+    assert!(redacted.starts_with(&call(hidden).replace("'slack'", "'<redacted>'")), "{redacted}");
 }
 
 fn two_texts(input: &[u8]) -> Option<(&str, &str)> {

@@ -209,7 +209,8 @@ impl Search<'_> {
                 Kind::Word if self.is_word(token, "redacted") => is_pure = false,
                 Kind::Word => {
                     is_pure = false;
-                    self.hide(token.whole.clone(), b'x');
+                    // Before a quote, a letter could be taken for a part of the literal.
+                    self.hide(token.whole.clone(), b'_');
                 }
                 Kind::QuotedName | Kind::UnicodeName => {
                     is_pure = false;

@@ -46,6 +46,7 @@ pub fn call(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let value = limits::value(call.text(1))?;
     let actor = limits::actor(call.text(2))?;
+    redaction::remember_if_secret(key);
     discourage_literals()?;
     let org = settings::current_org()?;
     set(metering, &Request { org: &org, key, value, actor })

@@ -2,6 +2,7 @@
 //! foreign server may come back in an error as late as at commit.
 
 use integration_credentials_core::redact::{REDACTED, redact};
+use integration_credentials_core::statement::looks_secret;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use zeroize::Zeroizing;
@@ -27,6 +28,13 @@ pub fn remember(value: &str) {
             values.kept.push(Zeroizing::new(value.to_owned()));
         }
     });
+}
+
+/// The same for what is no value, but may be one that was given in its place.
+pub fn remember_if_secret(text: &str) {
+    if looks_secret(text.as_bytes()) {
+        remember(text);
+    }
 }
 
 /// Forgets them all.

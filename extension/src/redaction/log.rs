@@ -5,7 +5,7 @@ use integration_credentials_core::redact::REDACTED;
 use integration_credentials_core::statement::log::{
     audited, is_node_tree, without_parameters, without_quotations,
 };
-use integration_credentials_core::statement::{Parameters, Secrets, without_literals};
+use integration_credentials_core::statement::{Secrets, without_literals};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -157,9 +157,7 @@ impl Message<'_> {
     fn redacted<'a>(&self, text: &'a [u8], is_part: bool, is_error: bool) -> Cow<'a, [u8]> {
         let mut text = self.without_calls(text);
         if let Some((_, secrets)) = self.statement {
-            if secrets.parameters != Parameters::None {
-                text = Cow::Owned(without_parameters(&text, &secrets.parameters));
-            }
+            text = Cow::Owned(without_parameters(&text, &secrets.parameters));
             if secrets.is_elsewhere {
                 text = Cow::Owned(without_literals(&text));
             }

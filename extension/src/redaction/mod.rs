@@ -13,7 +13,7 @@ mod live;
 mod log;
 mod statement;
 
-pub use live::remember;
+pub use live::{remember, remember_if_secret};
 pub use log::{distrust, install};
 pub use statement::{Came, analyzed, how_the_value_came, masked_copy};
 

@@ -1,7 +1,7 @@
 //! Finding the calls, and what of them is secret.
 
 use super::lexer::{Kind, Token, tokens};
-use super::{Parameters, Reading, Secrets, Span};
+use super::{Parameters, Reading, Secrets, Span, looks_secret};
 use crate::tool;
 use aho_corasick::AhoCorasick;
 use std::ops::Range;
@@ -173,6 +173,11 @@ impl Search<'_> {
         } else {
             arguments.iter().collect()
         };
+        for token in arguments.iter().flat_map(|argument| &tokens[argument.clone()]) {
+            if looks_secret(&self.text[token.content.clone()]) {
+                self.hide_literal(token);
+            }
+        }
         let mut elsewhere = false;
         for argument in secrets {
             let mut value = &tokens[argument.clone()];

@@ -1,16 +1,16 @@
 //! The forms in which a log shows a statement's values beside its text.
 
-use super::Parameters;
+use super::{Parameters, looks_secret};
 use crate::redact::REDACTED;
 use std::ops::Range;
 
-/// Replaces the values in `$1 = 'a', $2 = 'b'`, which is how Postgres lists parameters, of those that are secret.
+/// Replaces the values in `$1 = 'a', $2 = 'b'`, which is how Postgres lists parameters, of those that are secret or look it.
 #[must_use]
 pub fn without_parameters(text: &[u8], secret: &Parameters) -> Vec<u8> {
     let mut redacted = Vec::with_capacity(text.len());
     let mut kept_to = 0;
     while let Some((number, value)) = next_parameter(text, kept_to) {
-        if secret.contains(number) {
+        if secret.contains(number) || looks_secret(&text[value.clone()]) {
             redacted.extend_from_slice(&text[kept_to..value.start]);
             redacted.extend_from_slice(REDACTED.as_bytes());
         } else {

@@ -46,6 +46,22 @@ fn only_the_value_is_taken_out_of_a_plain_call() {
 }
 
 #[test]
+fn a_value_in_the_wrong_place_is_taken_out_where_it_looks_like_one() {
+    assert_eq!(
+        redacted(&format!("SELECT {F}('xoxb-17653672481-1kqXz9', 'slack', 'me')")),
+        format!("SELECT {F}('<redacted>', '<redacted>', 'me')")
+    );
+    for name in ["slack", "hginsights_v2", "s3", "alice@example.com", "CI Deploy Bot", "ü"] {
+        assert!(!super::looks_secret(name.as_bytes()), "{name}");
+    }
+    for secret in
+        ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "9f8e7d6c5b4a3f2e", "123e4567-e89b-12d3-a456-426614174000"]
+    {
+        assert!(super::looks_secret(secret.as_bytes()), "{secret}");
+    }
+}
+
+#[test]
 fn a_name_is_a_name_however_it_is_written() {
     for name in [
         "ADMIN_SET_INTEGRATION_CREDENTIALS",

@@ -22,9 +22,14 @@ const WINDOW: usize = 8;
 /// The secret.
 pub struct Canary {
     text: String,
-    needles: AhoCorasick,
-    /// The form of each needle.
-    forms: Vec<Form>,
+    needles: Needles,
+}
+
+/// What is searched for, of one canary or of many at once.
+pub struct Needles {
+    automaton: AhoCorasick,
+    /// Whose each needle is, and in which form.
+    of: Vec<(usize, Form)>,
 }
 
 /// How a secret was written down.
@@ -66,9 +71,7 @@ impl Canary {
     }
 
     fn of(text: String) -> Self {
-        let needles = text.as_bytes().windows(WINDOW).flat_map(written);
-        let (forms, needles): (Vec<_>, Vec<_>) = needles.unzip();
-        Self { text, needles: AhoCorasick::new(needles).expect("few needles"), forms }
+        Self { needles: Needles::of([text.as_str()]), text }
     }
 
     /// The secret itself.
@@ -81,8 +84,8 @@ impl Canary {
     #[must_use]
     pub fn find(&self, bytes: &[u8]) -> BTreeMap<Form, usize> {
         let mut found = BTreeMap::new();
-        for hit in self.needles.find_iter(bytes) {
-            found.entry(self.forms[hit.pattern()]).or_insert(hit.start());
+        for (_, form, offset) in self.needles.find(bytes) {
+            found.entry(form).or_insert(offset);
         }
         found
     }
@@ -123,6 +126,34 @@ impl Canary {
         let shown = format!("{shown:?}");
         let found = self.find(shown.as_bytes());
         assert!(found.is_empty(), "the secret shows, {found:?}: {shown}");
+    }
+}
+
+impl Needles {
+    /// To search for all of these secrets in one go.
+    #[must_use]
+    pub fn of_all(canaries: &[&Canary]) -> Self {
+        Self::of(canaries.iter().map(|canary| canary.as_str()))
+    }
+
+    fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let (needles, of): (Vec<_>, Vec<_>) = texts
+            .into_iter()
+            .enumerate()
+            .flat_map(|(index, text)| {
+                text.as_bytes().windows(WINDOW).flat_map(written).map(move |it| (index, it))
+            })
+            .map(|(index, (form, needle))| (needle, (index, form)))
+            .unzip();
+        Self { automaton: AhoCorasick::new(needles).expect("needles that fit into memory"), of }
+    }
+
+    /// Each place where one is: which one, in which form, and where. Places that overlap are one.
+    pub fn find(&self, bytes: &[u8]) -> impl Iterator<Item = (usize, Form, usize)> {
+        self.automaton.find_iter(bytes).map(|hit| {
+            let (index, form) = self.of[hit.pattern()];
+            (index, form, hit.start())
+        })
     }
 }
 

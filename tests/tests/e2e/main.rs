@@ -2,6 +2,7 @@
 
 mod canary;
 mod catalog;
+mod client_log;
 mod command_line;
 mod concurrency;
 mod connection;
@@ -9,6 +10,7 @@ mod dump;
 mod extension;
 mod fixture;
 mod keyring;
+mod leaks;
 mod listen;
 mod orgs;
 mod privileges;

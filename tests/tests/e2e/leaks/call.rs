@@ -1,0 +1,110 @@
+//! How a call with a secret is written in SQL.
+
+use std::fmt::Write;
+
+/// The function that is called, as the statement spells it, and the form of its arguments.
+#[derive(Clone, Copy)]
+pub struct Spelling {
+    pub schema: &'static str,
+    pub function: &'static str,
+    /// Key, value, actor.
+    pub arguments: fn(&str, &str, &str) -> String,
+}
+
+/// As one would write it.
+pub const USUAL: Spelling = Spelling {
+    schema: "integration_credentials.",
+    function: "admin_set_integration_credentials",
+    arguments: |key, value, actor| format!("'{key}', {value}, {actor}"),
+};
+
+/// What is wrong with a statement, so that it fails before the function is entered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// More arguments than there are parameters.
+    TooMany,
+    /// The schema is not named, and not on the search path.
+    NotQualified,
+    /// Words that make no sense, after the call.
+    Trailing,
+    /// The value is cast to a type that cannot hold it.
+    Cast(&'static str),
+    /// The value is in double quotes, as if it were a name.
+    DoubleQuoted,
+}
+
+/// One call of one cell.
+pub struct Call<'a> {
+    pub spelling: Spelling,
+    /// A literal of the value.
+    pub quote: fn(&str) -> String,
+    pub fault: Fault,
+    pub key: &'a str,
+    /// The secret.
+    pub value: &'a str,
+    /// The same, sealed.
+    pub sealed: &'a [u8],
+}
+
+impl Call<'_> {
+    /// The call, with the value as a literal.
+    pub fn literal(&self) -> String {
+        self.with(&self.value())
+    }
+
+    /// The value as a literal.
+    pub fn value(&self) -> String {
+        match self.fault {
+            Fault::DoubleQuoted => format!("\"{}\"", self.value),
+            _ => (self.quote)(self.value),
+        }
+    }
+
+    /// The sealed value as a literal.
+    pub fn sealed_literal(&self) -> String {
+        format!("'{}'", hex(self.sealed))
+    }
+
+    /// The call, with an expression for the value.
+    pub fn with(&self, value: &str) -> String {
+        let Spelling { schema, function, arguments } = self.spelling;
+        let schema = if self.fault == Fault::NotQualified { "" } else { schema };
+        self.invoke(&format!("{schema}{function}"), value, |value, actor| arguments(self.key, value, actor))
+    }
+
+    /// The call without its fault, with an expression for the value.
+    pub fn sound(&self, value: &str) -> String {
+        Call { fault: Fault::None, ..*self }.with(value)
+    }
+
+    /// `head(value)`, with the fault: for EXECUTE, which names no function.
+    pub fn execute(&self, head: &str) -> String {
+        self.invoke(head, &self.value(), |value, extra| {
+            let extra = extra.strip_prefix(ACTOR).unwrap_or_default();
+            format!("{value}{extra}")
+        })
+    }
+
+    fn invoke(&self, head: &str, value: &str, arguments: impl Fn(&str, &str) -> String) -> String {
+        let cast = |to| format!("({value})::{to}::text");
+        match self.fault {
+            Fault::TooMany => format!("{head}({})", arguments(value, &format!("{ACTOR}, 'one more'"))),
+            Fault::Trailing => format!("{head}({}) FROM FROM", arguments(value, ACTOR)),
+            Fault::Cast(to) => format!("{head}({})", arguments(&cast(to), ACTOR)),
+            Fault::None | Fault::NotQualified | Fault::DoubleQuoted => {
+                format!("{head}({})", arguments(value, ACTOR))
+            }
+        }
+    }
+}
+
+const ACTOR: &str = "'actor'";
+
+/// Bytes as Postgres writes them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(r"\x".to_owned(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a String takes everything");
+        hex
+    })
+}

@@ -27,10 +27,13 @@ pub async fn run(database: &Database, to: &SealingKey, cells: &[&Cell], evidence
     let views = Views::new(&operator, evidence).await;
     operator.batch_execute(&roles(cells)).await.unwrap();
     let holder = database.superuser().await;
-    holder.batch_execute(&hold_up(cells)).await.unwrap();
+    holder.batch_execute("BEGIN").await.unwrap();
+    if cells[0].outcome.end != End::AtOnce {
+        holder.batch_execute(&hold_up(cells)).await.unwrap();
+    }
 
-    let calls = cells.iter().map(|cell| cell.call(database, to, async || views.reset(&cell.role).await));
-    let (called, ()) = tokio::join!(join_all(calls), intervene(&operator, &holder, &views, cells));
+    let made = cells.iter().map(|cell| cell.call(database, to, async || views.reset(&cell.role).await));
+    let (called, ()) = tokio::join!(join_all(made), intervene(&operator, &holder, &views, cells));
 
     let mut problems = Vec::new();
     for (cell, (caller, ended)) in cells.iter().zip(&called) {
@@ -76,7 +79,7 @@ fn hold_up(cells: &[&Cell]) -> String {
     let rows: Vec<_> =
         cells.iter().map(|cell| format!("('{}', '{}')", cell.role, cell.outcome.key)).collect();
     format!(
-        "BEGIN; SELECT pg_advisory_xact_lock(1);
+        "SELECT pg_advisory_xact_lock(1);
          INSERT INTO integration_credentials.configured_integrations (org_slug, integration_key) VALUES {}",
         rows.join(", ")
     )

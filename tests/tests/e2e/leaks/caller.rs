@@ -46,7 +46,7 @@ impl Caller {
             Step::LibrarySet | Step::LibrarySetPlain => self.by_library(step, call).await,
             step => self.by_driver(step, call).await,
         };
-        self.messages += &format!("{:?}\n", self.session.notices());
+        self.messages.extend(self.session.notices().iter().map(|notice| format!("{notice:?}\n")));
         match taken {
             Ok(rows) => self.rows += &rows,
             Err((failed, message)) => {
@@ -120,15 +120,13 @@ impl Caller {
         const VIEWS: &str = "SELECT 'pg_prepared_statements ' || v FROM pg_prepared_statements v
             UNION ALL SELECT 'pg_cursors ' || v FROM pg_cursors v
             UNION ALL SELECT 'pg_backend_memory_contexts ' || v FROM pg_backend_memory_contexts v";
-        let rows = match self.session.simple_query(VIEWS).await {
-            Ok(rows) => rows,
+        let mut rows = self.session.simple_query(VIEWS).await;
+        if rows.is_err() {
             // The transaction of a cursor that failed.
-            Err(_) => {
-                self.session.batch_execute("ROLLBACK").await.unwrap();
-                self.session.simple_query(VIEWS).await.unwrap()
-            }
-        };
-        simple(&rows)
+            self.session.batch_execute("ROLLBACK").await.unwrap();
+            rows = self.session.simple_query(VIEWS).await;
+        }
+        simple(&rows.unwrap())
     }
 }
 
@@ -142,7 +140,7 @@ fn simple(answer: &[SimpleQueryMessage]) -> String {
 }
 
 fn json(rows: &[Row]) -> String {
-    rows.iter().map(|row| format!("{}\n", row.get::<_, Value>(0))).collect()
+    rows.iter().map(|row| row.get::<_, Value>(0).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 /// Bytes that are sent as they are, whatever the type.

@@ -14,7 +14,7 @@ pub struct Cell {
     pub way: Way,
     pub outcome: Outcome,
     pub canary: Canary,
-    /// Who calls, and the org. No other cell has it: pg_stat_statements keeps a statement of each shape and role once,
+    /// Who calls, and the org. No other cell has it: `pg_stat_statements` keeps a statement of each shape and role once,
     /// so that of two cells with one role only the first would be seen.
     pub role: String,
 }

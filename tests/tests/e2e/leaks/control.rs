@@ -11,7 +11,7 @@ use tests::canary::Form;
 
 /// What must be found in each of the three logs, by what stands before the value.
 const LOGGED: &[&str] = &[
-    "LOG:  00000: statement: ",
+    "statement: ",
     "parameters: $1 = '",
     "portal with parameters: $1 = '",
     "AUDIT: SESSION,",

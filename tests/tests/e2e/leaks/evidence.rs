@@ -23,7 +23,7 @@ pub enum Channel {
     Json,
     /// Every other file of the cluster.
     Data,
-    /// What a superuser sees in any view of the catalog or of pg_stat_statements while the call runs, ...
+    /// What a superuser sees in any view of the catalog or of `pg_stat_statements` while the call runs, ...
     During,
     /// ... and afterwards, the session being idle.
     After,

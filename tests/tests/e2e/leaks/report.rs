@@ -3,11 +3,13 @@
 use super::{
     cell::Cell,
     evidence::{Channel, Leak},
-    exceptions::EXCEPTIONS,
+    exceptions::{EXCEPTIONS, Exception},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
+    fs,
+    path::Path,
 };
 
 /// A table in Markdown: ways down, outcomes across.
@@ -44,27 +46,24 @@ fn verdict(cell: usize, leaks: &[&Leak]) -> String {
 
 /// The leaks that no exception explains, and the exceptions that nothing leaks through any more.
 pub fn problems(cells: &[Cell], leaks: &[&Leak]) -> Vec<String> {
-    let mut unused: Vec<_> = EXCEPTIONS.iter().collect();
-    let mut problems = Vec::new();
-    for leak in leaks {
-        let cell = &cells[leak.cell];
-        let explains = |exception: &&super::exceptions::Exception| {
-            exception.way == cell.way.name
-                && exception.outcome.is_none_or(|outcome| outcome == cell.outcome.name)
-                && exception.channel == leak.channel
-        };
-        if EXCEPTIONS.iter().any(|exception| explains(&exception)) {
-            unused.retain(|exception| !explains(exception));
-        } else {
-            problems.push(format!("{}: {}: {}", cell.name(), leak.channel.name(), leak.excerpt));
-        }
-    }
-    problems.extend(unused.iter().map(|exception| {
-        format!(
-            "{}: {}: no longer shows the value: take the exception out",
-            exception.way,
-            exception.channel.name()
-        )
-    }));
-    problems
+    let excused = |exception: &Exception, leak: &Leak| exception.excuses(&cells[leak.cell], leak.channel);
+    let unexplained =
+        leaks.iter().filter(|leak| !EXCEPTIONS.iter().any(|exception| excused(exception, leak)));
+    let needless = EXCEPTIONS.iter().filter(|exception| {
+        let concerned = cells.iter().any(|cell| exception.excuses(cell, exception.channel));
+        concerned && !leaks.iter().any(|leak| excused(exception, leak))
+    });
+    unexplained
+        .map(|leak| {
+            format!("{}: {}, {:?}: {}", cells[leak.cell].name(), leak.channel.name(), leak.form, leak.excerpt)
+        })
+        .chain(needless.map(|exception| format!("shows nothing any more: {}", exception.reason)))
+        .collect()
+}
+
+/// Panics, with as many of the problems as one can read, if there are any. `file` has the others.
+pub fn assert_none(problems: &[String], file: &Path) {
+    fs::write(file, problems.join("\n")).expect("the list of problems is written");
+    let shown = problems.iter().take(40).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(problems.is_empty(), "{} problems, all of them in {}:\n{shown}", problems.len(), file.display());
 }

@@ -1,4 +1,4 @@
-//! What an operator sees: every view of the catalog and of pg_stat_statements.
+//! What an operator sees: every view of the catalog and of `pg_stat_statements`.
 
 use super::evidence::{Channel, Evidence};
 use tests::Session;
@@ -27,7 +27,7 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// Empties pg_stat_statements for a role, having looked: who executes what was parsed before enters the text anew.
+    /// Empties `pg_stat_statements` for a role, having looked: who executes what was parsed before enters the text anew.
     pub async fn reset(&self, role: &str) {
         let seen =
             "SELECT 'pg_stat_statements ' || s FROM pg_stat_statements s WHERE userid = $1::text::regrole";

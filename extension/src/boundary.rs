@@ -211,6 +211,13 @@ pub fn log(message: String) {
     unsafe { report(PgLogLevel::LOG_SERVER_ONLY, Raised::new(0, message)) };
 }
 
+/// Sends a notice to the client.
+pub fn notice(message: &str, hint: &str) {
+    let notice = Raised { hint: Some(hint.to_owned()), ..Raised::new(0, message.to_owned()) };
+    // SAFETY: NOTICE does not jump.
+    unsafe { report(PgLogLevel::NOTICE, notice) };
+}
+
 /// `ereport` with statement and context hidden: the statement may hold the secret as a literal.
 unsafe fn report(level: PgLogLevel, raised: Raised) {
     // SAFETY: these follow the order that elog.h prescribes. The strings are copied by the err* calls.

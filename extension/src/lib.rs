@@ -12,6 +12,7 @@
 //! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
 //! | `journal`, `announce` | audit and metering rows; notifications |
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
+//! | `redaction` | keeping secrets out of what the server logs and shows |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
@@ -25,6 +26,7 @@ mod journal;
 mod keyring_source;
 mod keys;
 mod read;
+mod redaction;
 mod register;
 mod remove;
 mod routine;

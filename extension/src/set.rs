@@ -3,6 +3,7 @@
 use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
+use crate::redaction::{self, Came};
 use crate::statement::{argument, first, statement};
 use crate::{catalog, keys, settings, sync, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -45,6 +46,7 @@ pub fn call(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let value = limits::value(call.text(1))?;
     let actor = limits::actor(call.text(2))?;
+    discourage_literals()?;
     let org = settings::current_org()?;
     set(metering, &Request { org: &org, key, value, actor })
 }
@@ -74,9 +76,26 @@ pub fn call_sealing_key(_: &Call) -> Answer {
     Ok(boundary::json(json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
 }
 
+/// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
+fn discourage_literals() -> Result<(), Failure> {
+    let came = redaction::how_the_value_came();
+    let message = "the value was written into the text of the statement, where others may see it";
+    let hint = "Pass it as a parameter or, better, sealed: see sealing_key(), or use `intcred set`.";
+    match came {
+        Came::Otherwise => Ok(()),
+        _ if settings::refuse_literals() => Err(Failure::new(ErrorCode::InvalidRequest, message, hint)),
+        Came::AsLiteral => {
+            boundary::notice(message, hint);
+            Ok(())
+        }
+        Came::AsLiteralAgain => Ok(()),
+    }
+}
+
 fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
     let entry = catalog::find_enabled(key)?;
     catalog::confirm(key);
+    redaction::live::remember(value);
     validate::check(&entry, key, value)?;
 
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;

@@ -1,6 +1,7 @@
 //! The settings, and what they say of this session.
 
 use crate::boundary::{Answer, Call};
+use crate::redaction;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits::{self, MAX_ORG_CHARS};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, pg_sys};
@@ -10,6 +11,7 @@ use std::sync::OnceLock;
 static ORG_SLUG: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Set in the postmaster, and so in every process that it forks.
 static PRELOADED: OnceLock<()> = OnceLock::new();
@@ -26,6 +28,14 @@ pub fn define() {
         c"The org that calls in this session act for.",
         c"Empty is the database's name. Set it by database, by role, or GRANT SET ON PARAMETER to a trusted service.",
         &ORG_SLUG,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"integration_credentials.refuse_literals",
+        c"Refuses a value that is written into the text of a statement.",
+        c"Off, such a call gets a notice.",
+        &REFUSE_LITERALS,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -53,6 +63,7 @@ pub fn define() {
     // SAFETY: a constant name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"integration_credentials".as_ptr()) };
     PRELOADED.get_or_init(|| ());
+    redaction::install();
 }
 
 /// Refuses to go on in a server that did not preload the library: there, no setting can be trusted.
@@ -64,6 +75,11 @@ pub fn require_preload() -> Result<(), Failure> {
             "Add integration_credentials to shared_preload_libraries and restart the server.",
         )
     })
+}
+
+/// Whether a value that is written into the text of a statement is refused.
+pub fn refuse_literals() -> bool {
+    REFUSE_LITERALS.get()
 }
 
 /// Where the keyring comes from.

@@ -9,6 +9,7 @@
 //! | [`envelope`] | a credential as it is stored: encrypted, bound to its place |
 //! | [`seal`] | a value that its owner encrypted, to a public key of the server |
 //! | [`redact`] | a text without the secret |
+//! | [`statement`] | where a secret stands in the text of a statement |
 //! | [`tool`] | which parameters of which tool are sensitive |
 //! | [`event`] | the payload of a notification |
 
@@ -22,4 +23,5 @@ pub mod redact;
 #[cfg(feature = "rules")]
 pub mod rules;
 pub mod seal;
+pub mod statement;
 pub mod tool;

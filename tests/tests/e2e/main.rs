@@ -14,6 +14,7 @@ mod leaks;
 mod listen;
 mod orgs;
 mod privileges;
+mod redaction;
 mod sealed;
 mod set;
 mod support;

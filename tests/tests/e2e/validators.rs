@@ -449,6 +449,10 @@ async fn two_thousand_calls_in_a_session_leave_it_as_it_was() {
     fixture.admin.query_one(many, &[]).await.unwrap();
     assert_eq!(revision(&fixture.admin, ANY).await, 3000);
     // At the end of a transaction Postgres warns of nesting and of anything else that was not given back.
+    // But for the one that the last statement, with the value in its text, earns for all its calls together.
     let notices = fixture.admin.notices();
-    assert!(notices.is_empty(), "{notices:?}");
+    assert!(
+        matches!(&notices[..], [notice] if notice.message().contains("the text of the statement")),
+        "{notices:?}"
+    );
 }

@@ -1,0 +1,178 @@
+//! What is left of a statement that had a secret in it: all but the secret. (`leaks` looks for the secret itself.)
+
+use crate::support::*;
+use integration_credentials_core::error::ErrorCode;
+use serde_json::json;
+use tests::{ADMIN, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
+
+const F: &str = "integration_credentials.admin_set_integration_credentials";
+const NOTICE: &str = "the value was written into the text of the statement, where others may see it";
+
+async fn admin_of(database: &Database) -> Session {
+    let admin = database.connect(ADMIN).await;
+    register(&admin, ANY, json!({})).await.unwrap();
+    admin
+}
+
+#[tokio::test]
+async fn the_log_keeps_the_rest_of_the_statement() {
+    let mut cluster =
+        Cluster::builder().setting("log_statement", "all").setting("log_error_verbosity", "verbose").start();
+    let database = cluster.database().await;
+    let admin = admin_of(&database).await;
+    let secret = Canary::new();
+    let value = secret.as_str();
+    admin.batch_execute(&format!("SELECT {F}('any', '{value}', 'literal'), 'the rest'")).await.unwrap();
+    admin.batch_execute(&format!("SELECT {F}('any', '{value}', 'failing'), 1/0")).await.unwrap_err();
+    admin.batch_execute(&format!("SELECT {F}('any', \"{value}\", 'misquoted')")).await.unwrap_err();
+    admin
+        .batch_execute(&format!(
+            "PREPARE p AS SELECT {F}($1, $2, $3); EXECUTE p('any', '{value}', 'executed'); SELECT 'still here'"
+        ))
+        .await
+        .unwrap();
+    admin.batch_execute(&format!("EXECUTE p('any', '{value}', 'again')")).await.unwrap();
+    set(&admin, ANY, value).await.unwrap();
+    cluster.stop(Shutdown::Fast);
+    let log = cluster.log();
+    for line in [
+        format!("statement: SELECT {F}('any', '<redacted>', 'literal'), 'the rest'"),
+        "ERROR:  22012: division by zero".to_owned(),
+        "column \"<redacted>\" does not exist".to_owned(),
+        format!(
+            "PREPARE p AS SELECT {F}($1, $2, $3); EXECUTE p('<redacted>', '<redacted>', '<redacted>'); SELECT 'still here'"
+        ),
+        "statement: EXECUTE p('any', '<redacted>', 'again')".to_owned(),
+        "$1 = 'any', $2 = '<redacted>', $3 = 'actor'".to_owned(),
+    ] {
+        assert!(log.contains(&line), "{line} is not in:\n{log}");
+    }
+    assert_eq!(secret.search(&cluster.data_dir()), []);
+}
+
+#[tokio::test]
+async fn the_client_is_told_what_was_wrong_without_the_value() {
+    let database = Cluster::shared().database().await;
+    let admin = admin_of(&database).await;
+    let secret = Canary::new();
+    let value = secret.as_str();
+    for (call, expected) in [
+        (format!("'any', \"{value}\", 'me'"), "column \"<redacted>\" does not exist"),
+        (format!("'any', '{value}'::json::text, 'me'"), "invalid input syntax for type json"),
+        (
+            format!("'any', '{value}'"),
+            "function integration_credentials.admin_set_integration_credentials(unknown, unknown) does not exist",
+        ),
+    ] {
+        let error = admin.batch_execute(&format!("SELECT {F}({call})")).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.message(), expected);
+        secret.assert_absent(&format!("{error:?}"));
+    }
+}
+
+#[tokio::test]
+async fn the_views_show_the_statement_without_its_value() {
+    let database = Cluster::shared().database().await;
+    let admin = admin_of(&database).await;
+    let watching = database.superuser().await;
+    let secret = Canary::new();
+    let value = secret.as_str();
+    let activity = async |pid: i32| -> String {
+        let row =
+            watching.query_one("SELECT query FROM pg_stat_activity WHERE pid = $1", &[&pid]).await.unwrap();
+        row.get(0)
+    };
+    let pid: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+
+    let simple = format!("SELECT {F}('any', '{value}', 'me')");
+    admin.batch_execute(&simple).await.unwrap();
+    assert_eq!(activity(pid).await, simple.replace(value, "<redacted>"));
+    admin.batch_execute(&simple.replace("'me'", "'me'::nothing")).await.unwrap_err();
+    assert!(activity(pid).await.contains("<redacted>"));
+
+    let prepared = admin.prepare(&simple).await.unwrap();
+    admin
+        .batch_execute(&format!("PREPARE p AS {simple}; BEGIN; DECLARE c CURSOR FOR {simple}"))
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        admin.query(&prepared, &[]).await.unwrap();
+        secret.assert_absent(&activity(pid).await);
+    }
+    for view in ["pg_prepared_statements", "pg_cursors"] {
+        let rows = admin
+            .query(&format!("SELECT statement FROM {view} WHERE statement !~ '^SELECT statement'"), &[])
+            .await
+            .unwrap();
+        assert!(!rows.is_empty(), "{view}");
+        for row in rows {
+            let statement: String = row.get(0);
+            assert!(statement.contains("<redacted>"), "{statement}");
+            secret.assert_absent(&statement);
+        }
+    }
+    admin.batch_execute("FETCH c; COMMIT; EXECUTE p").await.unwrap();
+    assert_eq!(get(&database.connect(READER).await, ANY).await.unwrap(), value);
+}
+
+#[tokio::test]
+async fn what_is_stored_is_the_value_and_never_what_hides_it() {
+    let database = Cluster::shared().database().await;
+    let admin = admin_of(&database).await;
+    let reader = database.connect(READER).await;
+    for (number, call) in [
+        "SELECT {F}('any', '{V}', 'me')",
+        "SELECT 1; SELECT {F}('any', '{V}', 'me'); SELECT 2",
+        "DO $$ BEGIN PERFORM {F}('any', '{V}', 'me'); END $$",
+        "DO $$ DECLARE v text := '{V}'; BEGIN PERFORM {F}('any', v, 'me'); END $$",
+        "DO $$ BEGIN EXECUTE format('SELECT {F}(%L, %L, %L)', 'any', '{V}', 'me'); END $$",
+        "WITH v AS (SELECT '{V}' AS v) SELECT {F}('any', v.v, 'me') FROM v",
+        "PREPARE q AS SELECT {F}($1, $2, $3); EXECUTE q('any', '{V}', 'me'); DEALLOCATE q",
+        "COPY (SELECT {F}('any', '{V}', 'me')) TO STDOUT",
+        "EXPLAIN (ANALYZE, VERBOSE) SELECT {F}('any', '{V}', 'me')",
+        "CREATE TEMP TABLE t AS SELECT {F}('any', '{V}', 'me')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let value = format!("the value number {number}, as it was sent");
+        let call = call.replace("{F}", F).replace("{V}", &value);
+        if call.starts_with("COPY") {
+            drop(admin.copy_out(&call).await.unwrap());
+            // What is asked next is answered next.
+            admin.batch_execute("").await.unwrap();
+        } else {
+            admin.simple_query(&call).await.unwrap();
+        }
+        assert_eq!(get(&reader, ANY).await.unwrap(), value, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_literal_earns_a_notice_or_is_refused() {
+    let database = Cluster::shared().database().await;
+    let mut admin = admin_of(&database).await;
+    let literal = format!("SELECT {F}('any', 'a value', 'me')");
+    let notices = |admin: &mut Session| -> Vec<String> {
+        admin.notices().iter().map(|notice| notice.message().to_owned()).collect()
+    };
+    admin.batch_execute(&literal).await.unwrap();
+    assert_eq!(notices(&mut admin), [NOTICE]);
+    admin.batch_execute(&format!("{literal}; {literal}")).await.unwrap();
+    assert_eq!(notices(&mut admin), [NOTICE]);
+    set(&admin, ANY, "a parameter").await.unwrap();
+    assert_eq!(notices(&mut admin), [""; 0]);
+
+    let role = format!(
+        "ALTER ROLE {ADMIN} IN DATABASE {} SET integration_credentials.refuse_literals = on",
+        database.name()
+    );
+    database.superuser().await.batch_execute(&role).await.unwrap();
+    let admin = database.connect(ADMIN).await;
+    assert_error(admin.query_one(&literal, &[]).await, ErrorCode::InvalidRequest);
+    set(&admin, ANY, "a parameter again").await.unwrap();
+    assert_eq!(get(&database.connect(READER).await, ANY).await.unwrap(), "a parameter again");
+    let error = admin.batch_execute("SET integration_credentials.refuse_literals = off").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42501");
+}

@@ -60,16 +60,17 @@ pub async fn run(database: &Database, to: &SealingKey, cells: &[&Cell], evidence
 fn roles(cells: &[&Cell]) -> String {
     cells.iter().fold(String::new(), |mut script, Cell { role, outcome, .. }| {
         let group = outcome.group.map(|group| format!(", {group}")).unwrap_or_default();
-        // Otherwise just so that no test hangs.
-        let timeout = if outcome.end == End::TimedOut { "2s" } else { "50s" };
         writeln!(
             script,
             // The views of a session about itself are for those who may read statistics.
             "CREATE ROLE {role} LOGIN IN ROLE pg_read_all_stats{group};
              ALTER ROLE {role} SET integration_credentials.org_slug = '{role}';
-             ALTER ROLE {role} SET statement_timeout = '{timeout}';"
+             ALTER ROLE {role} SET statement_timeout = '50s';"
         )
         .expect("a String takes everything");
+        for setting in outcome.settings {
+            writeln!(script, "ALTER ROLE {role} SET {setting};").expect("a String takes everything");
+        }
         script
     })
 }
@@ -98,6 +99,12 @@ async fn intervene(operator: &Session, holder: &Session, views: &Views<'_>, cell
         End::Cancelled => {
             operator
                 .execute("SELECT pg_cancel_backend(pid) FROM unnest($1::int[]) pid", &[&pids])
+                .await
+                .unwrap();
+        }
+        End::Terminated => {
+            operator
+                .execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid", &[&pids])
                 .await
                 .unwrap();
         }

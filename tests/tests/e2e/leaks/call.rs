@@ -15,7 +15,7 @@ pub struct Spelling {
 pub const USUAL: Spelling = Spelling {
     schema: "integration_credentials.",
     function: "admin_set_integration_credentials",
-    arguments: |key, value, actor| format!("'{key}', {value}, {actor}"),
+    arguments: |key, value, actor| format!("{key}, {value}, {actor}"),
 };
 
 /// What is wrong with a statement, so that it fails before the function is entered.
@@ -26,6 +26,8 @@ pub enum Fault {
     TooMany,
     /// The schema is not named, and not on the search path.
     NotQualified,
+    /// The value is in the place of the key.
+    WrongPlace,
     /// Words that make no sense, after the call.
     Trailing,
     /// The value is cast to a type that cannot hold it.
@@ -70,7 +72,11 @@ impl Call<'_> {
     pub fn with(&self, value: &str) -> String {
         let Spelling { schema, function, arguments } = self.spelling;
         let schema = if self.fault == Fault::NotQualified { "" } else { schema };
-        self.invoke(&format!("{schema}{function}"), value, |value, actor| arguments(self.key, value, actor))
+        let key = format!("'{}'", self.key);
+        self.invoke(&format!("{schema}{function}"), value, |value, actor| match self.fault {
+            Fault::WrongPlace => arguments(value, &key, actor),
+            _ => arguments(&key, value, actor),
+        })
     }
 
     /// The call without its fault, with an expression for the value.
@@ -92,7 +98,7 @@ impl Call<'_> {
             Fault::TooMany => format!("{head}({})", arguments(value, &format!("{ACTOR}, 'one more'"))),
             Fault::Trailing => format!("{head}({}) FROM FROM", arguments(value, ACTOR)),
             Fault::Cast(to) => format!("{head}({})", arguments(&cast(to), ACTOR)),
-            Fault::None | Fault::NotQualified | Fault::DoubleQuoted => {
+            Fault::None | Fault::NotQualified | Fault::DoubleQuoted | Fault::WrongPlace => {
                 format!("{head}({})", arguments(value, ACTOR))
             }
         }

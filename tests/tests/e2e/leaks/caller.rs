@@ -44,7 +44,7 @@ impl Caller {
     pub async fn take(&mut self, step: Step, call: &Call<'_>) -> Result<(), Failed> {
         let taken = match step {
             Step::LibrarySet | Step::LibrarySetPlain => self.by_library(step, call).await,
-            step => self.by_driver(step, call).await,
+            step => self.by_driver(step).await,
         };
         self.messages.extend(self.session.notices().iter().map(|notice| format!("{notice:?}\n")));
         match taken {
@@ -57,7 +57,7 @@ impl Caller {
         Ok(())
     }
 
-    async fn by_driver(&mut self, step: Step, call: &Call<'_>) -> Result<String, (Failed, String)> {
+    async fn by_driver(&mut self, step: Step) -> Result<String, (Failed, String)> {
         let session = &self.session;
         let rows = match step {
             Step::Simple(sql) => session.simple_query(&sql).await.map(|rows| simple(&rows)),
@@ -80,13 +80,14 @@ impl Caller {
                     .map(|chunks| String::from_utf8_lossy(&chunks.concat()).into_owned()),
                 Err(error) => Err(error),
             },
-            Step::Bind(sql, format, r#type) => {
-                let parameter = Parameter(call.value.as_bytes(), format);
-                session.query_typed(&sql, &[(&parameter, r#type)]).await.map(|rows| json(&rows))
+            Step::ByName(sql) => {
+                let name = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql";
+                let name = simple(&session.simple_query(name).await.unwrap());
+                session.simple_query(&sql.replace("{name}", name.trim())).await.map(|rows| simple(&rows))
             }
-            Step::BindSealed(sql) => {
-                let parameter = Parameter(call.sealed, Format::Binary);
-                session.query_typed(&sql, &[(&parameter, Type::BYTEA)]).await.map(|rows| json(&rows))
+            Step::Bind { sql, value, format, r#type } => {
+                let parameter = Parameter(&value, format);
+                session.query_typed(&sql, &[(&parameter, r#type)]).await.map(|rows| json(&rows))
             }
             Step::LibrarySet | Step::LibrarySetPlain => unreachable!("the library's own"),
         };
@@ -120,6 +121,9 @@ impl Caller {
         const VIEWS: &str = "SELECT 'pg_prepared_statements ' || v FROM pg_prepared_statements v
             UNION ALL SELECT 'pg_cursors ' || v FROM pg_cursors v
             UNION ALL SELECT 'pg_backend_memory_contexts ' || v FROM pg_backend_memory_contexts v";
+        if self.session.is_closed() {
+            return String::new();
+        }
         let mut rows = self.session.simple_query(VIEWS).await;
         if rows.is_err() {
             // The transaction of a cursor that failed.

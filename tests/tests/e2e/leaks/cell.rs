@@ -63,7 +63,7 @@ impl Cell {
     pub fn expects(&self, ended: &Result<(), Failed>) -> bool {
         match ended {
             Ok(()) => self.outcome.sqlstates.is_empty() && self.outcome.end != End::Killed,
-            Err(Failed::Lost) => self.outcome.end == End::Killed,
+            Err(Failed::Lost) => matches!(self.outcome.end, End::Killed | End::Terminated),
             Err(Failed::Refused(sqlstate)) => self.outcome.sqlstates.contains(&sqlstate.as_str()),
         }
     }

@@ -23,7 +23,7 @@ const LOGGED: &[&str] = &[
 /// Calls of `app.keep`, which takes what ours take: one that succeeds, and one whose backend is killed.
 pub fn cells() -> Vec<Cell> {
     let ends = OUTCOMES.iter().filter(|outcome| matches!(outcome.end, End::Released | End::Killed));
-    let ends = ends.filter(|outcome| outcome.sqlstates.is_empty());
+    let ends = ends.filter(|outcome| outcome.sqlstates.is_empty() && outcome.settings.is_empty());
     let cells = ends.flat_map(|outcome| WAYS[..5].iter().map(move |way| (way.to("app.", "keep"), *outcome)));
     cells.enumerate().filter_map(|(number, (way, outcome))| Cell::new(way, outcome, 1000 + number)).collect()
 }

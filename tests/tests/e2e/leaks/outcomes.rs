@@ -17,6 +17,8 @@ pub struct Outcome {
     pub group: Option<&'static str>,
     pub key: &'static str,
     pub end: End,
+    /// What is set for the role.
+    pub settings: &'static [&'static str],
     /// What the caller hears: none is success.
     pub sqlstates: &'static [&'static str],
 }
@@ -32,6 +34,8 @@ pub enum End {
     Cancelled,
     /// `statement_timeout`, in the middle of the call.
     TimedOut,
+    /// `pg_terminate_backend`, in the middle of the call.
+    Terminated,
     /// SIGKILL, in the middle of the call.
     Killed,
 }
@@ -42,12 +46,18 @@ impl Outcome {
         match self.fault {
             // A statement that nobody may call is not prepared.
             Fault::None => self.group.is_some() || way.carries != Carries::Execute,
+            Fault::WrongPlace => {
+                !matches!(way.carries, Carries::Execute | Carries::Sealed | Carries::Library)
+            }
             Fault::TooMany | Fault::Trailing => way.carries != Carries::Library,
             Fault::NotQualified => {
                 !matches!(way.carries, Carries::Library | Carries::Execute) && !way.spelling.schema.is_empty()
             }
+            Fault::Cast("json") if way.carries == Carries::Document => false,
             Fault::Cast(_) => !matches!(way.carries, Carries::Library | Carries::Sealed),
-            Fault::DoubleQuoted => matches!(way.carries, Carries::Literal | Carries::Execute),
+            Fault::DoubleQuoted => {
+                matches!(way.carries, Carries::Literal | Carries::Document | Carries::Execute)
+            }
         }
     }
 }
@@ -61,6 +71,7 @@ const SUCCESS: Outcome = Outcome {
     group: Some(ADMINS),
     key: crate::support::ANY,
     end: End::Released,
+    settings: &[],
     sqlstates: &[],
 };
 
@@ -77,8 +88,31 @@ pub const OUTCOMES: &[Outcome] = &[
     Outcome { name: "syntax", fault: Fault::Trailing, sqlstates: &["42601"], ..ERROR },
     Outcome { name: "::json", fault: Fault::Cast("json"), sqlstates: &["22P02"], ..ERROR },
     Outcome { name: "::int", fault: Fault::Cast("int"), sqlstates: &["22P02"], ..ERROR },
+    Outcome { name: "wrong place", fault: Fault::WrongPlace, sqlstates: &["IC004"], ..ERROR },
+    Outcome {
+        name: "read-only",
+        settings: &["default_transaction_read_only = on"],
+        sqlstates: &["25006"],
+        ..ERROR
+    },
+    // What goes to the client alone.
+    Outcome { name: "log off", settings: &["log_min_messages = panic"], ..ERROR },
+    Outcome {
+        name: "::int, log off",
+        fault: Fault::Cast("int"),
+        settings: &["log_min_messages = panic"],
+        sqlstates: &["22P02"],
+        ..ERROR
+    },
     Outcome { name: "\"value\"", fault: Fault::DoubleQuoted, sqlstates: &["42703"], ..ERROR },
     Outcome { name: "cancelled", end: End::Cancelled, sqlstates: &["57014"], ..SUCCESS },
-    Outcome { name: "timed out", end: End::TimedOut, sqlstates: &["57014"], ..SUCCESS },
+    Outcome {
+        name: "timed out",
+        end: End::TimedOut,
+        settings: &["statement_timeout = '2s'"],
+        sqlstates: &["57014"],
+        ..SUCCESS
+    },
+    Outcome { name: "terminated", end: End::Terminated, sqlstates: &["57P01"], ..SUCCESS },
     Outcome { name: "killed", end: End::Killed, ..SUCCESS },
 ];

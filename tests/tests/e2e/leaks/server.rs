@@ -39,7 +39,6 @@ const LOUD: &[(&str, &str)] = &[
     ("debug_print_parse", "on"),
     ("debug_print_rewritten", "on"),
     ("debug_print_plan", "on"),
-    ("track_activity_query_size", "64kB"),
     ("track_functions", "all"),
     ("track_io_timing", "on"),
     ("auto_explain.log_min_duration", "0"),

@@ -19,6 +19,8 @@ pub struct Way {
 pub enum Carries {
     /// In the statement that has the call.
     Literal,
+    /// The same, in a JSON document.
+    Document,
     /// In an EXECUTE of a statement that has the call.
     Execute,
     /// In a parameter.
@@ -37,14 +39,14 @@ pub enum Step {
     Parse(String),
     /// What was parsed.
     Execute,
+    /// By the simple protocol, with the name of what was parsed for `{name}`.
+    ByName(String),
     /// By the extended protocol, parsed and executed at once.
     Query(String),
     /// COPY ... TO STDOUT, by the extended protocol.
     CopyOut(String),
-    /// With the value as the one parameter, of this type.
-    Bind(String, Format, Type),
-    /// With the sealed value as the one parameter.
-    BindSealed(String),
+    /// With one parameter.
+    Bind { sql: String, value: Vec<u8>, format: Format, r#type: Type },
     /// `Client::set` of the library.
     LibrarySet,
     /// `Client::set_plain` of the library.
@@ -82,7 +84,14 @@ pub const WAYS: &[Way] = &[
     },
     Way {
         name: "sealed parameter",
-        steps: |call| vec![Step::BindSealed(format!("SELECT {}", call.with("$1")))],
+        steps: |call| {
+            vec![Step::Bind {
+                sql: format!("SELECT {}", call.with("$1")),
+                value: call.sealed.to_vec(),
+                format: Format::Binary,
+                r#type: Type::BYTEA,
+            }]
+        },
         ..SEALED
     },
     Way {
@@ -192,7 +201,7 @@ pub const WAYS: &[Way] = &[
             schema: "integration_credentials /* ( ' */ . ",
             function: "admin_set_integration_credentials -- '\n",
             arguments: |key, value, actor| {
-                format!("/* ', */ '{key}', -- )\n /* /* ( */ */ {value} /* ' */, {actor}")
+                format!("/* ', {value} */ {key}, -- )\n /* /* ( */ */ {value} /* ' */, {actor}")
             },
         },
         ..LITERAL
@@ -200,7 +209,7 @@ pub const WAYS: &[Way] = &[
     Way {
         name: "named arguments",
         spelling: Spelling {
-            arguments: |key, value, actor| format!("value => {value}, key => '{key}', actor => {actor}"),
+            arguments: |key, value, actor| format!("value => {value}, key => {key}, actor => {actor}"),
             ..USUAL
         },
         ..LITERAL
@@ -234,6 +243,114 @@ pub const WAYS: &[Way] = &[
         steps: |call| {
             vec![Step::Simple("SET search_path = integration_credentials".into()), Step::Simple(select(call))]
         },
+        ..LITERAL
+    },
+    Way {
+        name: "two calls in a statement",
+        steps: |call| vec![Step::Simple(format!("{}, {}", select(call), call.literal()))],
+        ..LITERAL
+    },
+    Way {
+        name: "call in FROM",
+        steps: |call| vec![Step::Simple(format!("SELECT * FROM {}", call.literal()))],
+        ..LITERAL
+    },
+    Way {
+        // The views show no more than a thousand bytes.
+        name: "value where the text is cut off",
+        steps: |call| {
+            let select = select(call);
+            let length = 1000 - select.find(&call.value()).unwrap_or_default();
+            vec![Step::Simple(format!("/*{}*/{select}", "*".repeat(length)))]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "EXPLAIN EXECUTE",
+        carries: Carries::Execute,
+        steps: |call| vec![prepare(call), Step::Simple(call.execute("EXPLAIN (ANALYZE, VERBOSE) EXECUTE p"))],
+        ..LITERAL
+    },
+    Way {
+        name: "PREPARE and EXECUTE in one string",
+        carries: Carries::Execute,
+        steps: |call| {
+            vec![Step::Simple(format!(
+                "PREPARE p(text) AS SELECT {}; {}; DEALLOCATE p",
+                call.sound("$1"),
+                call.execute("EXECUTE p")
+            ))]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "EXECUTE of a quoted name",
+        carries: Carries::Execute,
+        steps: |call| {
+            vec![
+                Step::Simple(format!("PREPARE \"my; 'p\"(text) AS SELECT {}", call.sound("$1"))),
+                Step::Simple(call.execute("EXECUTE \"my; 'p\"")),
+            ]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "EXECUTE of what Parse prepared",
+        carries: Carries::Execute,
+        steps: |call| {
+            vec![
+                Step::Parse(format!("SELECT {}", call.sound("$1"))),
+                Step::ByName(call.execute("EXECUTE {name}")),
+            ]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "bytea parameter, decoded",
+        carries: Carries::Parameter,
+        steps: |call| {
+            vec![Step::Bind {
+                sql: format!("SELECT {}", call.with("convert_from($1, 'UTF8')")),
+                value: call.value.into(),
+                format: Format::Binary,
+                r#type: Type::BYTEA,
+            }]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "parameter that is part of a document",
+        carries: Carries::Parameter,
+        steps: |call| {
+            vec![Step::Bind {
+                sql: format!("SELECT {}", call.with("($1->>'token')")),
+                value: format!("{{\"token\": \"{}\"}}", call.value).into(),
+                format: Format::Text,
+                r#type: Type::JSON,
+            }]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "arguments with :=",
+        spelling: Spelling {
+            arguments: |key, value, actor| format!("key := {key}, value := {value}, actor := {actor}"),
+            ..USUAL
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "backslash before a quote",
+        quote: |value| format!(r"'{}\'{}'", &value[..20], &value[20..]),
+        steps: |call| {
+            vec![Step::Simple("SET standard_conforming_strings = off".into()), Step::Simple(select(call))]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "JSON document",
+        carries: Carries::Document,
+        quote: |value| format!(r#"'{{"token": "{value}", "n": 1}}'"#),
         ..LITERAL
     },
     Way { name: "E''", quote: |value| format!(r"E'\x5f{value}'"), ..LITERAL },
@@ -293,5 +410,5 @@ fn bind(call: &Call, format: Format) -> Step {
         (Fault::Cast("json"), _) => Type::JSON,
         _ => Type::TEXT,
     };
-    Step::Bind(format!("SELECT {}", call.with("$1")), format, r#type)
+    Step::Bind { sql: format!("SELECT {}", call.with("$1")), value: call.value.into(), format, r#type }
 }

@@ -84,6 +84,11 @@ impl Call<'_> {
         Call { fault: Fault::None, ..*self }.with(value)
     }
 
+    /// The call of another function, which makes the call.
+    pub fn wrapped(&self, value: &str) -> String {
+        format!("app.wrap('{}', {value})", self.key)
+    }
+
     /// `head(value)`, with the fault: for EXECUTE, which names no function.
     pub fn execute(&self, head: &str) -> String {
         self.invoke(head, &self.value(), |value, extra| {

@@ -88,18 +88,19 @@ impl Evidence {
         self.0.borrow_mut().push((channel, text.into()));
     }
 
-    /// Takes all files of a cluster that has stopped.
+    /// Adds all files of a cluster that has stopped, and takes its logs away, so that they need not be added again.
     pub fn add_files(&self, cluster: &Cluster) {
+        let logs = cluster.data_dir().join("log");
         for file in files(cluster.dir()) {
-            let channel =
-                match file.strip_prefix(cluster.data_dir().join("log")).ok().and_then(Path::extension) {
-                    Some(extension) if extension == "csv" => Channel::Csv,
-                    Some(extension) if extension == "json" => Channel::Json,
-                    Some(_) => Channel::Stderr,
-                    None => Channel::Data,
-                };
+            let channel = match file.strip_prefix(&logs).ok().and_then(Path::extension) {
+                Some(extension) if extension == "csv" => Channel::Csv,
+                Some(extension) if extension == "json" => Channel::Json,
+                Some(_) => Channel::Stderr,
+                None => Channel::Data,
+            };
             self.add(channel, fs::read(file).expect("a file of a stopped server stays"));
         }
+        fs::remove_dir_all(logs).expect("logs can be removed");
     }
 
     /// Seeks the secrets of all cells in everything.

@@ -4,10 +4,10 @@ use super::{cell::Cell, evidence::Channel};
 
 /// Cells in which a channel shows the value.
 pub struct Exception {
-    /// The name of the row.
-    pub way: &'static str,
-    /// The name of the column; None is all of them.
-    pub outcome: Option<&'static str>,
+    /// The names of the rows.
+    pub ways: &'static [&'static str],
+    /// The names of the columns; none is all of them.
+    pub outcomes: &'static [&'static str],
     pub channel: Channel,
     pub reason: &'static str,
 }
@@ -16,8 +16,8 @@ pub const EXCEPTIONS: &[Exception] = &[];
 
 impl Exception {
     pub fn excuses(&self, cell: &Cell, channel: Channel) -> bool {
-        self.way == cell.way.name
-            && self.outcome.is_none_or(|outcome| outcome == cell.outcome.name)
+        self.ways.contains(&cell.way.name)
+            && (self.outcomes.is_empty() || self.outcomes.contains(&cell.outcome.name))
             && self.channel == channel
     }
 }

@@ -43,21 +43,21 @@ pub enum End {
 impl Outcome {
     /// Whether the value gets to the server at all when a call of this way ends like this.
     pub fn can_be_of(&self, way: &Way) -> bool {
+        use Carries::{Document, Execute, Literal, Parameter, Sealed};
         match self.fault {
             // A statement that nobody may call is not prepared.
-            Fault::None => self.group.is_some() || way.carries != Carries::Execute,
-            Fault::WrongPlace => {
-                !matches!(way.carries, Carries::Execute | Carries::Sealed | Carries::Library)
+            Fault::None => self.group.is_some() || way.carries != Execute,
+            Fault::TooMany | Fault::Trailing => {
+                matches!(way.carries, Literal | Document | Execute | Parameter | Sealed)
             }
-            Fault::TooMany | Fault::Trailing => way.carries != Carries::Library,
             Fault::NotQualified => {
-                !matches!(way.carries, Carries::Library | Carries::Execute) && !way.spelling.schema.is_empty()
+                matches!(way.carries, Literal | Document | Parameter | Sealed)
+                    && !way.spelling.schema.is_empty()
             }
-            Fault::Cast("json") if way.carries == Carries::Document => false,
-            Fault::Cast(_) => !matches!(way.carries, Carries::Library | Carries::Sealed),
-            Fault::DoubleQuoted => {
-                matches!(way.carries, Carries::Literal | Carries::Document | Carries::Execute)
-            }
+            Fault::WrongPlace => matches!(way.carries, Literal | Document | Parameter),
+            Fault::Cast("json") => matches!(way.carries, Literal | Execute | Parameter),
+            Fault::Cast(_) => matches!(way.carries, Literal | Document | Execute | Parameter),
+            Fault::DoubleQuoted => matches!(way.carries, Literal | Document | Execute),
         }
     }
 }

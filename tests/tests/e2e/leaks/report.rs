@@ -41,7 +41,8 @@ fn verdict(cell: usize, leaks: &[&Leak]) -> String {
     if channels.is_empty() {
         return "ok".to_owned();
     }
-    channels.into_iter().map(Channel::name).collect::<Vec<_>>().join(", ")
+    let names = channels.into_iter().map(Channel::name).collect::<Vec<_>>().join(", ");
+    names.replace("log, csvlog, jsonlog", "logs")
 }
 
 /// The leaks that no exception explains, and the exceptions that nothing leaks through any more.

@@ -64,8 +64,8 @@ const LOUD: &[(&str, &str)] = &[
 const READABLE: &[(&str, &str)] = &[("debug_pretty_print", "on"), ("auto_explain.log_format", "text")];
 const DENSE: &[(&str, &str)] = &[("debug_pretty_print", "off"), ("auto_explain.log_format", "json")];
 
-/// Functions of somebody else. The one is a validator that waits until the operator lets go, the other one takes a value
-/// just as ours do, and nobody hides it.
+/// Functions of somebody else: a validator that waits until the operator lets go; one that takes a value just as ours do,
+/// and nobody hides it; and one that hands a value to ours.
 const SCRIPT: &str = "
     CREATE EXTENSION pg_stat_statements;
     CREATE EXTENSION pgaudit;
@@ -82,6 +82,9 @@ const SCRIPT: &str = "
         PERFORM pg_advisory_xact_lock_shared(1);
         INSERT INTO app.kept VALUES (value);
         RETURN to_jsonb(value);
+    END $$;
+    CREATE FUNCTION app.wrap(key text, value text) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+        RETURN integration_credentials.admin_set_integration_credentials(key, value, 'actor');
     END $$;
     RESET ROLE;";
 

@@ -25,6 +25,8 @@ pub enum Carries {
     Execute,
     /// In a parameter.
     Parameter,
+    /// In the call of another function, which makes the call.
+    Wrapped,
     /// Sealed.
     Sealed,
     /// In whatever the client library makes of it.
@@ -351,6 +353,25 @@ pub const WAYS: &[Way] = &[
         name: "JSON document",
         carries: Carries::Document,
         quote: |value| format!(r#"'{{"token": "{value}", "n": 1}}'"#),
+        ..LITERAL
+    },
+    Way {
+        name: "literal for a function that calls ours",
+        carries: Carries::Wrapped,
+        steps: |call| vec![Step::Simple(format!("SELECT {}", call.wrapped(&call.value())))],
+        ..LITERAL
+    },
+    Way {
+        name: "parameter for a function that calls ours",
+        carries: Carries::Wrapped,
+        steps: |call| {
+            vec![Step::Bind {
+                sql: format!("SELECT {}", call.wrapped("$1")),
+                value: call.value.into(),
+                format: Format::Text,
+                r#type: Type::TEXT,
+            }]
+        },
         ..LITERAL
     },
     Way { name: "E''", quote: |value| format!(r"E'\x5f{value}'"), ..LITERAL },

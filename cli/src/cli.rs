@@ -1,7 +1,9 @@
 //! The arguments. What is said here is the help, the man page and the completions.
 
 use crate::failure::Failure;
-use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser,
+};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -29,7 +31,7 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Exit status:
   0  done
-  1  refused by the server's rules
+  1  refused by the server's rules; of doctor: there are problems
   2  wrong usage: arguments, connection settings, an empty or unreadable value, a bad file
   3  not authorised: the login, or the grants of the role
   4  cannot connect, or the server or its extension is missing or too old
@@ -109,12 +111,11 @@ pub enum Command {
     /// Follow the changes: one JSON object a line, through every reconnect
     ///
     /// The events are synced (with the number of keys), changed, removed, enabled, disabled, disconnected and
-    /// reconnected. SIGINT and SIGTERM end it with exit status 0.
-    Listen {
-        /// Begin with a changed event for each credential that is there
-        #[arg(long)]
-        initial: bool,
-    },
+    /// reconnected. SIGINT and SIGTERM end it with exit status 0, once the hooks that are due have run, for which they
+    /// have as long as --exec-timeout; a second signal ends it at once. Under systemd it says when it is ready, and
+    /// answers the watchdog.
+    #[command(after_long_help = HOOKS)]
+    Listen(Listen),
     /// Make the group roles and their grants; with ROLE, make it a member of one too
     Grant {
         /// The role to be a member
@@ -123,6 +124,18 @@ pub enum Command {
         /// Which group it joins
         #[arg(long, value_name = "GROUP", requires = "role")]
         to: Option<Group>,
+    },
+    /// Examine the server's settings, grants and version for what could let a secret out
+    ///
+    /// Exit status 1 when there is a problem. What the role may not see is reported as unknown, and is none: a superuser
+    /// sees everything.
+    Doctor {
+        /// Run the statements that mend problems of roles, databases and grants, after showing them; needs a superuser
+        #[arg(long)]
+        fix: bool,
+        /// Do not ask before running them
+        #[arg(long, requires = "fix")]
+        yes: bool,
     },
     /// Make the keyring file that the server encrypts with
     #[command(subcommand)]
@@ -138,6 +151,54 @@ pub enum Command {
         command: Vec<String>,
     },
 }
+
+#[derive(Debug, Args)]
+pub struct Listen {
+    /// Begin with a changed event for each credential that is there
+    #[arg(long)]
+    pub initial: bool,
+    /// Run this command, by `sh -c`, for each change: changed, removed, enabled, disabled; see below
+    #[arg(long, value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
+    pub exec: Option<String>,
+    /// Give the command the credential too, on its standard input, below the line with the event
+    #[arg(long, requires = "exec")]
+    pub with_value: bool,
+    /// How many commands may run at once
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "exec", value_parser = value_parser!(u16).range(1..))]
+    pub exec_concurrency: u16,
+    /// How long a command may take; then its process group gets SIGTERM, and SIGKILL two seconds later
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "exec", value_parser = value_parser!(u32).range(1..))]
+    pub exec_timeout: u32,
+    /// How often a command that failed is run again for the same change
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "exec")]
+    pub exec_retries: u32,
+    /// Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this IP:PORT; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
+}
+
+const HOOKS: &str = "\
+The command of --exec:
+  It gets the event as one line of JSON on standard input, and as INTCRED_EVENT,
+  INTCRED_ORG, INTCRED_KEY, INTCRED_REVISION and INTCRED_AT. What it prints goes to
+  standard error, as standard output is for the events (which somebody has to read, if
+  only /dev/null). It does not get the settings of the connection (PG*), nor what systemd
+  told this process.
+
+  For one key one command runs at a time, and what changes meanwhile collapses into the
+  last event: act on how things are now, and take enabled for changed. A command that
+  fails is run again, after half a second, one, two ... 30 at most, less some at random;
+  a newer event of the key takes its place. After the last retry that is told on standard
+  error, the metric intcred_hook_failed_revision has the key until a command for it
+  succeeds, and the next event is awaited. /readyz says no more than whether the changes
+  are followed.
+
+  With --with-value the bytes after the first line are the credential, as it is when the
+  command starts, which may be later than the revision of the event:
+    read -r event; umask 077; cat >token.new && mv token.new token
+  With changed and enabled there always is one: where there is none to be read (removed
+  or disabled by now, or never set), the command is not run. With removed and disabled
+  there never is one. While the server can't be reached, the command waits for it.";
 
 #[derive(Debug, Args)]
 pub struct Actor {

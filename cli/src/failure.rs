@@ -18,6 +18,8 @@ pub enum Failure {
     Keyring { path: PathBuf, source: KeyringError },
     #[error("saved, but the sync failed: {0}")]
     SyncFailed(String),
+    #[error("{0} problem(s) found")]
+    Unhealthy(usize),
     #[error("cannot write the output: {0}")]
     Output(io::Error),
     #[error("cannot start: {0}")]
@@ -53,6 +55,9 @@ impl Failure {
                 _ => error.hint(),
             },
             Self::SyncFailed(_) => Some("Calling again is safe."),
+            Self::Unhealthy(_) => {
+                Some("`intcred doctor --fix`, as a superuser, runs the statements that mend problems.")
+            }
             _ => None,
         }
     }
@@ -73,7 +78,7 @@ impl Failure {
                 | Error::ExtensionMissing { .. } => 4,
                 _ => 1,
             },
-            Self::Output(_) | Self::Start(_) => 1,
+            Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => 1,
         }
     }
 }

@@ -7,10 +7,13 @@ mod failure;
 mod input;
 mod output;
 
+use failure::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::parse().and_then(commands::run) {
+    // First of all: the arguments and the environment may hold a password.
+    let started = intcred::make_undumpable().map_err(Failure::Start);
+    match started.and_then(|()| cli::parse()).and_then(commands::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -13,6 +13,7 @@
 //! | `journal`, `announce` | audit and metering rows; notifications |
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
+//! | `hooks` | where Postgres calls us besides our functions |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
@@ -22,6 +23,7 @@ use pgrx::prelude::*;
 mod announce;
 mod boundary;
 mod catalog;
+mod hooks;
 mod journal;
 mod keyring_source;
 mod keys;
@@ -48,7 +50,13 @@ extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
 #[allow(non_snake_case)]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    settings::define();
+    // SAFETY: a flag of the server, set before this is called.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        settings::define();
+        hooks::install();
+        redaction::install();
+        announce::install();
+    }
 }
 
 boundary::sql_functions! {

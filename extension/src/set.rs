@@ -95,7 +95,7 @@ fn discourage_literals() -> Result<(), Failure> {
 fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
     let entry = catalog::find_enabled(key)?;
     catalog::confirm(key);
-    redaction::live::remember(value);
+    redaction::remember(value);
     validate::check(&entry, key, value)?;
 
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;

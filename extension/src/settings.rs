@@ -1,28 +1,34 @@
 //! The settings, and what they say of this session.
 
 use crate::boundary::{Answer, Call};
-use crate::redaction;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits::{self, MAX_ORG_CHARS};
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, pg_sys};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, PostgresGucEnum, pg_sys};
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
 
 static ORG_SLUG: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::adaptive);
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// Who sends the notifications of a transaction. The names are the values of the setting.
+#[derive(Clone, Copy, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum Notify {
+    /// The transaction, where it waits for nobody; else the worker.
+    adaptive,
+    /// The transaction, with a plain NOTIFY.
+    transaction,
+}
 
 /// Set in the postmaster, and so in every process that it forks.
 static PRELOADED: OnceLock<()> = OnceLock::new();
 
-/// Defines the settings, if Postgres is loading the library at its start. Loaded later, the library has none: by then
-/// anybody may have given a value to a name that nobody had defined.
+/// Defines the settings, while Postgres loads the library at its start. Loaded later, the library has none: by then anybody
+/// may have given a value to a name that nobody had defined.
 pub fn define() {
-    // SAFETY: a flag of the server, set before _PG_init is called.
-    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-        return;
-    }
     GucRegistry::define_string_guc(
         c"integration_credentials.org_slug",
         c"The org that calls in this session act for.",
@@ -36,6 +42,14 @@ pub fn define() {
         c"Refuses a value that is written into the text of a statement.",
         c"Off, such a call gets a notice.",
         &REFUSE_LITERALS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"integration_credentials.notify",
+        c"Who sends the notifications of a transaction.",
+        c"transaction is a plain NOTIFY; adaptive leaves it to a background worker where NOTIFY would have to wait.",
+        &NOTIFY,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -63,7 +77,6 @@ pub fn define() {
     // SAFETY: a constant name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"integration_credentials".as_ptr()) };
     PRELOADED.get_or_init(|| ());
-    redaction::install();
 }
 
 /// Refuses to go on in a server that did not preload the library: there, no setting can be trusted.
@@ -75,6 +88,11 @@ pub fn require_preload() -> Result<(), Failure> {
             "Add integration_credentials to shared_preload_libraries and restart the server.",
         )
     })
+}
+
+/// Who sends the notifications of this transaction.
+pub fn notify() -> Notify {
+    NOTIFY.get()
 }
 
 /// Whether a value that is written into the text of a statement is refused.

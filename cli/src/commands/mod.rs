@@ -2,6 +2,7 @@
 
 mod audit;
 mod catalog;
+mod doctor;
 mod get;
 mod grant;
 mod keyring;
@@ -45,7 +46,8 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), Failur
         Command::Remove { key, actor } => remove::run(context, &key, actor).await,
         Command::Catalog(command) => catalog::run(context, command).await,
         Command::Audit { limit } => audit::run(context, limit).await,
-        Command::Listen { initial } => listen::run(context, initial).await,
+        Command::Listen(options) => listen::run(context, options).await,
+        Command::Doctor { fix, yes } => doctor::run(context, fix, yes).await,
         Command::Grant { role, to } => grant::run(context, role.zip(to)).await,
         // They need no database and have been run.
         Command::Keyring(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),

@@ -32,7 +32,8 @@ pub(super) fn parse(text: &str) -> Result<Values, SettingsError> {
 
 /// Reads up to, and not including, the character that ends the word. A backslash takes the next one as it is.
 fn word(rest: &mut Peekable<Chars<'_>>, ends: impl Fn(char) -> bool) -> Zeroizing<String> {
-    let mut word = Zeroizing::new(String::new());
+    // Room for all that is left, and for the character that was looked at: growing would leave a copy behind.
+    let mut word = Zeroizing::new(String::with_capacity(rest.size_hint().1.unwrap_or(0) + 4));
     while let Some(next) = rest.next_if(|&next| !ends(next)) {
         word.extend(if next == '\\' { rest.next() } else { Some(next) });
     }

@@ -6,9 +6,11 @@ use std::{
     env,
     path::{Path, PathBuf},
 };
+use zeroize::Zeroizing;
 
 pub(super) struct Environment {
-    variables: HashMap<String, String>,
+    // One of them may be a password, so all are wiped.
+    variables: HashMap<String, Zeroizing<String>>,
     home: Option<PathBuf>,
     user: Option<String>,
 }
@@ -17,7 +19,7 @@ impl Environment {
     /// That of this process. A variable that is not UTF-8 counts as not set.
     pub fn of_process() -> Self {
         let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((name.into_string().ok()?, Zeroizing::new(value.into_string().ok()?)))
         };
         Self {
             variables: env::vars_os().filter_map(utf8).filter(|(name, _)| name.starts_with("PG")).collect(),
@@ -29,14 +31,17 @@ impl Environment {
     #[cfg(test)]
     pub fn fake(home: &Path, variables: &[(&str, &str)]) -> Self {
         Self {
-            variables: variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            variables: variables
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())))
+                .collect(),
             home: Some(home.to_owned()),
             user: Some("osuser".to_owned()),
         }
     }
 
-    pub fn variable(&self, name: &str) -> Option<String> {
-        self.variables.get(name).cloned()
+    pub fn variable(&self, name: &str) -> Option<&Zeroizing<String>> {
+        self.variables.get(name)
     }
 
     pub fn in_home(&self, path: impl AsRef<Path>) -> Option<PathBuf> {

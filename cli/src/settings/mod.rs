@@ -5,6 +5,7 @@
 
 mod conninfo;
 mod environment;
+mod file;
 mod keywords;
 mod passfile;
 mod resolve;

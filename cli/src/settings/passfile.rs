@@ -1,5 +1,6 @@
 //! `~/.pgpass`: lines of `host:port:database:user:password`.
 
+use super::file::read_text;
 use crate::Secret;
 use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
 use zeroize::Zeroizing;
@@ -27,8 +28,8 @@ impl Passfile {
             }
             Ok(_) | Err(_) => {}
         }
-        match fs::read_to_string(path) {
-            Ok(text) => Self(Zeroizing::new(text)),
+        match read_text(path) {
+            Ok(text) => Self(text),
             Err(error) => {
                 warnings.push(format!("password file \"{shown}\" is not used: {error}"));
                 Self::default()

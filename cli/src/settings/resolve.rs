@@ -17,7 +17,6 @@ use tokio_postgres::{
     Config,
     config::{ChannelBinding, TargetSessionAttrs},
 };
-use zeroize::Zeroizing;
 
 pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, SettingsError> {
     let values = collect(dsn, environment)?;
@@ -57,7 +56,7 @@ fn collect(dsn: Option<&str>, environment: &Environment) -> Result<Values, Setti
         if let Some(value) = keyword.variable.and_then(|variable| environment.variable(variable)) {
             // An empty variable of a keyword that we lack changes nothing.
             if keyword.support == Support::Used || !value.is_empty() {
-                variables.set(keyword.name, Zeroizing::new(value))?;
+                variables.set(keyword.name, value.clone())?;
             }
         }
     }

@@ -1,8 +1,7 @@
 //! The connection service file: named groups of settings.
 
-use super::{SettingsError, environment::Environment, values::Values};
+use super::{SettingsError, environment::Environment, file::read_text, values::Values};
 use std::{
-    fs,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -13,16 +12,16 @@ const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
 /// The settings of a service: from the user's file, else from the system's.
 pub(super) fn load(name: &str, environment: &Environment) -> Result<Values, SettingsError> {
-    let user = environment.variable("PGSERVICEFILE").map(PathBuf::from);
+    let user = environment.variable("PGSERVICEFILE").map(|path| PathBuf::from(path.as_str()));
     let named = user.is_some();
-    let system = environment.variable("PGSYSCONFDIR").unwrap_or_else(|| SYSTEM_DIRECTORY.to_owned());
+    let system = environment.variable("PGSYSCONFDIR").map_or(SYSTEM_DIRECTORY, |path| path.as_str());
     let candidates = [
         (user.or_else(|| environment.in_home(".pg_service.conf")), named),
-        (Some(Path::new(&system).join("pg_service.conf")), false),
+        (Some(Path::new(system).join("pg_service.conf")), false),
     ];
     for (path, must_exist) in candidates {
         let Some(path) = path else { continue };
-        match fs::read_to_string(&path).map(Zeroizing::new) {
+        match read_text(&path) {
             Ok(text) => {
                 if let Some(values) = find(&text, name, &path)? {
                     return Ok(values);
@@ -68,6 +67,7 @@ fn find(text: &str, name: &str, path: &Path) -> Result<Option<Values>, SettingsE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const FILE: &str = "# ours\n[one]\nhost=a\n\n  port=1 \n[two]\nhost=b\npassword= p=q\nhost=c\n[bad]\nhost\n[nested]\nservice=one\n";
 

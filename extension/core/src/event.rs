@@ -1,9 +1,13 @@
 //! The payload of a notification. Any role may LISTEN, so it says what changed and never a value.
 
 use serde::{Deserialize, Serialize};
+use std::ffi::CStr;
 
 /// The channel that events are sent on.
 pub const CHANNEL: &str = "integration_credentials";
+
+/// The payload that says: something changed, look at everything again. It is about no org and no key.
+pub const RESYNC: &CStr = c"{\"v\":1,\"op\":\"resync\"}";
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

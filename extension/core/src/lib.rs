@@ -12,6 +12,7 @@
 //! | [`statement`] | where a secret stands in the text of a statement |
 //! | [`tool`] | which parameters of which tool are sensitive |
 //! | [`event`] | the payload of a notification |
+//! | [`ring`] | payloads on their way from the transactions that committed to the process that sends them |
 
 pub mod envelope;
 pub mod error;
@@ -20,6 +21,7 @@ mod guarded;
 pub mod keyring;
 pub mod limits;
 pub mod redact;
+pub mod ring;
 #[cfg(feature = "rules")]
 pub mod rules;
 pub mod seal;

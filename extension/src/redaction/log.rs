@@ -1,11 +1,11 @@
 //! Every message on its way into the log. What is changed here is changed for the client, too.
 
-use super::{hooks, live, statement};
+use super::{live, statement};
 use integration_credentials_core::redact::REDACTED;
 use integration_credentials_core::statement::log::{
     audited, is_node_tree, without_parameters, without_quotations,
 };
-use integration_credentials_core::statement::{Parameters, Secrets};
+use integration_credentials_core::statement::{Parameters, Secrets, without_literals};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -84,7 +84,9 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     let is_error = error.elevel >= PgLogLevel::ERROR as c_int;
     let message = Message {
         statement: current.map(CStr::to_bytes).zip(secrets.as_ref()),
-        may_quote: is_error && secrets.is_some() && quotes_what_it_got(error.sqlerrcode),
+        may_quote: is_error
+            && quotes_what_it_got(error.sqlerrcode)
+            && (secrets.is_some() || is_about_a_call(error.internalquery)),
     };
     let parts = [
         ptr::from_mut(&mut error.detail),
@@ -126,6 +128,13 @@ unsafe fn hide_statement(
     }
 }
 
+/// Whether a statement that some function ran takes a secret.
+fn is_about_a_call(internal_query: *const c_char) -> bool {
+    // SAFETY: NULL or a C string.
+    !internal_query.is_null()
+        && statement::find(unsafe { CStr::from_ptr(internal_query) }.to_bytes()).is_some()
+}
+
 /// Errors of Postgres that say what they stumbled on: malformed data, and names or syntax.
 fn quotes_what_it_got(sqlstate: c_int) -> bool {
     const CLASS: c_int = 0xfff;
@@ -151,11 +160,14 @@ impl Message<'_> {
             if secrets.parameters != Parameters::None {
                 text = Cow::Owned(without_parameters(&text, &secrets.parameters));
             }
-            if self.may_quote {
-                text = Cow::Owned(if is_part { REDACTED.into() } else { without_quotations(&text) });
+            if secrets.is_elsewhere {
+                text = Cow::Owned(without_literals(&text));
             }
         }
-        if (self.statement.is_some() || hooks::last_was_secret()) && is_node_tree(&text) {
+        if self.may_quote {
+            text = Cow::Owned(if is_part { REDACTED.into() } else { without_quotations(&text) });
+        }
+        if (self.statement.is_some() || statement::last_was_secret()) && is_node_tree(&text) {
             text = Cow::Borrowed(TREE).into_owned().into();
         }
         live::redacted(text, is_part && is_error)

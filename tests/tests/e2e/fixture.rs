@@ -122,11 +122,18 @@ pub fn plpgsql(declaration: &str, body: &str) -> String {
     format!("{declaration} LANGUAGE plpgsql AS $body$ BEGIN {body}; END $body$")
 }
 
-/// The payloads that have come since the last call.
+/// The payloads that have come since the last call. What the worker sends comes a moment after its commit.
 pub async fn heard(listener: &mut Session) -> Vec<String> {
-    // What was committed before this statement is here when it returns.
-    listener.batch_execute("SELECT").await.unwrap();
-    listener.notifications().iter().map(|it| it.payload().to_owned()).collect()
+    let mut payloads = Vec::new();
+    loop {
+        // What was sent before this statement is here when it returns.
+        listener.batch_execute("SELECT pg_sleep(0.2)").await.unwrap();
+        let more = listener.notifications();
+        if more.is_empty() {
+            return payloads;
+        }
+        payloads.extend(more.iter().map(|it| it.payload().to_owned()));
+    }
 }
 
 /// A session of the database is in `pg_sleep`.

@@ -82,13 +82,8 @@ type Argument = Range<usize>;
 impl Search<'_> {
     /// Looks through a piece of the text that is SQL of its own. Returns whether the secret may stand outside of it.
     fn level(&mut self, piece: Range<usize>) -> bool {
-        let mut tokens = tokens(&self.text[piece.clone()], self.reading.backslashes);
-        for token in &mut tokens {
-            token.whole = token.whole.start + piece.start..token.whole.end + piece.start;
-            token.content = token.content.start + piece.start..token.content.end + piece.start;
-        }
         let (comments, tokens): (Vec<_>, Vec<_>) =
-            tokens.into_iter().partition(|token| token.kind == Kind::Comment);
+            self.tokens(piece.clone()).into_iter().partition(|token| token.kind == Kind::Comment);
 
         let mut elsewhere = false;
         let mut is_dynamic = false;
@@ -99,10 +94,10 @@ impl Search<'_> {
             match token.kind {
                 Kind::Word if text.eq_ignore_ascii_case(b"execute") => {
                     is_dynamic = true;
-                    if let Some(name) = tokens.get(at + 1)
-                        && self.is_symbol(tokens.get(at + 2), b"(")
-                    {
-                        executed.push((name, self.arguments(&tokens, at + 3)));
+                    if let Some(name) = tokens.get(at + 1) {
+                        let is_given = self.is_symbol(tokens.get(at + 2), b"(");
+                        let arguments = if is_given { self.arguments(&tokens, at + 3) } else { Vec::new() };
+                        executed.push((name, arguments));
                     }
                 }
                 Kind::Word | Kind::QuotedName if is_called => {
@@ -115,7 +110,7 @@ impl Search<'_> {
                 Kind::UnicodeName if is_called => {
                     self.holds_one = true;
                     for argument in self.arguments(&tokens, at + 2) {
-                        self.hide_literals(&tokens[argument]);
+                        elsewhere |= self.value(&tokens[argument]);
                     }
                 }
                 Kind::DollarQuoted if names_one(text) => {
@@ -143,6 +138,7 @@ impl Search<'_> {
         }
         if elsewhere {
             self.found.parameters = Parameters::All;
+            self.found.is_elsewhere = true;
             self.hide_literals(&tokens);
         }
         if self.holds_one {
@@ -154,6 +150,16 @@ impl Search<'_> {
             }
         }
         elsewhere
+    }
+
+    /// The tokens of a piece, where they stand in the text.
+    fn tokens(&self, piece: Range<usize>) -> Vec<Token> {
+        let mut tokens = tokens(&self.text[piece.clone()], self.reading.backslashes);
+        for token in &mut tokens {
+            token.whole = token.whole.start + piece.start..token.whole.end + piece.start;
+            token.content = token.content.start + piece.start..token.content.end + piece.start;
+        }
+        tokens
     }
 
     /// Hides the secret of a call. Returns whether it may stand elsewhere.
@@ -199,6 +205,8 @@ impl Search<'_> {
                         [&b"("[..], b")", b"||", b"-", b"+"].contains(&&self.text[token.whole.clone()]);
                 }
                 Kind::Word if self.is_word(token, "null") => {}
+                // As we write it ourselves.
+                Kind::Word if self.is_word(token, "redacted") => is_pure = false,
                 Kind::Word => {
                     is_pure = false;
                     self.hide(token.whole.clone(), b'x');
@@ -223,19 +231,18 @@ impl Search<'_> {
         !is_pure
     }
 
-    /// `EXECUTE name (arguments)`, of a statement that takes a secret, or may.
+    /// `EXECUTE name (arguments)`
     fn execution(&mut self, tokens: &[Token], name: &Token, arguments: &[Argument]) {
         let written = &self.text[name.content.clone()];
-        let parameters = match name.kind {
+        let prepared = match name.kind {
             Kind::Word => (self.reading.prepared)(&written.to_ascii_lowercase()),
             _ => (self.reading.prepared)(written),
         };
+        self.holds_one |= prepared.is_some();
         // Prepared in this very text, it may not be known yet.
-        let parameters =
-            if parameters == Parameters::None && self.holds_one { Parameters::All } else { parameters };
+        let parameters = prepared.unwrap_or(if self.holds_one { Parameters::All } else { Parameters::None });
         for (number, argument) in (1..).zip(arguments) {
             if parameters.contains(number) {
-                self.holds_one = true;
                 self.value(&tokens[argument.clone()]);
             }
         }
@@ -266,7 +273,7 @@ impl Search<'_> {
             self.found.spans.append(&mut within.found.spans);
             return false;
         }
-        self.hide(content, b'*');
+        self.hide_around_names(content);
         true
     }
 
@@ -296,6 +303,7 @@ impl Search<'_> {
         arguments
     }
 
+    /// Hides whatever may be a value. What is called stays, so that the text is known again for what it is.
     fn hide_literals(&mut self, tokens: &[Token]) {
         for token in tokens {
             self.hide_literal(token);
@@ -303,11 +311,28 @@ impl Search<'_> {
     }
 
     fn hide_literal(&mut self, token: &Token) {
+        let content = token.content.clone();
+        let text = &self.text[content.clone()];
         match token.kind {
-            Kind::String | Kind::DollarQuoted => self.hide(token.content.clone(), b'*'),
-            Kind::BitString | Kind::Number => self.hide(token.content.clone(), b'0'),
+            Kind::DollarQuoted if names_one(text) => self.hide_literals(&self.tokens(content)),
+            Kind::String | Kind::DollarQuoted => self.hide_around_names(content),
+            Kind::BitString | Kind::Number => self.hide(content, b'0'),
+            Kind::QuotedName if !names_one(text) => self.hide(content, b'x'),
             _ => {}
         }
+    }
+
+    fn hide_around_names(&mut self, range: Range<usize>) {
+        let text = self.text;
+        let mut start = range.start;
+        if let Some(names) = NAMES.as_ref() {
+            for name in names.find_iter(&text[range.clone()]) {
+                self.hide(start..range.start + name.start(), b'*');
+                start = range.start + name.end();
+                start += usize::from(start < range.end && text[start] == b'(');
+            }
+        }
+        self.hide(start..range.end, b'*');
     }
 
     fn hide(&mut self, range: Range<usize>, filler: u8) {

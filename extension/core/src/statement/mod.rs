@@ -17,6 +17,7 @@ mod lexer;
 pub mod log;
 mod render;
 
+use lexer::Kind;
 use std::ops::Range;
 
 /// What tells how a text is to be read.
@@ -24,8 +25,8 @@ use std::ops::Range;
 pub struct Reading<'a> {
     /// Whether `standard_conforming_strings` is off.
     pub backslashes: bool,
-    /// Which parameters of the prepared statement with this name are secrets.
-    pub prepared: &'a dyn Fn(&[u8]) -> Parameters,
+    /// Which parameters of the prepared statement with this name are secrets; `None` if it is not known to take any.
+    pub prepared: &'a dyn Fn(&[u8]) -> Option<Parameters>,
 }
 
 /// Which of a statement's parameters `$1`, `$2`, ... are secrets.
@@ -46,6 +47,8 @@ pub struct Secrets {
     spans: Vec<Span>,
     /// Which parameters are.
     pub parameters: Parameters,
+    /// Whether a secret may stand anywhere in the text, or in what is evaluated for it.
+    pub is_elsewhere: bool,
     /// Whether the value of a call is written out in the text.
     pub has_literal: bool,
 }
@@ -55,6 +58,18 @@ pub struct Secrets {
 struct Span {
     range: Range<usize>,
     filler: u8,
+}
+
+/// `text` without any of its literals and quoted names, whatever it is.
+#[must_use]
+pub fn without_literals(text: &[u8]) -> Vec<u8> {
+    let is_literal = |kind| !matches!(kind, Kind::Word | Kind::Symbol | Kind::Number | Kind::Parameter);
+    let spans = lexer::tokens(text, false)
+        .into_iter()
+        .filter(|token| is_literal(token.kind) && !token.content.is_empty())
+        .map(|token| Span { range: token.content, filler: b'*' })
+        .collect();
+    Secrets { spans, ..Secrets::default() }.redacted(text)
 }
 
 /// What is secret in `text`; `None` if it has no call of a function that takes a secret.

@@ -1,11 +1,11 @@
-//! Where Postgres hands the text of a statement on.
+//! Where Postgres calls us besides our functions: with the text of a statement, and at the end of a transaction.
 //!
 //! Each hook does its own work under a guard, and then goes on to the next with nothing of Rust left in its frame: an error
 //! of Postgres jumps right over it, unchanged.
 
-use super::{live, log, statement};
+use crate::announce::two_phase;
+use crate::redaction;
 use pgrx::pg_sys;
-use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -33,15 +33,7 @@ unsafe extern "C-unwind" {
     );
 }
 
-thread_local! {
-    static LAST_WAS_SECRET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the statement that was analyzed last has a secret in its text.
-pub fn last_was_secret() -> bool {
-    LAST_WAS_SECRET.get()
-}
-
+/// For the postmaster, so that every process has them.
 pub fn install() {
     // SAFETY: variables of the postmaster, which has one thread.
     unsafe {
@@ -59,11 +51,10 @@ pub fn install() {
     }
 }
 
-/// Runs our part of a hook. That it fails must not make the statement fail; whatever it left in a text, the log hook
-/// looks at the text again.
+/// Runs our part of a hook. That it fails must not make the statement fail.
 fn quietly<R: Default>(work: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        log::distrust();
+        redaction::distrust();
         R::default()
     })
 }
@@ -76,30 +67,9 @@ unsafe extern "C-unwind" fn analyzed(
 ) {
     // SAFETY: Postgres passes a valid state, and what it is for goes on to the next hook.
     unsafe {
-        quietly(|| redact_source(&mut *state));
+        quietly(|| redaction::analyzed(&mut *state));
         if let Some(next) = NEXT.get().and_then(|next| next.analyzed) {
             next(state, query, jumble);
-        }
-    }
-}
-
-unsafe fn redact_source(state: &mut pg_sys::ParseState) {
-    let source = state.p_sourcetext;
-    if source.is_null() {
-        return;
-    }
-    // SAFETY: a C string, by its definition. What came from the client is parsed whole before any of it is analyzed.
-    unsafe {
-        let text = std::ffi::CStr::from_ptr(source).to_bytes();
-        let secrets = statement::find(text);
-        LAST_WAS_SECRET.set(secrets.is_some());
-        let Some(secrets) = secrets.filter(|secrets| !secrets.is_masked(text)) else { return };
-        if statement::is_from_client(source) {
-            statement::report_activity(text, &secrets);
-            statement::mask_in_place(source, &secrets);
-        } else if let Some(copy) = statement::masked_copy(source) {
-            statement::mask_copies(source, &secrets);
-            state.p_sourcetext = copy;
         }
     }
 }
@@ -108,7 +78,7 @@ unsafe fn redact_source(state: &mut pg_sys::ParseState) {
 unsafe extern "C-unwind" fn starting(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: Postgres passes a valid query. The copy lives as long as it does, for it is made in the same context.
     unsafe {
-        if let Some(copy) = quietly(|| statement::masked_copy((*query).sourceText)) {
+        if let Some(copy) = quietly(|| redaction::masked_copy((*query).sourceText)) {
             (*query).sourceText = copy;
         }
         match NEXT.get().and_then(|next| next.starting) {
@@ -132,9 +102,24 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: all is handed on as it came, but for the text, whose copy lives in the context of the caller.
     unsafe {
-        let text = quietly(|| statement::masked_copy(text)).unwrap_or(text);
+        let text = quietly(|| redaction::masked_copy(text)).unwrap_or(text);
+        let has_events = is_commit_prepared(command) && quietly(two_phase::is_any_marked);
         let next = NEXT.get().and_then(|next| next.utility).unwrap_or(standard_ProcessUtility);
         next(command, text, read_only_tree, context, parameters, environment, destination, completion);
+        if has_events {
+            quietly(two_phase::committed);
+        }
+    }
+}
+
+/// Whether a command commits a prepared transaction.
+unsafe fn is_commit_prepared(command: *const pg_sys::PlannedStmt) -> bool {
+    // SAFETY: the caller has a valid command, whose node says what it is.
+    unsafe {
+        let node = (*command).utilityStmt;
+        (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*node.cast::<c_void>().cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
     }
 }
 
@@ -142,12 +127,11 @@ unsafe extern "C-unwind" fn utility(
 unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PARALLEL_ABORT => {
-            quietly(statement::report_activity_again);
-            live::forget();
+            quietly(redaction::transaction_failed);
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT
         | pg_sys::XactEvent::XACT_EVENT_PARALLEL_COMMIT
-        | pg_sys::XactEvent::XACT_EVENT_PREPARE => live::forget(),
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE => quietly(redaction::transaction_done),
         _ => {}
     }
 }

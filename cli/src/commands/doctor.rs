@@ -1,0 +1,102 @@
+//! `intcred doctor`
+
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{one_line, say, table},
+};
+use intcred::{Doctor, Finding, Fix, Verdict};
+use serde_json::json;
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write as _, stderr, stdin},
+};
+
+pub async fn run(context: &Context, fix: bool, yes: bool) -> Result<(), Failure> {
+    let doctor = Doctor::new(context.connect().await?).await?;
+    let mut findings = doctor.examine().await?;
+    let mut applied = Vec::new();
+    if fix {
+        applied = statements(&findings);
+        if !applied.is_empty() && confirmed(&applied, yes)? {
+            doctor.apply(applied.iter().map(String::as_str)).await?;
+            findings = doctor.examine().await?;
+        } else {
+            applied.clear();
+        }
+    }
+    doctor.close().await;
+    let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
+    let result = json!({"problems": problems, "applied": applied, "findings": findings});
+    context.output.print(&result, |_| human(&findings))?;
+    if problems == 0 { Ok(()) } else { Err(Failure::Unhealthy(problems)) }
+}
+
+/// The statements that mend problems, each once.
+fn statements(findings: &[Finding]) -> Vec<String> {
+    let mut statements: Vec<String> = Vec::new();
+    for statement in findings.iter().filter_map(Finding::statement) {
+        if !statements.iter().any(|known| known == statement) {
+            statements.push(statement.to_owned());
+        }
+    }
+    statements
+}
+
+/// Shows what would be run, and asks.
+fn confirmed(statements: &[String], yes: bool) -> Result<bool, Failure> {
+    for statement in statements {
+        say("intcred: to be run", statement);
+    }
+    if yes {
+        return Ok(true);
+    }
+    if !stdin().is_terminal() {
+        return Err(Failure::usage(
+            "nothing was changed, for there is no terminal to ask on",
+            "say --yes to run these statements",
+        ));
+    }
+    let mut answer = String::new();
+    let asked = write!(stderr(), "Run them? [y/N] ").and_then(|()| stdin().read_line(&mut answer));
+    asked.map_err(Failure::Output)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// A line for each finding, and then, for each check that has more to say than ok, why it matters and what to do.
+fn human(findings: &[Finding]) -> String {
+    let rows = findings
+        .iter()
+        .map(|finding| [word(finding.verdict).to_owned(), finding.check.to_owned(), finding.found.clone()]);
+    let mut text = table(["VERDICT", "CHECK", "FOUND"], rows);
+    for same_check in findings.chunk_by(|one, next| one.check == next.check) {
+        let open = |finding: &&Finding| matches!(finding.verdict, Verdict::Advice | Verdict::Problem);
+        let fixes: Vec<_> =
+            same_check.iter().filter(open).filter_map(|finding| finding.fix.as_ref()).collect();
+        if let Some(first) = same_check.iter().find(open) {
+            // Writing into a String cannot fail.
+            let _ = write!(text, "\n\n{}: {}", first.check, first.why);
+            for fix in fixes {
+                let _ = write!(text, "\n    {}", instruction(fix));
+            }
+        }
+    }
+    text
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Advice => "advice",
+        Verdict::Problem => "problem",
+        Verdict::Unknown => "unknown",
+    }
+}
+
+fn instruction(fix: &Fix) -> String {
+    match fix {
+        Fix::Sql(text) | Fix::ByHand(text) => one_line(text),
+        Fix::Reload(line) => format!("postgresql.conf, then reload: {}", one_line(line)),
+        Fix::Restart(line) => format!("postgresql.conf, then restart: {}", one_line(line)),
+    }
+}

@@ -1,0 +1,102 @@
+//! /metrics, /healthz and /readyz.
+
+use super::{metrics::Metrics, status::Status};
+use crate::failure::Failure;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
+
+/// For all of a connection, which is for one request.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Connections at once: whoever opens more waits, and the daemon keeps its file descriptors.
+const CONNECTIONS: usize = 64;
+
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+#[derive(Clone)]
+pub struct Pages {
+    pub metrics: Metrics,
+    pub status: watch::Receiver<Status>,
+}
+
+/// Serves until the runtime ends. Returns where.
+pub async fn serve(address: &str, pages: Pages) -> Result<SocketAddr, Failure> {
+    let remedy = "give --metrics an address and a port, such as 127.0.0.1:9187 or [::1]:9187";
+    // What was given is not shown: it could be anything.
+    let parsed: Result<SocketAddr, _> = address.parse();
+    let wanted = parsed.map_err(|_| Failure::usage("the address of --metrics is not IP:PORT", remedy))?;
+    let cannot = |error| Failure::usage(format!("cannot serve metrics on {wanted}: {error}"), remedy);
+    let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
+    let bound = listener.local_addr().map_err(cannot)?;
+    tokio::spawn(accept(listener, pages));
+    Ok(bound)
+}
+
+async fn accept(listener: TcpListener, pages: Pages) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // It is never closed.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            // No file descriptors; in a moment there may be some.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let pages = pages.clone();
+        tokio::spawn(async move {
+            // Whoever hung up, spoke no HTTP or took too long gets no answer.
+            let _ = timeout(LIMIT, answer(stream, pages)).await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(stream: TcpStream, pages: Pages) -> hyper::Result<()> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let page = pages.page(request.method(), request.uri().path());
+        async { Ok::<_, Infallible>(page) }
+    });
+    // The time is limited already.
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).header_read_timeout(None);
+    http.serve_connection(TokioIo::new(stream), service).await
+}
+
+impl Pages {
+    fn page(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let (status, form, text) = match (method, path) {
+            (&Method::GET | &Method::HEAD, "/metrics") => match self.metrics.text() {
+                Ok(text) => (StatusCode::OK, OPENMETRICS, text),
+                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "cannot be written\n".to_owned()),
+            },
+            (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "alive\n".to_owned()),
+            (&Method::GET | &Method::HEAD, "/readyz") => {
+                let status = self.status.borrow().clone();
+                let is_ready = status == Status::Following;
+                let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                (code, PLAIN, format!("{status}\n"))
+            }
+            (_, "/metrics" | "/healthz" | "/readyz") => {
+                (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned())
+            }
+            _ => (StatusCode::NOT_FOUND, PLAIN, "here are /metrics, /healthz and /readyz\n".to_owned()),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, form);
+        response
+    }
+}

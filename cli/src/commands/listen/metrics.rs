@@ -1,0 +1,156 @@
+//! What can be measured, in the text that Prometheus reads.
+
+use super::change::{Change, Kind, Target};
+use intcred::{Event, EventKind, Integration, Timestamp};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::UNIX_EPOCH,
+};
+
+type Seconds = Gauge<f64, AtomicU64>;
+type Revisions = Family<Labels, Gauge<i64, AtomicI64>>;
+
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    connected: Gauge,
+    reconnects: Counter,
+    last_event: Seconds,
+    last_sync: Seconds,
+    revisions: Revisions,
+    pub hooks: HookMetrics,
+}
+
+#[derive(Clone, Default)]
+pub struct HookMetrics {
+    pub running: Gauge,
+    runs: Family<Run, Counter>,
+    failures: Counter,
+    failed_revisions: Revisions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    org: String,
+    key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Run {
+    outcome: &'static str,
+}
+
+/// How a run of a hook ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+    /// There was no credential to give it.
+    Skipped,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let (connected, reconnects) = (Gauge::default(), Counter::default());
+        let (last_event, last_sync) = (Seconds::default(), Seconds::default());
+        let (revisions, hooks) = (Revisions::default(), HookMetrics::default());
+        let mut registry = Registry::with_prefix("intcred");
+        registry.register("connected", "Whether the changes are followed", connected.clone());
+        registry.register("reconnects", "How often the connection came back", reconnects.clone());
+        let help = "When the last change was seen; 0 before the first";
+        registry.register("last_event_timestamp_seconds", help, last_event.clone());
+        let help = "When the list was last read upon connecting; what followed is in the events";
+        registry.register("last_sync_timestamp_seconds", help, last_sync.clone());
+        registry.register("revision", "The revision of each credential that is there", revisions.clone());
+        registry.register("hooks_running", "How many hooks run now", hooks.running.clone());
+        let help = "How the runs of hooks ended; skipped: there was no credential to give it";
+        registry.register("hook_runs", help, hooks.runs.clone());
+        registry.register("hook_failures", "Changes given up after the last retry", hooks.failures.clone());
+        let help = "The revision of the last change of a key, if it was given up";
+        registry.register("hook_failed_revision", help, hooks.failed_revisions.clone());
+        Self { registry: Arc::new(registry), connected, reconnects, last_event, last_sync, revisions, hooks }
+    }
+
+    /// Takes what was there before the first change.
+    pub fn seed(&self, org: &str, list: &[Integration]) {
+        for integration in list.iter().filter(|integration| integration.has_credentials) {
+            let labels = Labels { org: org.to_owned(), key: integration.key.clone() };
+            self.revisions.get_or_create(&labels).set(integration.revision);
+        }
+    }
+
+    pub fn observe(&self, event: &Event) {
+        match &event.kind {
+            EventKind::Synced { .. } => {
+                self.connected.set(1);
+                self.last_sync.set(seconds(event.at));
+            }
+            EventKind::Disconnected { .. } => {
+                self.connected.set(0);
+            }
+            EventKind::Reconnected => {
+                self.connected.set(1);
+                self.reconnects.inc();
+                self.last_sync.set(seconds(event.at));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn count(&self, change: &Change) {
+        self.last_event.set(seconds(change.event.at));
+        let labels = Labels::from(&change.target);
+        match change.kind {
+            Kind::Changed => drop(self.revisions.get_or_create(&labels).set(change.revision)),
+            Kind::Removed => drop(self.revisions.remove(&labels)),
+            Kind::Enabled | Kind::Disabled => {}
+        }
+    }
+
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl HookMetrics {
+    pub fn ran(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+            Outcome::Skipped => "skipped",
+        };
+        self.runs.get_or_create(&Run { outcome }).inc();
+    }
+
+    /// The hook for the last change of this key did what it should.
+    pub fn settled(&self, change: &Change) {
+        self.failed_revisions.remove(&Labels::from(&change.target));
+    }
+
+    /// There will be no other try for this change.
+    pub fn given_up(&self, change: &Change) {
+        self.failures.inc();
+        self.failed_revisions.get_or_create(&Labels::from(&change.target)).set(change.revision);
+    }
+}
+
+impl From<&Target> for Labels {
+    fn from(Target { org, key }: &Target) -> Self {
+        Self { org: org.clone(), key: key.clone() }
+    }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.0.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,149 @@
+//! `intcred listen`: the events as lines, and as hooks, metrics and words to the service manager where asked for.
+
+mod change;
+mod hooks;
+mod http;
+mod lines;
+mod metrics;
+mod service_manager;
+mod signals;
+mod status;
+
+use crate::{cli::Listen, context::Context, failure::Failure, output::say};
+use change::Change;
+use hooks::Hooks;
+use intcred::{Client, Error, Event, Settings, WatchOptions, Watcher};
+use lines::Lines;
+use metrics::Metrics;
+use service_manager::ServiceManager;
+use signals::Signals;
+use status::Status;
+use tokio::sync::{mpsc::Permit, watch};
+
+pub async fn run(context: &Context, mut options: Listen) -> Result<(), Failure> {
+    let settings = context.settings()?;
+    let mut signals = Signals::catch()?;
+    let mut daemon = Daemon {
+        metrics: Metrics::new(),
+        status: watch::Sender::new(Status::Starting),
+        manager: ServiceManager::of_environment(),
+        hooks: None,
+    };
+    if let Some(command) = options.exec.take() {
+        daemon.hooks = Some(Hooks::new(command, &options, &settings, daemon.metrics.hooks.clone()));
+    }
+    if let Some(address) = &options.metrics {
+        let pages = http::Pages { metrics: daemon.metrics.clone(), status: daemon.status.subscribe() };
+        let bound = http::serve(address, pages).await?;
+        say("intcred", &format!("metrics are on http://{bound}/metrics"));
+    }
+    let watch = WatchOptions { initial: options.initial, ..WatchOptions::default() };
+    let start = async {
+        let watcher = Watcher::start(&settings, watch).await?;
+        if options.metrics.is_some() {
+            seed(&daemon.metrics, &settings).await?;
+        }
+        Ok::<_, Error>(watcher)
+    };
+    let mut watcher = tokio::select! {
+        started = start => started?,
+        () = signals.next() => return Ok(()),
+    };
+    let lines = Lines::start(context.output);
+    let result = daemon.follow(&mut watcher, &lines, &mut signals).await;
+    let end = async {
+        watcher.close().await;
+        daemon.drain().await;
+        lines.finish().await
+    };
+    // A second signal drops what is still going on, and that kills it.
+    let finished = tokio::select! {
+        finished = end => finished,
+        () = signals.next() => Ok(()),
+    };
+    result.and(finished)
+}
+
+/// The revisions that were there before the first change. Read when that can no longer be missed.
+async fn seed(metrics: &Metrics, settings: &Settings) -> Result<(), Error> {
+    let client = Client::connect(settings, |_| ()).await?;
+    metrics.seed(&client.current_org().await?, &client.list().await?);
+    client.close().await;
+    Ok(())
+}
+
+struct Daemon {
+    metrics: Metrics,
+    status: watch::Sender<Status>,
+    manager: ServiceManager,
+    hooks: Option<Hooks>,
+}
+
+impl Daemon {
+    /// Goes on until a signal comes, or nobody reads the lines any more.
+    async fn follow(
+        &mut self,
+        watcher: &mut Watcher,
+        lines: &Lines,
+        signals: &mut Signals,
+    ) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                next = next(watcher, lines) => {
+                    let (room, event) = next?;
+                    self.take(&event);
+                    room.send(event);
+                }
+                () = self.manager.watchdog_due() => ServiceManager::alive(),
+                () = lines.closed() => return Ok(()),
+                () = signals.next() => return Ok(()),
+            }
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        self.metrics.observe(event);
+        if let Some(status) = Status::after(event) {
+            self.set_status(status);
+        }
+        if let Some(change) = Change::of(event) {
+            self.metrics.count(&change);
+            if let Some(hooks) = &mut self.hooks {
+                hooks.submit(change);
+            }
+        }
+    }
+
+    fn set_status(&mut self, status: Status) {
+        self.manager.tell(&status);
+        self.status.send_replace(status);
+    }
+
+    /// Lets the hooks come to an end.
+    async fn drain(mut self) {
+        self.set_status(Status::Stopping);
+        if let Some(hooks) = self.hooks.take() {
+            tokio::select! {
+                () = hooks.drain() => {}
+                () = keep_alive(&mut self.manager) => {}
+            }
+        }
+    }
+}
+
+async fn keep_alive(manager: &mut ServiceManager) {
+    loop {
+        manager.watchdog_due().await;
+        ServiceManager::alive();
+    }
+}
+
+/// The next event, once there is room for its line. Safe to cancel: then the event stays where it is.
+async fn next<'a>(watcher: &mut Watcher, lines: &'a Lines) -> Result<(Permit<'a, Event>, Event), Error> {
+    let room = lines.room().await;
+    match watcher.recv().await {
+        Some(event) => Ok((room, event)),
+        // It never should; whoever started this process had better do so again.
+        None => Err(Error::Disconnected { reason: "the watcher has ended".to_owned() }),
+    }
+}

@@ -1,0 +1,8 @@
+SELECT 'problem', format('%s runs as its owner with %s', oid::regprocedure,
+                         coalesce(array_to_string(proconfig, ', '), 'the search_path of its caller')),
+       'sql', format('ALTER ROUTINE %s SET search_path = pg_catalog, pg_temp;', oid::regprocedure)
+FROM pg_proc
+WHERE pronamespace = to_regnamespace('integration_credentials')
+  AND prosecdef
+  AND NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(proconfig, '{}'))
+ORDER BY oid::regprocedure::text

@@ -1,0 +1,132 @@
+//! The events of this transaction, and what its end does with them.
+
+use super::handover::{self, Reservation};
+use super::{send, two_phase};
+use pgrx::{pg_guard, pg_sys};
+use std::cell::{Cell, RefCell};
+use std::ffi::{CString, c_int, c_void};
+use std::time::{Duration, Instant};
+
+/// Of so many sessions in a database, some may be listeners, and to wake them is left to the worker.
+const MANY_SESSIONS: c_int = 16;
+/// How long the number of sessions is good for.
+const COUNTED: Duration = Duration::from_secs(1);
+
+struct Event {
+    nest_level: c_int,
+    payload: CString,
+}
+
+thread_local! {
+    static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
+    static RESERVATION: Cell<Option<Reservation>> = const { Cell::new(None) };
+    static SESSIONS: Cell<Option<(Instant, c_int)>> = const { Cell::new(None) };
+}
+
+unsafe extern "C-unwind" {
+    // storage/procarray.h is not among pgrx's bindings.
+    fn CountDBBackends(database: pg_sys::Oid) -> c_int;
+}
+
+pub fn install() {
+    // SAFETY: for the postmaster; processes inherit them.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
+    }
+}
+
+/// Keeps a payload for the end of the transaction.
+pub fn add(payload: CString) {
+    // SAFETY: within a transaction.
+    let nest_level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    EVENTS.with_borrow_mut(|events| events.push(Event { nest_level, payload }));
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    if EVENTS.with_borrow(Vec::is_empty) {
+        return;
+    }
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => before_commit(),
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => two_phase::mark(),
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
+            if let Some(reservation) = RESERVATION.take() {
+                EVENTS.with_borrow(|events| reservation.redeem(payloads(events)));
+            }
+            EVENTS.take();
+        }
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            if let Some(reservation) = RESERVATION.take() {
+                reservation.cancel();
+            }
+            EVENTS.take();
+        }
+        _ => {}
+    }
+}
+
+fn before_commit() {
+    EVENTS.with_borrow(|events| {
+        // Nothing overtakes an event that has been handed over: those of one key are sent in the order of their revisions.
+        if sessions() < MANY_SESSIONS && handover::is_empty() && send::is_free_to_send() {
+            return send_all(events);
+        }
+        match Reservation::for_payloads(payloads(events)) {
+            Some(reservation) => RESERVATION.set(Some(reservation)),
+            // What is always right, if slow: wait for the lock.
+            None => send_all(events),
+        }
+    });
+}
+
+fn send_all(events: &[Event]) {
+    for payload in payloads(events) {
+        send::send(payload);
+    }
+}
+
+fn payloads(events: &[Event]) -> impl Iterator<Item = &CString> {
+    events.iter().map(|event| &event.payload)
+}
+
+/// How many sessions the database has, or had a moment ago.
+fn sessions() -> c_int {
+    if let Some((counted, sessions)) = SESSIONS.get()
+        && counted.elapsed() < COUNTED
+    {
+        return sessions;
+    }
+    // SAFETY: a variable of this process.
+    let sessions = count_sessions(unsafe { pg_sys::MyDatabaseId });
+    SESSIONS.set(Some((Instant::now(), sessions)));
+    sessions
+}
+
+/// How many sessions a database has now.
+pub fn count_sessions(database: pg_sys::Oid) -> c_int {
+    // SAFETY: counts entries of shared memory, under a lock of its own.
+    unsafe { CountDBBackends(database) }
+}
+
+/// What a subtransaction announced goes with it, or becomes its parent's.
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    _this: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    // SAFETY: within a transaction.
+    let nest_level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    EVENTS.with_borrow_mut(|events| match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => events.retain(|event| event.nest_level < nest_level),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            for event in events.iter_mut().filter(|event| event.nest_level == nest_level) {
+                event.nest_level -= 1;
+            }
+        }
+        _ => {}
+    });
+}

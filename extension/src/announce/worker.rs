@@ -1,0 +1,105 @@
+//! The process that sends what was handed over: one for the whole cluster, connected to no database.
+
+use super::handover;
+use integration_credentials_core::ring::Batch;
+use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
+use pgrx::{check_for_interrupts, pg_guard, pg_sys};
+use std::collections::HashMap;
+use std::ffi::{CString, c_int, c_long};
+use std::time::Duration;
+
+/// How long to rest after a batch, for each session that it may have woken: so that with many listeners the machine has
+/// time for something else than to wake them. At most [`LONGEST_REST`].
+const REST_PER_SESSION: Duration = Duration::from_micros(20);
+const LONGEST_REST: Duration = Duration::from_millis(10);
+
+/// Asks the postmaster for the worker. Restarted a second after it fails: what it was to send is still in the queue.
+pub fn register() {
+    BackgroundWorkerBuilder::new("integration_credentials notifier")
+        .set_library("integration_credentials")
+        .set_function("integration_credentials_notifier")
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .enable_spi_access()
+        .load();
+}
+
+/// Called by Postgres in the worker's process.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Datum) {
+    // SAFETY: the order in which a background worker starts. Signals keep their default handlers: a SIGTERM ends it.
+    unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
+    BackgroundWorker::connect_worker_to_spi(None, None);
+    // SAFETY: a setting of this process. A notification that a crash forgets is missed by nobody, for no listener's
+    // connection outlives the crash.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"synchronous_commit".as_ptr(),
+            c"off".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+    handover::attend();
+    loop {
+        let batch = handover::next();
+        if batch.payloads.is_empty() {
+            wait(pg_sys::WL_LATCH_SET, None);
+            continue;
+        }
+        let databases = send(&batch);
+        handover::done(&batch);
+        rest(&databases);
+    }
+}
+
+/// Sends a batch, a transaction for each database. Returns which they were.
+fn send(batch: &Batch) -> Vec<pg_sys::Oid> {
+    let mut databases: HashMap<u32, Vec<CString>> = HashMap::new();
+    for (database, payload) in &batch.payloads {
+        if let Ok(payload) = CString::new(payload.as_slice()) {
+            databases.entry(*database).or_default().push(payload);
+        }
+    }
+    databases
+        .into_iter()
+        .map(|(database, payloads)| {
+            let database = pg_sys::Oid::from(database);
+            // SAFETY: a transaction that does nothing but notify. A notification is for the database that the process says
+            // it is in at commit, and nothing else of this commit asks for it. An error ends the process.
+            unsafe {
+                pg_sys::SetCurrentStatementStartTimestamp();
+                pg_sys::StartTransactionCommand();
+                for payload in &payloads {
+                    super::send::send(payload);
+                }
+                pg_sys::MyDatabaseId = database;
+                pg_sys::CommitTransactionCommand();
+                pg_sys::MyDatabaseId = pg_sys::InvalidOid;
+            }
+            database
+        })
+        .collect()
+}
+
+fn rest(databases: &[pg_sys::Oid]) {
+    let sessions: c_int = databases.iter().map(|&database| super::pending::count_sessions(database)).sum();
+    let rest = REST_PER_SESSION * sessions.unsigned_abs();
+    if rest >= Duration::from_millis(1) {
+        wait(0, Some(rest.min(LONGEST_REST)));
+    }
+}
+
+/// Waits for what is asked for, or for the time to pass. Ends the process if the server ends.
+fn wait(events: u32, timeout: Option<Duration>) {
+    let flags = events | pg_sys::WL_EXIT_ON_PM_DEATH | timeout.map_or(0, |_| pg_sys::WL_TIMEOUT);
+    let timeout = timeout.map_or(-1, |timeout| c_long::try_from(timeout.as_millis()).unwrap_or(c_long::MAX));
+    // SAFETY: this process' own latch.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, flags.cast_signed(), timeout, pg_sys::PG_WAIT_EXTENSION);
+        if events & pg_sys::WL_LATCH_SET != 0 {
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
+    }
+    check_for_interrupts!();
+}

@@ -1,0 +1,316 @@
+//! `intcred doctor`: what is wrong is found, what it says to do is enough, and what it may not see it says.
+
+use crate::command_line::{Terminal, intcred_as};
+use serde_json::Value;
+use std::{
+    fs::{self, File, Permissions},
+    io::Write,
+    os::unix::fs::PermissionsExt,
+};
+use tests::{ADMIN, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, intcred, run};
+
+async fn doctor(database: &Database, role: &str, arguments: &[&str]) -> Output {
+    run(intcred().args(["--dsn", &database.dsn(role), "doctor"]).args(arguments), b"").await
+}
+
+/// The exit status and the report.
+async fn report(database: &Database, role: &str, arguments: &[&str]) -> (i32, Value) {
+    let output = doctor(database, role, &[&["--json"], arguments].concat()).await;
+    let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output.code, report)
+}
+
+fn findings(report: &Value) -> impl Iterator<Item = [&str; 3]> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings.map(|finding| ["check", "verdict", "found"].map(|name| finding[name].as_str().unwrap()))
+}
+
+fn with_verdict<'a>(report: &'a Value, verdict: &str) -> Vec<[&'a str; 2]> {
+    findings(report).filter(|it| it[1] == verdict).map(|[check, _, found]| [check, found]).collect()
+}
+
+fn fixes<'a>(report: &'a Value, kind: &str) -> Vec<&'a str> {
+    let fixes = report["findings"].as_array().unwrap().iter().map(|finding| &finding["fix"]);
+    fixes.filter(|fix| fix["kind"] == kind).map(|fix| fix["text"].as_str().unwrap()).collect()
+}
+
+async fn good(cluster: &Cluster) -> Database {
+    let database = cluster.database().await;
+    database.set_org("acme").await;
+    database
+}
+
+#[tokio::test]
+async fn a_good_cluster_has_no_problem_whoever_looks() {
+    let cluster = Cluster::private();
+    let database = good(&cluster).await;
+    let (code, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!((code, &seen["problems"], &seen["applied"]), (0, &Value::from(0), &Value::from(vec![0; 0])));
+    assert_eq!(with_verdict(&seen, "unknown"), [[""; 2]; 0]);
+    let advice = with_verdict(&seen, "advice");
+    assert!(advice.iter().all(|[check, _]| *check == "literals"), "{advice:?}");
+    for [check, found] in [["groups", ADMIN], ["keyring", "new values are encrypted with key k"]] {
+        assert!(findings(&seen).any(|it| it[0] == check && it[2].contains(found)), "{seen}");
+    }
+
+    for (role, keyring) in [(ADMIN, "ok"), (READER, "unknown"), (OUTSIDER, "unknown")] {
+        let (code, seen) = report(&database, role, &[]).await;
+        assert_eq!(code, 0, "{role}: {seen}");
+        let verdict = |check| findings(&seen).find(|it| it[0] == check).unwrap()[1].to_owned();
+        assert_eq!(verdict("keyring"), keyring, "{role}");
+        for check in ["preload-order", "keyring-place", "passwords"] {
+            assert_eq!(verdict(check), "unknown", "{role} {check}");
+        }
+        for check in ["preload", "org", "public", "definer-functions", "server-version"] {
+            assert_eq!(verdict(check), "ok", "{role} {check}");
+        }
+        for [_, found] in with_verdict(&seen, "unknown") {
+            assert!(found.contains("permission denied") || found.starts_with("must be superuser"), "{found}");
+            assert!(found.ends_with("ask as a superuser"), "{found}");
+        }
+    }
+}
+
+const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
+const CHECKS: [&str; 19] = [
+    "extension",
+    "preload",
+    "preload-order",
+    "keyring",
+    "keyring-place",
+    "org",
+    "org-grants",
+    "public",
+    "tables",
+    "definer-functions",
+    "groups",
+    "bypass",
+    "role-settings",
+    "logging",
+    "literals",
+    "tls",
+    "password-encryption",
+    "passwords",
+    "server-version",
+];
+
+#[tokio::test]
+async fn the_report_is_a_table_for_people_and_json_for_programs() {
+    let database = Cluster::shared().database().await;
+    let (_, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!(seen.as_object().unwrap().keys().collect::<Vec<_>>(), ["applied", "findings", "problems"]);
+    for finding in seen["findings"].as_array().unwrap() {
+        assert_eq!(finding.as_object().unwrap().keys().collect::<Vec<_>>(), MEMBERS);
+    }
+    let mut checks: Vec<_> = findings(&seen).map(|it| it[0]).collect();
+    checks.dedup();
+    assert_eq!(checks, CHECKS);
+
+    let Output { code, stdout, stderr } = doctor(&database, SUPERUSER, &[]).await;
+    assert_eq!(code, 1);
+    assert!(stderr.contains("intcred: 1 problem(s) found\nhint: "), "{stderr}");
+    let lines: Vec<_> = stdout.lines().collect();
+    assert!(lines[0].starts_with("VERDICT  CHECK"), "{stdout}");
+    let unset = lines.iter().position(|line| line.starts_with("problem  org ")).expect("the org is not set");
+    let why = lines.iter().position(|line| line.starts_with("org: Rows belong")).expect("why it matters");
+    let name = database.name();
+    let fix = format!("    ALTER DATABASE {name} SET integration_credentials.org_slug = '{name}';");
+    assert_eq!((unset < why, lines[why + 1]), (true, fix.as_str()), "{stdout}");
+}
+
+/// A cluster with something wrong for nearly every check, and names that need quotes.
+async fn bad() -> (Cluster, Database) {
+    let cluster = Cluster::builder()
+        .preload("auto_explain")
+        .preload("pg_stat_statements")
+        .setting("log_statement", "all")
+        .setting("log_min_duration_statement", "0")
+        .setting("debug_print_parse", "on")
+        .setting("auto_explain.log_min_duration", "0")
+        .setting("password_encryption", "md5")
+        .start();
+    let database = cluster.database().await;
+    let schema = "integration_credentials";
+    let script = format!(
+        r#"GRANT USAGE ON SCHEMA {schema} TO PUBLIC;
+        GRANT SELECT (integration_key) ON {schema}.integration_catalog TO PUBLIC;
+        GRANT EXECUTE ON FUNCTION {schema}.get_integration_credentials(text) TO PUBLIC;
+        CREATE FUNCTION {schema}."New one"("a b" text) RETURNS void LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC END;
+        ALTER FUNCTION {schema}.list_integrations() RESET search_path;
+        CREATE ROLE "O'Brien ""x""" LOGIN REPLICATION BYPASSRLS CREATEROLE PASSWORD 'x'
+            IN ROLE {schema}_admin, {schema}_reader, pg_read_server_files, pg_monitor;
+        GRANT UPDATE ON {schema}.configured_integrations TO "O'Brien ""x""";
+        ALTER ROLE "O'Brien ""x""" SET debug_print_plan = true;
+        ALTER ROLE {ADMIN} IN DATABASE {name} SET debug_print_rewritten = on;
+        ALTER DATABASE {name} SET client_min_messages = debug1;
+        ALTER ROLE {READER} SET debug_print_plan = on;
+        ALTER ROLE {ADMIN} SET log_min_duration_statement = '1s';
+        GRANT SET ON PARAMETER {schema}.org_slug TO PUBLIC;
+        GRANT SET ON PARAMETER {schema}.org_slug TO {READER};
+        CREATE ROLE dave SUPERUSER;
+        DROP ROLE {schema}_auditor"#,
+        name = database.name()
+    );
+    let elsewhere = cluster.named_database("postgres").superuser().await;
+    let superuser = database.superuser().await;
+    superuser.batch_execute(&format!("DROP OWNED BY {schema}_auditor; {script}")).await.unwrap();
+    drop(superuser);
+    let rename = format!(r#"ALTER DATABASE {} RENAME TO "Odd-Name""#, database.name());
+    // The session that ended may not be gone yet.
+    while elsewhere.batch_execute(&rename).await.is_err_and(|error| error.code().unwrap().code() == "55006") {
+    }
+    fs::set_permissions(cluster.keyring_file(), Permissions::from_mode(0o644)).unwrap();
+    let database = cluster.named_database("Odd-Name");
+    (cluster, database)
+}
+
+#[tokio::test]
+async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
+    let (mut cluster, database) = bad().await;
+    let (code, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!(code, 1);
+    assert_eq!(with_verdict(&seen, "unknown"), [[""; 2]; 0]);
+    let schema = "integration_credentials";
+    let problems = [
+        ["preload-order", &format!("loaded after {schema}: auto_explain, pg_stat_statements")],
+        [
+            "keyring",
+            "the keyring cannot be used: its permissions 0644 let others in; they must be 0600 or 0400",
+        ],
+        ["org", "nobody has set the org, so it is the name of the database, \"Odd-Name\""],
+        ["org-grants", &format!("PUBLIC has SET on the setting {schema}.org_slug")],
+        ["public", &format!("PUBLIC has EXECUTE on ROUTINE {schema}.\"New one\"(text)")],
+        ["public", &format!("PUBLIC has EXECUTE on ROUTINE {schema}.get_integration_credentials(text)")],
+        ["public", &format!("PUBLIC has USAGE on SCHEMA {schema}")],
+        ["public", &format!("PUBLIC has SELECT on TABLE {schema}.integration_catalog")],
+        ["tables", &format!("\"O'Brien \"\"x\"\"\" has UPDATE on {schema}.configured_integrations")],
+        [
+            "definer-functions",
+            &format!("{schema}.\"New one\"(text) runs as its owner with the search_path of its caller"),
+        ],
+        [
+            "definer-functions",
+            &format!("{schema}.list_integrations() runs as its owner with the search_path of its caller"),
+        ],
+        ["role-settings", "DATABASE \"Odd-Name\": client_min_messages=debug1"],
+        ["role-settings", "ROLE \"O'Brien \"\"x\"\"\": debug_print_plan=true"],
+        ["role-settings", &format!("ROLE {ADMIN} IN DATABASE \"Odd-Name\": debug_print_rewritten=on")],
+        ["password-encryption", "password_encryption = md5"],
+        ["passwords", "the password of \"O'Brien \"\"x\"\"\" is stored as MD5"],
+    ];
+    assert_eq!(with_verdict(&seen, "problem"), problems);
+    let advice = [
+        ["org-grants", &format!("{READER} has SET on the setting {schema}.org_slug")],
+        ["groups", &format!("there is no role {schema}_auditor")],
+        ["groups", &format!("{ADMIN} can both set and read")],
+        ["groups", "\"O'Brien \"\"x\"\"\" can both set and read"],
+        ["bypass", "\"O'Brien \"\"x\"\"\" may bypass row-level security"],
+        ["bypass", "\"O'Brien \"\"x\"\"\" may copy the whole cluster, as a replica does"],
+        ["bypass", "\"O'Brien \"\"x\"\"\" may make itself a member of any role"],
+        ["bypass", "\"O'Brien \"\"x\"\"\" reads any file of the server, as a member of pg_read_server_files"],
+        [
+            "bypass",
+            "\"O'Brien \"\"x\"\"\" sees the statements of other sessions, as a member of pg_read_all_stats",
+        ],
+        ["bypass", "dave is a superuser"],
+        ["role-settings", &format!("ROLE {ADMIN}: log_min_duration_statement=1s")],
+        ["logging", "auto_explain.log_min_duration = 0"],
+        ["logging", "debug_print_parse = on"],
+        ["logging", "log_min_duration_statement = 0"],
+        ["logging", "log_parameter_max_length = -1"],
+        ["logging", "log_statement = all"],
+        ["logging", "pg_stat_statements.track_utility = on"],
+    ];
+    let mut found = with_verdict(&seen, "advice");
+    found.retain(|[check, _]| *check != "literals");
+    assert_eq!(found, advice);
+
+    // Somebody without rights sees what the catalogs show to all, and no more.
+    let (code, theirs) = report(&database, OUTSIDER, &[]).await;
+    assert_eq!(code, 1);
+    assert!(with_verdict(&theirs, "problem").contains(&problems[2]), "{theirs}");
+
+    // Nothing is run unseen or unasked, nor by somebody who may not.
+    let output = doctor(&database, SUPERUSER, &["--fix"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (2, ""));
+    assert!(output.stderr.contains("intcred: to be run: REVOKE ALL ON SCHEMA"), "{output:?}");
+    assert_eq!(doctor(&database, OUTSIDER, &["--fix", "--yes"]).await.code, 3);
+    assert_eq!(report(&database, SUPERUSER, &[]).await.1, seen);
+
+    let declined = intcred_as(&database, SUPERUSER, &["doctor", "--fix"]);
+    let mut terminal = Terminal::start(&declined);
+    terminal.reply("Run them? [y/N] ", "n\n").await;
+    assert_eq!(terminal.end().await.0, 1);
+    assert_eq!(report(&database, SUPERUSER, &[]).await.1, seen);
+
+    let (code, seen) = report(&database, SUPERUSER, &["--fix", "--yes"]).await;
+    assert_eq!(code, 1);
+    assert_eq!(seen["applied"].as_array().unwrap().len(), 12);
+    let left: Vec<_> = with_verdict(&seen, "problem").into_iter().map(|[check, _]| check).collect();
+    assert_eq!(left, ["preload-order", "keyring", "password-encryption", "passwords"]);
+    assert_eq!(fixes(&seen, "sql"), [""; 0]);
+
+    // The rest is for the operator: the lines for postgresql.conf as they stand, and what is to be done by hand.
+    let mut settings = File::options().append(true).open(cluster.data_dir().join("postgresql.conf")).unwrap();
+    for line in fixes(&seen, "reload").into_iter().chain(fixes(&seen, "restart")) {
+        writeln!(settings, "{line}").unwrap();
+    }
+    fs::set_permissions(cluster.keyring_file(), Permissions::from_mode(0o600)).unwrap();
+    let superuser = database.superuser().await;
+    for statement in fixes(&seen, "byHand").into_iter().filter(|fix| fix.starts_with("ALTER ROLE")) {
+        superuser.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    cluster.restart();
+    let superuser = database.superuser().await;
+    superuser.batch_execute(r#"ALTER ROLE "O'Brien ""x""" PASSWORD 'new'"#).await.unwrap();
+    assert!(run(intcred().args(["--dsn", &database.dsn(SUPERUSER), "grant"]), b"").await.code == 0);
+    let (code, seen) = report(&database, SUPERUSER, &["--fix", "--yes"]).await;
+    assert_eq!((code, with_verdict(&seen, "problem")), (0, Vec::new()), "{seen}");
+    let left: Vec<_> = with_verdict(&seen, "advice").into_iter().map(|[check, _]| check).collect();
+    assert!(
+        left.iter().all(|check| ["org-grants", "groups", "bypass", "literals"].contains(check)),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_missing_altogether_is_found() {
+    let cluster = Cluster::builder().without_preload().tcp().setting("listen_addresses", "0.0.0.0").start();
+    let database = cluster.empty_database().await;
+    let (code, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!(code, 1);
+    let problems = with_verdict(&seen, "problem");
+    for problem in [
+        ["extension", "this database does not have the extension"],
+        ["preload", "the library is not preloaded"],
+        ["tls", "ssl is off, and the server listens on 0.0.0.0"],
+    ] {
+        assert!(problems.contains(&problem), "{problems:?}");
+    }
+    assert_eq!(fixes(&seen, "restart"), ["shared_preload_libraries = 'integration_credentials'"]);
+
+    let superuser = database.superuser().await;
+    superuser.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap();
+    let (_, seen) = report(&database, SUPERUSER, &[]).await;
+    let problem = ["keyring", "the library integration_credentials is not preloaded"];
+    assert!(with_verdict(&seen, "problem").contains(&problem), "{seen}");
+}
+
+#[tokio::test]
+async fn a_keyring_that_every_backup_carries_is_found() {
+    let cluster = Cluster::builder().start();
+    let inside = cluster.data_dir().join("keyring.json");
+    fs::rename(cluster.keyring_file(), &inside).unwrap();
+    let superuser = cluster.named_database("postgres").superuser().await;
+    let alter = format!("ALTER SYSTEM SET integration_credentials.keyring_file = '{}'", inside.display());
+    superuser.batch_execute(&alter).await.unwrap();
+    cluster.reload();
+    let database = good(&cluster).await;
+    let mut seen = report(&database, SUPERUSER, &[]).await.1;
+    while findings(&seen).any(|it| it[0] == "keyring" && it[1] != "ok") {
+        // The postmaster takes up the reload a moment later.
+        seen = report(&database, SUPERUSER, &[]).await.1;
+    }
+    let problem = ["keyring-place", "the keyring lies in the data directory, and so in every base backup"];
+    assert_eq!(with_verdict(&seen, "problem"), [problem]);
+}

@@ -4,7 +4,7 @@ use super::{
     cell::Cell,
     evidence::{Channel, Leak},
     outcomes::{End, OUTCOMES},
-    ways::WAYS,
+    ways::CLIENTS,
 };
 use std::collections::BTreeSet;
 use tests::canary::Form;
@@ -24,7 +24,8 @@ const LOGGED: &[&str] = &[
 pub fn cells() -> Vec<Cell> {
     let ends = OUTCOMES.iter().filter(|outcome| matches!(outcome.end, End::Released | End::Killed));
     let ends = ends.filter(|outcome| outcome.sqlstates.is_empty() && outcome.settings.is_empty());
-    let cells = ends.flat_map(|outcome| WAYS[..5].iter().map(move |way| (way.to("app.", "keep"), *outcome)));
+    let cells =
+        ends.flat_map(|outcome| CLIENTS[..5].iter().map(move |way| (way.to("app.", "keep"), *outcome)));
     cells.enumerate().filter_map(|(number, (way, outcome))| Cell::new(way, outcome, 1000 + number)).collect()
 }
 

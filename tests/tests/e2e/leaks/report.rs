@@ -47,19 +47,21 @@ fn verdict(cell: usize, leaks: &[&Leak]) -> String {
 
 /// The leaks that no exception explains, and the exceptions that nothing leaks through any more.
 pub fn problems(cells: &[Cell], leaks: &[&Leak]) -> Vec<String> {
-    let excused = |exception: &Exception, leak: &Leak| exception.excuses(&cells[leak.cell], leak.channel);
+    let explains = |exception: &Exception, leak: &Leak| {
+        exception.concerns(&cells[leak.cell]) && exception.channels.contains(&leak.channel)
+    };
     let unexplained =
-        leaks.iter().filter(|leak| !EXCEPTIONS.iter().any(|exception| excused(exception, leak)));
-    let needless = EXCEPTIONS.iter().filter(|exception| {
-        let concerned = cells.iter().any(|cell| exception.excuses(cell, exception.channel));
-        concerned && !leaks.iter().any(|leak| excused(exception, leak))
+        leaks.iter().filter(|leak| !EXCEPTIONS.iter().any(|exception| explains(exception, leak)));
+    let unexplained = unexplained.map(|leak| {
+        format!("{}: {}, {:?}: {}", cells[leak.cell].name(), leak.channel.name(), leak.form, leak.excerpt)
     });
-    unexplained
-        .map(|leak| {
-            format!("{}: {}, {:?}: {}", cells[leak.cell].name(), leak.channel.name(), leak.form, leak.excerpt)
-        })
-        .chain(needless.map(|exception| format!("shows nothing any more: {}", exception.reason)))
-        .collect()
+    let concerned = EXCEPTIONS.iter().filter(|exception| cells.iter().any(|cell| exception.concerns(cell)));
+    let needless = concerned.flat_map(|exception| {
+        let shows = |channel| leaks.iter().any(|leak| leak.channel == channel && explains(exception, leak));
+        let silent = exception.channels.iter().filter(move |channel| !shows(**channel));
+        silent.map(|channel| format!("exception without a leak: {}: {}", channel.name(), exception.reason))
+    });
+    unexplained.chain(needless).collect()
 }
 
 /// Panics, with as many of the problems as one can read, if there are any. `file` has the others.

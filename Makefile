@@ -40,7 +40,7 @@ unit: deps
 	cargo test --locked --all-features --package integration-credentials-core --package intcred
 
 e2e: install
-	cargo build --locked --package intcred
+	cargo build --locked --package intcred --bins --examples
 	cargo test --locked --package tests
 
 docs: deps

@@ -73,6 +73,28 @@ CREATE FUNCTION integration_credentials.get_integration_credentials(key text) RE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'get_integration_credentials';
 
+-- The same, with what tells this value from another one, as of the same moment.
+CREATE FUNCTION integration_credentials.get_integration_credentials_with_revision(key text)
+    RETURNS TABLE (value text, revision bigint, "updatedAt" timestamptz)
+    LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT g.value, c.revision, c.updated_at
+        FROM integration_credentials.get_integration_credentials(
+            get_integration_credentials_with_revision.key) AS g (value)
+        LEFT JOIN integration_credentials.configured_integrations c
+            ON c.integration_key = get_integration_credentials_with_revision.key
+           AND c.org_slug = (SELECT integration_credentials.current_org());
+    END;
+
+-- Every credential that get_integration_credentials would return, in one round trip. In C, because the rows of a
+-- function in SQL go to a temporary file above work_mem, and these hold plaintext; ORDER BY would do the same.
+CREATE FUNCTION integration_credentials.get_all_integration_credentials()
+    RETURNS TABLE (key text, value text, revision bigint, "updatedAt" timestamptz)
+    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'get_all_integration_credentials';
+
 -- What the shipped sync handler wrote for the review aggregator.
 CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
@@ -100,6 +122,25 @@ CREATE FUNCTION integration_credentials.list_integrations()
         LEFT JOIN integration_credentials.configured_integrations c
             ON c.integration_key = k.integration_key
            AND c.org_slug = (SELECT integration_credentials.current_org())
+        ORDER BY k.integration_key;
+    END;
+
+-- The same for these keys alone; those that the catalog does not have are left out.
+CREATE FUNCTION integration_credentials.list_integrations(keys text[])
+    RETURNS TABLE (
+        key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
+        revision bigint, "updatedAt" timestamptz)
+    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT k.integration_key, k.display_name, k.is_enabled,
+               c.org_slug IS NOT NULL, c.ciphertext IS NOT NULL,
+               coalesce(c.revision, 0), c.updated_at
+        FROM integration_credentials.integration_catalog k
+        LEFT JOIN integration_credentials.configured_integrations c
+            ON c.integration_key = k.integration_key
+           AND c.org_slug = (SELECT integration_credentials.current_org())
+        WHERE k.integration_key = ANY (list_integrations.keys)
         ORDER BY k.integration_key;
     END;
 

@@ -27,6 +27,7 @@ GRANT USAGE ON SCHEMA integration_credentials
 GRANT EXECUTE ON FUNCTION
     integration_credentials.current_org(),
     integration_credentials.list_integrations(),
+    integration_credentials.list_integrations(text[]),
     integration_credentials.describe_integrations()
     TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
 
@@ -49,6 +50,8 @@ GRANT EXECUTE ON FUNCTION
 
 GRANT EXECUTE ON FUNCTION
     integration_credentials.get_integration_credentials(text),
+    integration_credentials.get_integration_credentials_with_revision(text),
+    integration_credentials.get_all_integration_credentials(),
     integration_credentials.get_aggregator_credentials(text)
     TO integration_credentials_reader;
 

@@ -4,11 +4,11 @@
 
 use crate::{SettingsError, session, tls};
 use integration_credentials_core::error::ErrorCode;
-use std::error::Error as _;
+use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio_postgres::error::DbError;
 
 /// Why a call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The rules of the product, or the grants on it, say no.
@@ -23,7 +23,7 @@ pub enum Error {
     },
     /// The settings contradict themselves or name what isn't there.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(Arc<SettingsError>),
     /// No server answered as it should.
     #[error("cannot connect to {target}: {reason}")]
     Connect {
@@ -61,6 +61,23 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What other sessions announce does not reach this one, though it listens.
+    #[error(
+        "notifications do not arrive: what lies between here and the server hands out its connections by transaction"
+    )]
+    NotificationsLost,
+    /// What the server says is older than what was read before, and stayed so.
+    #[error(
+        "the server is behind: it has revision {found} of \"{key}\", and revision {known} was seen before"
+    )]
+    Behind {
+        /// The integration.
+        key: String,
+        /// The revision that was read.
+        found: i64,
+        /// The revision that is known.
+        known: i64,
+    },
     /// Any other error of the server.
     #[error("{message} (SQLSTATE {sqlstate})")]
     Database {
@@ -85,6 +102,12 @@ impl Error {
             Self::ExtensionMissing { .. } => {
                 Some("As a superuser, in that database: CREATE EXTENSION integration_credentials;")
             }
+            Self::NotificationsLost => Some(
+                "Give the listener its own DSN: straight to the server, or through a pooler in session mode.",
+            ),
+            Self::Behind { .. } => {
+                Some("Read from the primary, or from a standby that is not that far behind.")
+            }
             Self::Disconnected { .. } => {
                 Some("Whether a change took effect is not known. Calling again is safe.")
             }
@@ -96,6 +119,11 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         if let Self::Refused { code, .. } = self { Some(*code) } else { None }
+    }
+
+    /// A connection that gave no answer in time.
+    pub(crate) fn no_answer(limit: Duration) -> Self {
+        Self::Disconnected { reason: format!("no answer within {} s", limit.as_secs_f64()) }
     }
 
     /// An error of a call on a connection that stood.
@@ -145,6 +173,12 @@ impl Error {
             },
             None => Self::Connect { target, reason: words(error) },
         }
+    }
+}
+
+impl From<SettingsError> for Error {
+    fn from(error: SettingsError) -> Self {
+        Self::Settings(Arc::new(error))
     }
 }
 

@@ -74,6 +74,7 @@ impl Failure {
                 }
                 Error::Connect { .. }
                 | Error::Disconnected { .. }
+                | Error::NotificationsLost
                 | Error::ServerTooOld { .. }
                 | Error::ExtensionMissing { .. } => 4,
                 _ => 1,

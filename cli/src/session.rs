@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
-    AsyncMessage, Row,
+    AsyncMessage, CancelToken, Row,
     types::{ToSql, Type},
 };
 
@@ -81,6 +81,16 @@ impl Session {
     /// Runs statements without parameters, several of them in one transaction.
     pub async fn batch(&self, sql: &str) -> Result<(), Error> {
         self.client.batch_execute(sql).await.map_err(|error| self.explain(&error))
+    }
+
+    /// What a request to cancel is made of.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.client.cancel_token()
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
     }
 
     /// Why the connection ended.

@@ -40,6 +40,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// The call in Postgres' own form; valid as long as this is.
+    pub fn raw(&self) -> pg_sys::FunctionCallInfo {
+        self.fcinfo
+    }
+
     fn argument<T: FromDatum>(&self, index: usize) -> Option<T> {
         // SAFETY: `enter` got a valid call, and each caller asks for the type that sql/functions.sql declares.
         unsafe { fcinfo::pg_getarg(self.fcinfo, index) }

@@ -16,6 +16,7 @@
 //! | `hooks` | where Postgres calls us besides our functions |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
+//! | `rows` | a result of many rows, which stays in memory |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
 
 use pgrx::prelude::*;
@@ -32,6 +33,7 @@ mod redaction;
 mod register;
 mod remove;
 mod routine;
+mod rows;
 mod sandbox;
 mod set;
 mod settings;
@@ -70,6 +72,7 @@ boundary::sql_functions! {
     admin_set_integration_enabled => register::call_set_enabled,
     record_tool_failure => journal::call_record_tool_failure,
     get_integration_credentials => read::call_get,
+    get_all_integration_credentials => read::call_get_all,
     get_aggregator_credentials => read::call_get_aggregator,
     register_validator => register::call_register_validator,
     register_sync_handler => register::call_register_sync_handler,

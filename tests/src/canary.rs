@@ -260,6 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn many_are_found_at_once_and_told_apart() {
+        let canaries = [Canary::new(), Canary::new(), Canary::new()];
+        let needles = Needles::of_all(&canaries.iter().collect::<Vec<_>>());
+        let found = |planted: String| -> Vec<_> {
+            let mut found: Vec<_> =
+                needles.find(planted.as_bytes()).map(|(index, form, _)| (index, form)).collect();
+            found.dedup();
+            found
+        };
+        let [first, second, _] = &canaries;
+        assert_eq!(found(format!("x{second}x{first}")), [(1, Form::Plain), (0, Form::Plain)]);
+        for before in ["", "x", "xy"] {
+            let base64 = STANDARD.encode(format!("{before}{first}"));
+            assert_eq!(found(base64), [(0, Form::Base64)]);
+        }
+        for before in 0..8 {
+            let long = [&vec![b'x'; before], second.as_str().as_bytes()].concat();
+            let pglz: Vec<_> = long.chunks(8).flat_map(|literals| [b"\0", literals].concat()).collect();
+            assert_eq!(found(String::from_utf8(pglz).unwrap()), [(1, Form::Plain)]);
+        }
+        assert_eq!(found(Canary::new().to_string()), []);
+    }
+
+    #[test]
     fn another_secret_is_not_found() {
         let canary = Canary::new();
         let other = Canary::new();

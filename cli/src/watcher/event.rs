@@ -9,7 +9,7 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
-    /// When the watcher saw it, by the clock of this machine.
+    /// When the watcher saw it, whenever it was read, by the clock of this machine.
     pub at: Timestamp,
 }
 
@@ -22,8 +22,13 @@ pub enum EventKind {
     Synced {
         /// The org that is watched.
         org: String,
-        /// How many keys the list has, with and without credentials.
+        /// How many keys the list has, with and without credentials; [`Watcher::snapshot`] has the list.
+        ///
+        /// [`Watcher::snapshot`]: crate::Watcher::snapshot
         keys: usize,
+        /// How changes come in.
+        #[serde(skip_serializing_if = "Mode::is_listening")]
+        mode: Mode,
     },
     /// There is a new credential, or another one than before.
     Changed {
@@ -63,16 +68,34 @@ pub enum EventKind {
     },
     /// The connection is lost. What follows is late, and nothing of it is missed.
     Disconnected {
+        /// When the server last answered. Nothing is known of what was committed after.
+        since: Timestamp,
         /// Why.
         reason: String,
     },
     /// The connection is back. What changed in between comes right after this.
-    Reconnected,
+    Reconnected {
+        /// How changes come in.
+        #[serde(skip_serializing_if = "Mode::is_listening")]
+        mode: Mode,
+    },
 }
 
-impl EventKind {
-    pub(super) fn now(self) -> Event {
-        Event { kind: self, at: Timestamp::now() }
+/// How changes come in. As JSON, left out while listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Mode {
+    /// By notifications, as they are committed.
+    Listening,
+    /// By reading the list every so often, because the server is a standby. Once it is promoted, the watcher reconnects.
+    Polling,
+}
+
+impl Mode {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_listening(&self) -> bool {
+        *self == Self::Listening
     }
 }
 
@@ -89,8 +112,12 @@ mod tests {
             r#"{"event":"changed","org":"acme","key":"salesforce","revision":42,"at":"1970-01-01T00:00:00.000Z"}"#
         );
         assert_eq!(
-            json(EventKind::Reconnected),
+            json(EventKind::Reconnected { mode: Mode::Listening }),
             r#"{"event":"reconnected","at":"1970-01-01T00:00:00.000Z"}"#
+        );
+        assert_eq!(
+            json(EventKind::Reconnected { mode: Mode::Polling }),
+            r#"{"event":"reconnected","mode":"polling","at":"1970-01-01T00:00:00.000Z"}"#
         );
     }
 }

@@ -1,30 +1,48 @@
 //! Following the changes of an org's credentials.
 //!
 //! Postgres keeps no notification for a listener that is away, and any role may send one. So a notification is only a
-//! hint to look: the watcher reads the list, compares it with the one it had, and reports what differs. That is all
-//! there is to it, at the start, while it runs, after a reconnect, and once in a while without any hint, which is also
-//! how a dead connection is found out. No change is missed, none is reported twice, a forged notification reports
-//! nothing, and several changes between two looks collapse into the last.
+//! hint to look: the watcher reads the keys that were named, compares them with what it knew, and reports what differs.
+//! The whole list is read at the start, after a reconnect, once in a while without any hint (which is also how a dead
+//! connection is found out), and when a hint cannot be understood. No change is missed, none is reported twice, a
+//! forged notification reports nothing, and several changes between two looks collapse into the last.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `snapshot` | the list as it was at one moment, and what differs from an earlier one |
+//! | `hints` | what the notifications since the last look said to look at |
+//! | `observe` | a session that listens for hints, or polls, and reads the list |
+//! | `pooler` | whether a pooler in between loses notifications |
+//! | `view` | all that the task knows and the reader may be told: a state, never a queue |
+//! | `event` | what the reader is told |
+//! | `backoff` | how long to wait before trying again |
 
 mod backoff;
 mod event;
+mod hints;
 mod observe;
+mod pooler;
 mod snapshot;
+mod view;
 
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, Mode};
+pub use snapshot::{KeyState, Snapshot};
 
 use crate::{Error, Settings};
 use backoff::Backoff;
 use observe::Observer;
-use snapshot::Snapshot;
-use std::time::{Duration, Instant};
-use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
+use snapshot::Look;
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use view::View;
 
 /// A session that has stood this long proves that the trouble before it is over.
 const STABLE: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How far the watcher runs ahead of its reader. Then it waits, and changes collapse in the database.
-const BACKLOG: usize = 64;
 
 /// How to watch.
 #[derive(Clone, Copy, Debug)]
@@ -35,120 +53,135 @@ pub struct WatchOptions {
     pub heartbeat: Duration,
     /// How long to wait for an answer before the connection counts as dead.
     pub timeout: Duration,
+    /// How often to look at a standby, where nobody can listen.
+    pub poll: Duration,
 }
 
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { initial: false, heartbeat: Duration::from_secs(15), timeout: Duration::from_secs(10) }
+        Self {
+            initial: false,
+            heartbeat: Duration::from_secs(15),
+            timeout: Duration::from_secs(10),
+            poll: Duration::from_secs(1),
+        }
     }
 }
 
 /// A stream of [`Event`]s, on a connection of its own. Dropping it ends it.
+///
+/// The connection is kept up whether or not anybody reads: a slow reader holds up nothing, needs no more memory than
+/// the list does, and is told the latest revision of each key that changed meanwhile.
 #[derive(Debug)]
 pub struct Watcher {
-    events: mpsc::Receiver<Event>,
+    views: watch::Receiver<View>,
+    told: View,
+    events: VecDeque<Event>,
     task: JoinHandle<()>,
 }
 
 impl Watcher {
     /// Starts watching. That the first connection fails is an error; later ones are tried again for ever.
+    ///
+    /// The settings must not lead through a pooler in transaction mode, which loses notifications: that is found out,
+    /// and is [`Error::NotificationsLost`]. On a hot standby, where Postgres refuses to listen, the watcher looks every
+    /// [`WatchOptions::poll`] instead, until the standby is promoted; see [`Mode`].
     pub async fn start(settings: &Settings, options: WatchOptions) -> Result<Self, Error> {
         let mut settings = settings.clone();
         settings.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
-        let mut observer = Observer::start(&settings, options.timeout).await?;
-        let first = observer.look().await?;
-        let (sender, events) = mpsc::channel(BACKLOG);
+        let (mut observer, first) = Observer::start(&settings, options).await?;
+        let view = View::first(&first, observer.mode());
+        let events = view.introduction(options.initial).into();
+        let (publisher, views) = watch::channel(view.clone());
         let task = tokio::spawn(async move {
             tokio::select! {
-                // It only ends when nobody receives any more, and notices that when there is something to send.
-                _ = follow(&settings, options, &mut observer, first, &sender) => {}
-                () = sender.closed() => {}
+                never = follow(&settings, options, &mut observer, &publisher) => match never {},
+                () = publisher.closed() => {}
             }
             observer.close().await;
         });
-        Ok(Self { events, task })
+        Ok(Self { views, told: view, events, task })
     }
 
     /// The next event. Safe to cancel. `None` only if the runtime is shutting down.
     pub async fn recv(&mut self) -> Option<Event> {
-        self.events.recv().await
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            self.views.changed().await.ok()?;
+            let view = self.views.borrow_and_update().clone();
+            self.events = view.events_since(&self.told).into();
+            self.told = view;
+        }
+    }
+
+    /// The list, at least as new as the last event that was received.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.told.snapshot.clone()
+    }
+
+    /// How changes come in, as of the last event that was received.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.told.mode
     }
 
     /// Takes leave of the server. Dropping the watcher does so too, without waiting for it.
-    pub async fn close(mut self) {
-        self.events.close();
+    pub async fn close(self) {
+        drop(self.views);
         // It fails only if the runtime is shutting down.
         let _ = self.task.await;
     }
 }
 
-type Sent = Result<(), mpsc::error::SendError<Event>>;
-
 async fn follow(
     settings: &Settings,
     options: WatchOptions,
     observer: &mut Observer,
-    first: Snapshot,
-    events: &mpsc::Sender<Event>,
-) -> Sent {
-    events.send(EventKind::Synced { org: first.org.clone(), keys: first.len() }.now()).await?;
-    if options.initial {
-        report(first.changes_since(&Snapshot::default()), events).await?;
-    }
-    let mut known = first;
+    views: &watch::Sender<View>,
+) -> Infallible {
     let mut backoff = Backoff::default();
     loop {
         let since = Instant::now();
-        let lost = watch(observer, options.heartbeat, &mut known, events).await?;
+        let lost = watch(observer, views).await;
         observer.abort();
-        let reason = match lost {
-            Error::Disconnected { reason } => reason,
-            other => other.to_string(),
-        };
-        events.send(EventKind::Disconnected { reason }.now()).await?;
+        views.send_modify(|view| view.disconnect(lost));
         if since.elapsed() >= STABLE {
             backoff = Backoff::default();
         }
-        let seen;
-        (*observer, seen) = reconnect(settings, options.timeout, &mut backoff).await;
-        events.send(EventKind::Reconnected.now()).await?;
-        report(seen.changes_since(&known), events).await?;
-        known = seen;
+        let look;
+        (*observer, look) = reconnect(settings, options, &mut backoff, views).await;
+        let mode = observer.mode();
+        views.send_modify(|view| view.reconnect(&look, mode));
     }
 }
 
 /// Looks again and again, until the connection is lost; returns why it was.
-async fn watch(
-    observer: &mut Observer,
-    heartbeat: Duration,
-    known: &mut Snapshot,
-    events: &mpsc::Sender<Event>,
-) -> Result<Error, mpsc::error::SendError<Event>> {
+async fn watch(observer: &mut Observer, views: &watch::Sender<View>) -> Error {
     loop {
-        let seen = match observer.next_look(heartbeat).await {
-            Ok(seen) => seen,
-            Err(lost) => return Ok(lost),
-        };
-        report(seen.changes_since(known), events).await?;
-        *known = seen;
-    }
-}
-
-async fn reconnect(settings: &Settings, timeout: Duration, backoff: &mut Backoff) -> (Observer, Snapshot) {
-    loop {
-        sleep(backoff.next_delay()).await;
-        if let Ok(mut observer) = Observer::start(settings, timeout).await {
-            match observer.look().await {
-                Ok(seen) => return (observer, seen),
-                Err(_) => observer.abort(),
-            }
+        match observer.next_look().await {
+            Ok(look) => drop(views.send_if_modified(|view| view.update(&look))),
+            Err(lost) => return lost,
         }
     }
 }
 
-async fn report(changes: Vec<EventKind>, events: &mpsc::Sender<Event>) -> Sent {
-    for change in changes {
-        events.send(change.now()).await?;
+/// Tries until it succeeds. What stands in the way is told where it is another thing than the reader knows of.
+async fn reconnect(
+    settings: &Settings,
+    options: WatchOptions,
+    backoff: &mut Backoff,
+    views: &watch::Sender<View>,
+) -> (Observer, Look) {
+    loop {
+        sleep(backoff.next_delay()).await;
+        match Observer::start(settings, options).await {
+            Ok(started) => return started,
+            Err(error @ Error::NotificationsLost) => views.send_modify(|view| view.disconnect(error)),
+            // The server is not back yet.
+            Err(_) => {}
+        }
     }
-    Ok(())
 }

@@ -1,85 +1,161 @@
-//! A session that listens for hints and reads the list.
+//! A session that listens for hints, or polls, and reads the list.
 
-use super::snapshot::{Snapshot, State};
+use super::{
+    Mode, WatchOptions,
+    hints::{Hints, Scope, hints},
+    pooler,
+    snapshot::{KeyState, Look},
+};
 use crate::{
     Error, Settings,
     catalog::Integration,
     session::{Session, column},
 };
-use integration_credentials_core::event::{self, CHANNEL};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use integration_credentials_core::event::CHANNEL;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::{Instant, sleep_until, timeout},
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Row, types::Type};
 
-/// Any role may send notifications, and as many as it likes; this is how often they are heeded.
-const REST: Duration = Duration::from_millis(50);
+/// Any role may send notifications, and as many as it likes. So there is a pause after each look, and before the whole
+/// list is looked at again one of so many times as long as that took.
+const REST: Duration = Duration::from_millis(10);
+const RESTS_PER_LIST: u32 = 4;
+/// Postgres' SQLSTATE for LISTEN on a standby.
+const READ_ONLY: &str = "25006";
 
 pub(super) struct Observer {
     session: Session,
-    /// Holds at most one hint, for one look answers them all. Closed when the connection ends.
-    hints: mpsc::Receiver<()>,
-    org: Arc<OnceLock<String>>,
-    timeout: Duration,
-    looked: Instant,
+    hints: Hints,
+    options: WatchOptions,
+    mode: Mode,
+    org: Option<Arc<str>>,
+    /// When the next look may be, and the next at the whole list.
+    rested: Instant,
+    rested_for_all: Instant,
+    /// When the whole list is to be looked at, whatever the hints say.
+    due: Instant,
 }
 
 impl Observer {
-    /// Connects and listens. Only what is read after this can be followed without a gap.
-    pub async fn start(settings: &Settings, limit: Duration) -> Result<Self, Error> {
-        let (sender, hints) = mpsc::channel(1);
-        let org = Arc::new(OnceLock::new());
-        let watched = org.clone();
-        let session = Session::open(settings, move |message| {
-            if let AsyncMessage::Notification(notification) = message
-                && notification.channel() == CHANNEL
-                && may_concern(notification.payload(), watched.get())
-            {
-                // Full: a hint is waiting already. Closed: nobody is left to take one.
-                let (Ok(()) | Err(TrySendError::Full(()) | TrySendError::Closed(()))) = sender.try_send(());
+    /// Connects, listens, and reads the list, in this order: what is read after LISTEN can be followed without a gap.
+    pub async fn start(settings: &Settings, options: WatchOptions) -> Result<(Self, Look), Error> {
+        let (notebook, hints) = hints();
+        let (arrival, mut probes) = mpsc::channel(1);
+        let session = Session::open(settings, move |message| match message {
+            AsyncMessage::Notification(hint) if hint.channel() == CHANNEL => notebook.note(hint.payload()),
+            // The one other channel that is listened to. A second one says no more than the first.
+            AsyncMessage::Notification(_) => {
+                let _ = arrival.try_send(());
             }
+            _ => {}
         })
         .await?;
-        let observer = Self { session, hints, org, timeout: limit, looked: Instant::now() };
-        observer.in_time(observer.session.batch(&format!("LISTEN {CHANNEL}"))).await?;
-        Ok(observer)
-    }
-
-    /// Reads the list once there is a hint, or after `heartbeat` without one.
-    pub async fn next_look(&mut self, heartbeat: Duration) -> Result<Snapshot, Error> {
-        match timeout(heartbeat, self.hints.recv()).await {
-            Ok(None) => return Err(self.session.lost()),
-            Ok(Some(())) => sleep_until(self.looked + REST).await,
-            Err(_) => {}
-        }
-        self.look().await
-    }
-
-    /// Reads the list.
-    pub async fn look(&mut self) -> Result<Snapshot, Error> {
-        self.looked = Instant::now();
-        // One row at least, so that the org is known even where the catalog is empty.
-        let sql = "SELECT l.*, o.org FROM integration_credentials.current_org() AS o (org) \
-                   LEFT JOIN integration_credentials.list_integrations() AS l ON true";
-        let rows = self.in_time(self.session.rows(sql, &[])).await?;
-        let first = rows.first().ok_or_else(|| Error::Unexpected("no org".to_owned()))?;
-        let org: String = column(first, Integration::COLUMNS)?;
-        let mut states = BTreeMap::new();
-        for row in &rows {
-            if column::<Option<&str>>(row, 0)?.is_some() {
-                let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
-                    Integration::from_row(row, 0)?;
-                states.insert(key, State { revision, has_credentials, is_enabled, updated_at });
+        let now = Instant::now();
+        let mut observer = Self {
+            session,
+            hints,
+            options,
+            mode: Mode::Listening,
+            org: None,
+            rested: now,
+            rested_for_all: now,
+            due: now,
+        };
+        match observer.begin(settings, &mut probes).await {
+            Ok(look) => Ok((observer, look)),
+            Err(error) => {
+                // It may wait for an answer that never comes.
+                observer.abort();
+                Err(error)
             }
         }
-        self.org.get_or_init(|| org.clone());
-        Ok(Snapshot { org, states })
+    }
+
+    async fn begin(&mut self, settings: &Settings, probes: &mut mpsc::Receiver<()>) -> Result<Look, Error> {
+        let limit = self.options.timeout;
+        match in_time(limit, self.session.batch(&format!("LISTEN {CHANNEL}"))).await {
+            Err(Error::Database { sqlstate, .. }) if sqlstate == READ_ONLY => self.mode = Mode::Polling,
+            listening => listening?,
+        }
+        if self.mode == Mode::Listening && in_time(limit, pooler::is_between(&self.session)).await? {
+            pooler::check(settings, &self.session, probes, limit).await?;
+        }
+        self.look(Scope::Whole).await
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Looks once there is a hint, or when it is time to look without one.
+    pub async fn next_look(&mut self) -> Result<Look, Error> {
+        let scope = match timeout_at(self.due, self.hints.wait()).await {
+            Ok(false) => return Err(self.session.lost()),
+            Ok(true) if Instant::now() < self.due => {
+                sleep_until(self.rested).await;
+                let scope = self.hints.take();
+                if scope == Scope::Whole {
+                    sleep_until(self.rested_for_all).await;
+                }
+                scope
+            }
+            Ok(true) | Err(_) => Scope::Whole,
+        };
+        let look = self.look(scope).await?;
+        if self.mode == Mode::Polling && !look.is_standby {
+            return Err(Error::Disconnected {
+                reason: "the standby was promoted: it can be listened to".into(),
+            });
+        }
+        Ok(look)
+    }
+
+    async fn look(&mut self, scope: Scope) -> Result<Look, Error> {
+        let began = Instant::now();
+        let mut look = self.read(scope).await?;
+        // The rest of what is known is then of another org.
+        if look.scope != Scope::Whole && self.org.as_ref() != Some(&look.org) {
+            look = self.read(Scope::Whole).await?;
+        }
+        let now = Instant::now();
+        self.rested = now + REST;
+        if look.scope == Scope::Whole {
+            self.rested_for_all = now + began.elapsed() * RESTS_PER_LIST;
+            self.due = now
+                + match self.mode {
+                    Mode::Listening => self.options.heartbeat,
+                    Mode::Polling => self.options.poll,
+                };
+        }
+        self.org = Some(look.org.clone());
+        self.hints.only_of(look.org.clone());
+        Ok(look)
+    }
+
+    async fn read(&self, scope: Scope) -> Result<Look, Error> {
+        // One row at least, so that the org is known even where no key is.
+        let rows = match &scope {
+            Scope::Whole => {
+                let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
+                           FROM integration_credentials.current_org() AS o (org) \
+                           LEFT JOIN integration_credentials.list_integrations() AS l ON true";
+                in_time(self.options.timeout, self.session.rows(sql, &[])).await?
+            }
+            Scope::Keys(keys) => {
+                let keys: Vec<_> = keys.iter().collect();
+                let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
+                           FROM integration_credentials.current_org() AS o (org) \
+                           LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
+                in_time(self.options.timeout, self.session.rows(sql, &[(&keys, Type::TEXT_ARRAY)])).await?
+            }
+        };
+        let first = rows.first().ok_or_else(|| Error::Unexpected("no org".to_owned()))?;
+        let org: &str = column(first, Integration::COLUMNS)?;
+        let is_standby = column(first, Integration::COLUMNS + 1)?;
+        Ok(Look { org: org.into(), scope, states: states(&rows)?, is_standby })
     }
 
     pub async fn close(self) {
@@ -89,35 +165,24 @@ impl Observer {
     pub fn abort(&self) {
         self.session.abort();
     }
-
-    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        timeout(self.timeout, answer).await.unwrap_or_else(|_| {
-            Err(Error::Disconnected { reason: format!("no answer within {} s", self.timeout.as_secs()) })
-        })
-    }
 }
 
-/// Whether a notification may be about the org that is watched. What it says is not relied on for anything else.
-fn may_concern(payload: &str, watched: Option<&String>) -> bool {
-    match (event::Event::parse(payload), watched) {
-        (Ok(event), Some(org)) => event.org == *org,
-        // Not known yet, or of a form that a later version sends.
-        _ => true,
+fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
+    let mut states = BTreeMap::new();
+    for row in rows {
+        if column::<Option<&str>>(row, 0)?.is_some() {
+            let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
+                Integration::from_row(row, 0)?;
+            states.insert(key.into(), KeyState { revision, has_credentials, is_enabled, updated_at });
+        }
     }
+    Ok(states)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_another_orgs_events_are_passed_over() {
-        let acme = &"acme".to_owned();
-        let event = r#"{"v":1,"org":"acme","key":"k","revision":1,"op":"set"}"#;
-        assert!(may_concern(event, Some(acme)));
-        assert!(may_concern(event, None));
-        assert!(!may_concern(&event.replace("acme", "other"), Some(acme)));
-        assert!(may_concern(&event.replace("\"v\":1", "\"v\":2"), Some(acme)));
-        assert!(may_concern("hello", Some(acme)));
-    }
+/// A connection that gives no answer in time is as good as lost.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))
 }

@@ -6,7 +6,7 @@ use crate::{
     command_line::{PATIENCE, assert_fails, database, eventually, finish},
     support::{ANY, enable, register, remove, set},
 };
-use intcred::{EventKind, Settings, WatchOptions, Watcher};
+use intcred::{EventKind, Mode, Settings, WatchOptions, Watcher};
 use nix::{
     sys::signal::{
         Signal::{self, SIGINT, SIGTERM},
@@ -93,7 +93,7 @@ async fn keys(database: &Database) -> usize {
 }
 
 /// Lets in nobody but superusers, or everybody again. Sessions that there are stay.
-async fn admit(database: &Database, everybody: bool) {
+pub async fn admit(database: &Database, everybody: bool) {
     let limit = if everybody { -1 } else { 0 };
     let sql = format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", database.name());
     database.superuser().await.batch_execute(&sql).await.unwrap();
@@ -103,12 +103,12 @@ const SESSIONS: &str = "SELECT pid FROM pg_stat_activity
                         WHERE datname = current_database() AND application_name = 'intcred'";
 
 /// How many sessions of `intcred` the database has.
-async fn sessions(superuser: &Session) -> usize {
+pub async fn sessions(superuser: &Session) -> usize {
     superuser.query(SESSIONS, &[]).await.unwrap().len()
 }
 
 /// Ends the one session of `intcred`.
-async fn terminate(superuser: &Session) {
+pub async fn terminate(superuser: &Session) {
     let sql = format!("SELECT pg_terminate_backend(pid) FROM ({SESSIONS} OFFSET 0) AS s");
     assert_eq!(superuser.query(&sql, &[]).await.unwrap().len(), 1);
 }
@@ -369,6 +369,11 @@ impl Proxy {
     }
 }
 
+/// How a watcher begins.
+async fn synced(database: &Database) -> EventKind {
+    EventKind::Synced { org: database.name().into(), keys: keys(database).await, mode: Mode::Listening }
+}
+
 async fn next(watcher: &mut Watcher) -> EventKind {
     timeout(PATIENCE, watcher.recv()).await.expect("no event came").unwrap().kind
 }
@@ -388,7 +393,7 @@ async fn a_connection_that_died_in_silence_is_noticed_and_replaced() {
     };
     let settings = Settings::resolve(Some(&dsn)).unwrap();
     let mut watcher = Watcher::start(&settings, options).await.unwrap();
-    assert_eq!(next(&mut watcher).await, EventKind::Synced { org: org(), keys: keys(&database).await });
+    assert_eq!(next(&mut watcher).await, synced(&database).await);
     let changed = |revision| EventKind::Changed { org: org(), key: ANY.into(), revision };
     set(&admin, ANY, "one").await.unwrap();
     assert_eq!(next(&mut watcher).await, changed(1));
@@ -396,9 +401,10 @@ async fn a_connection_that_died_in_silence_is_noticed_and_replaced() {
     proxy.silence();
     set(&admin, ANY, "two").await.unwrap();
     set(&admin, ANY, "three").await.unwrap();
-    let reason = "no answer within 1 s".to_owned();
-    assert_eq!(next(&mut watcher).await, EventKind::Disconnected { reason });
-    assert_eq!(next(&mut watcher).await, EventKind::Reconnected);
+    let EventKind::Disconnected { reason, since } = next(&mut watcher).await else { panic!() };
+    assert_eq!(reason, "no answer within 1 s");
+    assert!(since.0.elapsed().unwrap() >= options.timeout);
+    assert_eq!(next(&mut watcher).await, EventKind::Reconnected { mode: Mode::Listening });
     assert_eq!(next(&mut watcher).await, changed(3));
     set(&admin, ANY, "four").await.unwrap();
     assert_eq!(next(&mut watcher).await, changed(4));
@@ -414,10 +420,7 @@ async fn a_change_that_no_notification_told_of_is_found_by_the_heartbeat() {
         WatchOptions { initial: true, heartbeat: Duration::from_millis(100), ..WatchOptions::default() };
     let mut watcher = Watcher::start(&settings, options).await.unwrap();
     let changed = |revision| EventKind::Changed { org: database.name().into(), key: ANY.into(), revision };
-    assert_eq!(
-        next(&mut watcher).await,
-        EventKind::Synced { org: database.name().into(), keys: keys(&database).await }
-    );
+    assert_eq!(next(&mut watcher).await, synced(&database).await);
     assert_eq!(next(&mut watcher).await, changed(1));
     let silently = "UPDATE integration_credentials.configured_integrations SET revision = 7";
     superuser.batch_execute(silently).await.unwrap();
@@ -451,4 +454,76 @@ async fn a_watcher_that_nobody_reads_loses_no_last_revision() {
             assert!(last.insert(key, revision) < Some(revision));
         }
     }
+}
+
+#[tokio::test]
+async fn a_standby_is_polled_until_it_is_promoted() {
+    let mut cluster = Cluster::private();
+    let database = cluster.database().await;
+    let superuser = database.superuser().await;
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "value").await.unwrap();
+    let number = keys(&database).await;
+    cluster.stop(Shutdown::Fast);
+    // A standby that waits for WAL which nobody sends.
+    std::fs::write(cluster.data_dir().join("standby.signal"), "").unwrap();
+    cluster.start();
+
+    let settings = Settings::resolve(Some(&database.dsn(READER))).unwrap();
+    let options = WatchOptions { poll: Duration::from_millis(50), ..WatchOptions::default() };
+    let mut watcher = Watcher::start(&settings, options).await.unwrap();
+    let mode = Mode::Polling;
+    assert_eq!(
+        next(&mut watcher).await,
+        EventKind::Synced { org: database.name().into(), keys: number, mode }
+    );
+    assert_eq!((watcher.mode(), watcher.snapshot().get(ANY).unwrap().revision), (mode, 1));
+
+    let superuser = database.superuser().await;
+    superuser.batch_execute("SELECT pg_promote()").await.unwrap();
+    set(&superuser, ANY, "another").await.unwrap();
+    let events = [next(&mut watcher).await, next(&mut watcher).await, next(&mut watcher).await];
+    assert!(
+        matches!(
+            &events,
+            [
+                EventKind::Disconnected { reason, .. },
+                EventKind::Reconnected { mode: Mode::Listening },
+                EventKind::Changed { revision: 2, .. }
+            ] | [
+                // The poll may see the change first.
+                EventKind::Changed { revision: 2, .. },
+                EventKind::Disconnected { reason, .. },
+                EventKind::Reconnected { mode: Mode::Listening },
+            ] if reason.contains("promoted")
+        ),
+        "{events:?}"
+    );
+    set(&superuser, ANY, "yet another").await.unwrap();
+    assert!(matches!(next(&mut watcher).await, EventKind::Changed { revision: 3, .. }));
+}
+
+#[tokio::test]
+async fn only_what_was_named_is_read_and_everything_if_nothing_can_be_made_of_it() {
+    let database = database().await;
+    let superuser = database.superuser().await;
+    for key in [ANY, "silent"] {
+        register(&superuser, key, json!({})).await.unwrap();
+        set(&superuser, key, "value").await.unwrap();
+    }
+    let settings = Settings::resolve(Some(&database.dsn(READER))).unwrap();
+    let mut watcher = Watcher::start(&settings, WatchOptions::default()).await.unwrap();
+    assert_eq!(next(&mut watcher).await, synced(&database).await);
+    let changed =
+        |key: &str, revision| EventKind::Changed { org: database.name().into(), key: key.into(), revision };
+    let silently = "UPDATE integration_credentials.configured_integrations SET revision = revision + 1
+                    WHERE integration_key = 'silent'";
+    superuser.batch_execute(silently).await.unwrap();
+    set(&superuser, ANY, "value").await.unwrap();
+    assert_eq!(next(&mut watcher).await, changed(ANY, 2));
+    // An operation that only a later version knows.
+    let resync =
+        json!({"v": 1, "org": database.name(), "key": "", "revision": 0, "op": "resync"}).to_string();
+    superuser.execute("SELECT pg_notify('integration_credentials', $1)", &[&resync]).await.unwrap();
+    assert_eq!(next(&mut watcher).await, changed("silent", 2));
 }

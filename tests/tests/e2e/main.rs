@@ -1,5 +1,7 @@
 //! The end-to-end tests: over the wire, against live servers, each as the role that would do it.
 
+mod bulk;
+mod cache;
 mod canary;
 mod catalog;
 mod client_log;
@@ -20,6 +22,7 @@ mod orgs;
 mod privileges;
 mod redaction;
 mod sealed;
+mod service;
 mod set;
 mod support;
 mod sync_handlers;

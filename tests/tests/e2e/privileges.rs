@@ -5,9 +5,10 @@ use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, assert_error};
 
-const CALLS: [(&str, &[&str]); 15] = [
+const CALLS: [(&str, &[&str]); 18] = [
     ("current_org()", &[ADMIN, READER, AUDITOR]),
     ("list_integrations()", &[ADMIN, READER, AUDITOR]),
+    ("list_integrations('{any}')", &[ADMIN, READER, AUDITOR]),
     ("describe_integrations()", &[ADMIN, READER, AUDITOR]),
     ("admin_set_integration_credentials('any', 'value', 'actor')", &[ADMIN]),
     ("admin_set_integration_credentials_sealed('any', 'sealed', 'actor')", &[ADMIN]),
@@ -18,6 +19,8 @@ const CALLS: [(&str, &[&str]); 15] = [
     ("admin_unregister_integration('any', 'actor')", &[ADMIN]),
     ("record_tool_failure('admin_set_integration_credentials', 'invalid_request', '{}', 1)", &[ADMIN]),
     ("get_integration_credentials('any')", &[READER]),
+    ("get_integration_credentials_with_revision('any')", &[READER]),
+    ("get_all_integration_credentials()", &[READER]),
     ("register_validator('any', NULL)", &[]),
     ("register_sync_handler('any', NULL)", &[]),
     ("sync_aggregator_credentials('org', 'any', 'value')", &[]),

@@ -97,7 +97,7 @@ impl Metrics {
             EventKind::Disconnected { .. } => {
                 self.connected.set(0);
             }
-            EventKind::Reconnected => {
+            EventKind::Reconnected { .. } => {
                 self.connected.set(1);
                 self.reconnects.inc();
                 self.last_sync.set(seconds(event.at));

@@ -18,7 +18,7 @@ impl Status {
     /// What an event says about it, if anything.
     pub fn after(event: &Event) -> Option<Self> {
         match &event.kind {
-            EventKind::Synced { .. } | EventKind::Reconnected => Some(Self::Following),
+            EventKind::Synced { .. } | EventKind::Reconnected { .. } => Some(Self::Following),
             EventKind::Disconnected { reason, .. } => Some(Self::Disconnected { reason: reason.clone() }),
             _ => None,
         }

@@ -139,5 +139,6 @@ fn excerpt(bytes: &[u8], offset: usize, secret: &str) -> String {
     let start = bytes[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let start = start.max(offset.saturating_sub(NEAR));
     let end = end_of_line(bytes, offset).min(offset + secret.len() + NEAR);
-    String::from_utf8_lossy(&bytes[start..end]).replace(secret, "<value>")
+    let text = String::from_utf8_lossy(&bytes[start..end]).replace(secret, "<value>");
+    text.replace(char::is_control, " ")
 }

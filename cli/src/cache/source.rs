@@ -1,0 +1,115 @@
+//! Where credentials are fetched from: one connection, or a pool.
+
+use super::{credential::Entry, store::Fetched};
+use crate::{
+    Error, Settings,
+    session::{Session, column},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Mutex, time::timeout};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+pub(super) struct Source {
+    connections: Connections,
+    /// For a connection to be had, and then for the answer.
+    limit: Duration,
+}
+
+enum Connections {
+    /// Opened at the first fetch, and again when it broke. Fetches share it: the protocol lets them overlap.
+    Own { settings: Box<Settings>, session: Mutex<Option<Arc<Session>>> },
+    #[cfg(feature = "pool")]
+    Pool { pool: deadpool_postgres::Pool, dbname: String },
+}
+
+impl Source {
+    pub fn own(mut settings: Settings, limit: Duration) -> Self {
+        settings.connect_timeout.get_or_insert(limit);
+        Self {
+            connections: Connections::Own { settings: Box::new(settings), session: Mutex::default() },
+            limit,
+        }
+    }
+
+    #[cfg(feature = "pool")]
+    pub fn pool(pool: deadpool_postgres::Pool, dbname: &str, limit: Duration) -> Self {
+        Self { connections: Connections::Pool { pool, dbname: dbname.to_owned() }, limit }
+    }
+
+    /// Gives up a connection of its own; a pool looks after itself.
+    pub fn reconnect(&self) {
+        // Whoever holds the lock is connecting.
+        if let Connections::Own { session, .. } = &self.connections
+            && let Ok(mut session) = session.try_lock()
+            && let Some(session) = session.take()
+        {
+            session.abort();
+        }
+    }
+
+    /// One credential.
+    pub async fn fetch(&self, key: &str) -> Result<Fetched, Error> {
+        let sql = "SELECT g.value, g.revision, g.\"updatedAt\", \
+                   (SELECT integration_credentials.current_org()), $1 \
+                   FROM integration_credentials.get_integration_credentials_with_revision($1) AS g";
+        let rows = self.rows(sql, &[(&key, Type::TEXT)]).await?;
+        rows.first().ok_or_else(|| Error::Unexpected("no row".to_owned())).and_then(fetched)
+    }
+
+    /// All that there are.
+    pub async fn fetch_all(&self) -> Result<Vec<Fetched>, Error> {
+        let sql = "SELECT a.value, a.revision, a.\"updatedAt\", \
+                   (SELECT integration_credentials.current_org()), a.key \
+                   FROM integration_credentials.get_all_integration_credentials() AS a";
+        self.rows(sql, &[]).await?.iter().map(fetched).collect()
+    }
+
+    async fn rows(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        match &self.connections {
+            Connections::Own { settings, session } => {
+                let session = {
+                    let mut shared = session.lock().await;
+                    match shared.as_ref().filter(|session| !session.is_closed()) {
+                        Some(session) => session.clone(),
+                        None => shared.insert(Arc::new(Session::open(settings, drop).await?)).clone(),
+                    }
+                };
+                timeout(self.limit, session.rows(sql, parameters)).await.unwrap_or_else(|_| {
+                    // It may be dead; the next fetch is not to wait for it, too.
+                    session.abort();
+                    Err(Error::no_answer(self.limit))
+                })
+            }
+            #[cfg(feature = "pool")]
+            Connections::Pool { pool, dbname } => {
+                let lost = |reason: &str| Error::Disconnected { reason: reason.to_owned() };
+                let client = timeout(self.limit, pool.get()).await;
+                let client = client.map_err(|_| lost("the pool gave no connection in time"))?;
+                let client = client.map_err(|error| match error {
+                    deadpool_postgres::PoolError::Backend(error) => {
+                        Error::of_login(&error, "the pool's server")
+                    }
+                    other => lost(&other.to_string()),
+                })?;
+                if let Ok(rows) = timeout(self.limit, client.query_typed(sql, parameters)).await {
+                    return rows.map_err(|error| Error::of_call(&error, dbname));
+                }
+                // It may be dead; nobody is to be given it again.
+                drop(deadpool_postgres::Object::take(client));
+                Err(Error::no_answer(self.limit))
+            }
+        }
+    }
+}
+
+fn fetched(row: &Row) -> Result<Fetched, Error> {
+    let entry = Entry { value: column(row, 0)?, revision: column(row, 1)?, updated_at: column(row, 2)? };
+    Ok(Fetched { org: column(row, 3)?, key: column(row, 4)?, entry })
+}

@@ -7,15 +7,15 @@ use std::fmt::Write;
 pub struct Spelling {
     pub schema: &'static str,
     pub function: &'static str,
-    /// Key, value, actor.
-    pub arguments: fn(&str, &str, &str) -> String,
+    /// Of key and value.
+    pub arguments: fn(&str, &str) -> String,
 }
 
 /// As one would write it.
 pub const USUAL: Spelling = Spelling {
     schema: "integration_credentials.",
     function: "admin_set_integration_credentials",
-    arguments: |key, value, actor| format!("{key}, {value}, {actor}"),
+    arguments: |key, value| format!("{key}, {value}, 'actor'"),
 };
 
 /// What is wrong with a statement, so that it fails before the function is entered.
@@ -73,9 +73,9 @@ impl Call<'_> {
         let Spelling { schema, function, arguments } = self.spelling;
         let schema = if self.fault == Fault::NotQualified { "" } else { schema };
         let key = format!("'{}'", self.key);
-        self.invoke(&format!("{schema}{function}"), value, |value, actor| match self.fault {
-            Fault::WrongPlace => arguments(value, &key, actor),
-            _ => arguments(&key, value, actor),
+        self.invoke(&format!("{schema}{function}"), value, |value| match self.fault {
+            Fault::WrongPlace => arguments(value, &key),
+            _ => arguments(&key, value),
         })
     }
 
@@ -91,26 +91,19 @@ impl Call<'_> {
 
     /// `head(value)`, with the fault: for EXECUTE, which names no function.
     pub fn execute(&self, head: &str) -> String {
-        self.invoke(head, &self.value(), |value, extra| {
-            let extra = extra.strip_prefix(ACTOR).unwrap_or_default();
-            format!("{value}{extra}")
-        })
+        self.invoke(head, &self.value(), str::to_owned)
     }
 
-    fn invoke(&self, head: &str, value: &str, arguments: impl Fn(&str, &str) -> String) -> String {
-        let cast = |to| format!("({value})::{to}::text");
-        match self.fault {
-            Fault::TooMany => format!("{head}({})", arguments(value, &format!("{ACTOR}, 'one more'"))),
-            Fault::Trailing => format!("{head}({}) FROM FROM", arguments(value, ACTOR)),
-            Fault::Cast(to) => format!("{head}({})", arguments(&cast(to), ACTOR)),
-            Fault::None | Fault::NotQualified | Fault::DoubleQuoted | Fault::WrongPlace => {
-                format!("{head}({})", arguments(value, ACTOR))
-            }
-        }
+    fn invoke(&self, head: &str, value: &str, arguments: impl Fn(&str) -> String) -> String {
+        let arguments = match self.fault {
+            Fault::Cast(to) => arguments(&format!("({value})::{to}::text")),
+            _ => arguments(value),
+        };
+        let more = if self.fault == Fault::TooMany { ", 'one more'" } else { "" };
+        let after = if self.fault == Fault::Trailing { " FROM FROM" } else { "" };
+        format!("{head}({arguments}{more}){after}")
     }
 }
-
-const ACTOR: &str = "'actor'";
 
 /// Bytes as Postgres writes them.
 pub fn hex(bytes: &[u8]) -> String {

@@ -11,8 +11,8 @@ pub const SPELLINGS: &[Way] = &[
         spelling: Spelling {
             schema: "integration_credentials /* ( ' */ . ",
             function: "admin_set_integration_credentials -- '\n",
-            arguments: |key, value, actor| {
-                format!("/* ', {value} */ {key}, -- )\n /* /* ( */ */ {value} /* ' */, {actor}")
+            arguments: |key, value| {
+                format!("/* ', {value} */ {key}, -- )\n /* /* ( */ */ {value} /* ' */, 'actor'")
             },
         },
         ..LITERAL
@@ -20,7 +20,7 @@ pub const SPELLINGS: &[Way] = &[
     Way {
         name: "named arguments",
         spelling: Spelling {
-            arguments: |key, value, actor| format!("value => {value}, key => {key}, actor => {actor}"),
+            arguments: |key, value| format!("value => {value}, key => {key}, actor => 'actor'"),
             ..USUAL
         },
         ..LITERAL
@@ -28,7 +28,7 @@ pub const SPELLINGS: &[Way] = &[
     Way {
         name: "arguments with :=",
         spelling: Spelling {
-            arguments: |key, value, actor| format!("key := {key}, value := {value}, actor := {actor}"),
+            arguments: |key, value| format!("key := {key}, value := {value}, actor := 'actor'"),
             ..USUAL
         },
         ..LITERAL

@@ -49,6 +49,12 @@ impl Builder {
         self
     }
 
+    /// Preloads another library, before the others.
+    pub fn preload_before(mut self, library: &str) -> Self {
+        self.preload.insert(0, library.into());
+        self
+    }
+
     /// Uses this document as the keyring file: another cluster's [`Cluster::keyring`], or a broken one.
     pub fn keyring(self, document: impl Into<Vec<u8>>) -> Self {
         Self { keys: Keys::File(document.into()), ..self }

@@ -58,6 +58,17 @@ impl Installation {
         }
     }
 
+    /// Panics unless the server has a library that some other package brings.
+    pub fn require_library(&self, library: &str, package: &str) {
+        let file = self.pkglibdir.join(format!("{library}{}", env::consts::DLL_SUFFIX));
+        assert!(
+            file.exists(),
+            "{} is missing: on Debian, `make deps` installs it with {package}; for a Postgres from elsewhere, \
+             build {library} for it",
+            file.display()
+        );
+    }
+
     /// One of Postgres' own programs, as the server's user, at home in `dir`.
     #[must_use]
     pub fn command(&self, program: &str, dir: &Path) -> Command {

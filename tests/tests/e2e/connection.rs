@@ -1,9 +1,9 @@
 //! Connecting: the sources of the settings, passwords, TLS, and what is told when it does not work.
 
-use crate::command_line::assert_fails;
+use crate::{client_log, command_line::assert_fails};
 use intcred::{Client, Secret, Settings};
 use serde_json::json;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Mutex};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tests::{
     ADMIN, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, installation::Installation,
     intcred, run,
@@ -258,30 +258,12 @@ fn assert_mode(options: &str, (output, encrypted): &(Output, Option<bool>), expe
     }
 }
 
-/// Everything that any crate of this process logs.
-struct Logged(Mutex<Vec<String>>);
-
-impl log::Log for Logged {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        self.0.lock().unwrap().push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
-static LOGGED: Logged = Logged(Mutex::new(Vec::new()));
-
 #[tokio::test]
 async fn a_trace_log_of_the_library_has_the_statements_and_neither_value_nor_password() {
     let (value, password) = (Canary::new(), Canary::new());
     let (_cluster, database) = with_password(&password).await;
     // Not before: the statement that gave the role its password would be in it.
-    log::set_logger(&LOGGED).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    client_log::capture();
     let dsn = format!("{} password={password}", database.tcp_dsn(ADMIN));
     let settings = Settings::resolve(Some(&dsn)).unwrap();
     let client = Client::connect(&settings, |_| ()).await.unwrap();
@@ -294,7 +276,7 @@ async fn a_trace_log_of_the_library_has_the_statements_and_neither_value_nor_pas
     let got = reader.get("trustradius").await.unwrap();
     assert_eq!(got.expose(), value.as_str());
 
-    let logged = LOGGED.0.lock().unwrap().clone();
+    let logged = client_log::captured();
     assert!(logged.iter().any(|line| line.contains("CREATE ROLE %I NOLOGIN")), "the statements are logged");
     let shown =
         format!("{settings:?} {refused:?} {refused} {missing:?} {secret:?} {got:?} {}", json!(logged));

@@ -1,0 +1,47 @@
+//! The same calls of a function that nobody hides: if its values are not found, finding nothing means nothing.
+
+use super::{
+    cell::Cell,
+    evidence::{Channel, Leak},
+    outcomes::{End, OUTCOMES},
+    ways::CLIENTS,
+};
+use std::collections::BTreeSet;
+use tests::canary::Form;
+
+/// What must be found in each of the three logs, by what stands before the value.
+const LOGGED: &[&str] = &[
+    "statement: ",
+    "parameters: $1 = '",
+    "portal with parameters: $1 = '",
+    "AUDIT: SESSION,",
+    "Query Text",
+    "Failed process was running: ",
+    "CachedPlanSource",
+];
+
+/// Calls of `app.keep`, which takes what ours take: one that succeeds, and one whose backend is killed.
+pub fn cells() -> Vec<Cell> {
+    let ends = OUTCOMES.iter().filter(|outcome| matches!(outcome.end, End::Released | End::Killed));
+    let ends = ends.filter(|outcome| outcome.sqlstates.is_empty() && outcome.settings.is_empty());
+    let cells =
+        ends.flat_map(|outcome| CLIENTS[..5].iter().map(move |way| (way.to("app.", "keep"), *outcome)));
+    cells.enumerate().filter_map(|(number, (way, outcome))| Cell::new(way, outcome, 1000 + number)).collect()
+}
+
+/// What should have been found, and was not.
+pub fn problems(leaks: &[&Leak]) -> Vec<String> {
+    let channels = leaks.iter().map(|leak| leak.channel).collect::<BTreeSet<_>>();
+    let blind = Channel::ALL.iter().filter(|channel| !channels.contains(channel));
+    let mut problems: Vec<_> =
+        blind.map(|channel| format!("control: nothing is found in {}", channel.name())).collect();
+    for log in [Channel::Stderr, Channel::Csv, Channel::Json] {
+        let hits: Vec<_> = leaks.iter().filter(|leak| leak.channel == log).collect();
+        let missing = LOGGED.iter().filter(|marker| !hits.iter().any(|leak| leak.excerpt.contains(**marker)));
+        problems.extend(missing.map(|marker| format!("control: no {marker:?} is found in {}", log.name())));
+        if !hits.iter().any(|leak| leak.form == Form::Decimal) {
+            problems.push(format!("control: no node tree is found in {}", log.name()));
+        }
+    }
+    problems
+}

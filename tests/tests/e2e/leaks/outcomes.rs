@@ -1,0 +1,118 @@
+//! The columns of the matrix: how a call ends.
+
+use super::{
+    call::Fault,
+    ways::{Carries, Way},
+};
+
+/// An integration whose validator refuses whatever it gets, and says it.
+pub const REFUSED: &str = "refused";
+
+/// How a call ends.
+#[derive(Clone, Copy)]
+pub struct Outcome {
+    pub name: &'static str,
+    pub fault: Fault,
+    /// The group role of who calls.
+    pub group: Option<&'static str>,
+    pub key: &'static str,
+    pub end: End,
+    /// What is set for the role.
+    pub settings: &'static [&'static str],
+    /// What the caller hears: none is success.
+    pub sqlstates: &'static [&'static str],
+}
+
+/// Who ends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server, at once.
+    AtOnce,
+    /// The server, after it was held up in the middle of the call.
+    Released,
+    /// `pg_cancel_backend`, in the middle of the call.
+    Cancelled,
+    /// `statement_timeout`, in the middle of the call.
+    TimedOut,
+    /// `pg_terminate_backend`, in the middle of the call.
+    Terminated,
+    /// SIGKILL, in the middle of the call.
+    Killed,
+}
+
+impl Outcome {
+    /// Whether the value gets to the server at all when a call of this way ends like this.
+    pub fn can_be_of(&self, way: &Way) -> bool {
+        use Carries::{Document, Execute, Literal, Parameter, Sealed};
+        match self.fault {
+            // A statement that nobody may call is not prepared.
+            Fault::None => self.group.is_some() || way.carries != Execute,
+            Fault::TooMany | Fault::Trailing => {
+                matches!(way.carries, Literal | Document | Execute | Parameter | Sealed)
+            }
+            Fault::NotQualified => {
+                matches!(way.carries, Literal | Document | Parameter | Sealed)
+                    && !way.spelling.schema.is_empty()
+            }
+            Fault::WrongPlace => matches!(way.carries, Literal | Document | Parameter),
+            Fault::Cast("json") => matches!(way.carries, Literal | Execute | Parameter),
+            Fault::Cast(_) => matches!(way.carries, Literal | Document | Execute | Parameter),
+            Fault::DoubleQuoted => matches!(way.carries, Literal | Document | Execute),
+        }
+    }
+}
+
+const ADMINS: &str = "integration_credentials_admin";
+const READERS: &str = "integration_credentials_reader";
+
+const SUCCESS: Outcome = Outcome {
+    name: "success",
+    fault: Fault::None,
+    group: Some(ADMINS),
+    key: crate::support::ANY,
+    end: End::Released,
+    settings: &[],
+    sqlstates: &[],
+};
+
+const ERROR: Outcome = Outcome { end: End::AtOnce, ..SUCCESS };
+
+pub const OUTCOMES: &[Outcome] = &[
+    SUCCESS,
+    Outcome { name: "value refused", key: REFUSED, sqlstates: &["IC003"], ..SUCCESS },
+    Outcome { name: "no grant", group: Some(READERS), sqlstates: &["42501"], ..ERROR },
+    Outcome { name: "no schema", group: None, sqlstates: &["42501", "42883"], ..ERROR },
+    // The second, when it is an EXECUTE that has too many.
+    Outcome { name: "too many", fault: Fault::TooMany, sqlstates: &["42883", "42601"], ..ERROR },
+    Outcome { name: "unqualified", fault: Fault::NotQualified, sqlstates: &["42883"], ..ERROR },
+    Outcome { name: "syntax", fault: Fault::Trailing, sqlstates: &["42601"], ..ERROR },
+    Outcome { name: "::json", fault: Fault::Cast("json"), sqlstates: &["22P02"], ..ERROR },
+    Outcome { name: "::int", fault: Fault::Cast("int"), sqlstates: &["22P02"], ..ERROR },
+    Outcome { name: "wrong place", fault: Fault::WrongPlace, sqlstates: &["IC004"], ..ERROR },
+    Outcome {
+        name: "read-only",
+        settings: &["default_transaction_read_only = on"],
+        sqlstates: &["25006"],
+        ..ERROR
+    },
+    // What goes to the client alone.
+    Outcome { name: "log off", settings: &["log_min_messages = panic"], ..ERROR },
+    Outcome {
+        name: "::int, log off",
+        fault: Fault::Cast("int"),
+        settings: &["log_min_messages = panic"],
+        sqlstates: &["22P02"],
+        ..ERROR
+    },
+    Outcome { name: "\"value\"", fault: Fault::DoubleQuoted, sqlstates: &["42703"], ..ERROR },
+    Outcome { name: "cancelled", end: End::Cancelled, sqlstates: &["57014"], ..SUCCESS },
+    Outcome {
+        name: "timed out",
+        end: End::TimedOut,
+        settings: &["statement_timeout = '2s'"],
+        sqlstates: &["57014"],
+        ..SUCCESS
+    },
+    Outcome { name: "terminated", end: End::Terminated, sqlstates: &["57P01"], ..SUCCESS },
+    Outcome { name: "killed", end: End::Killed, ..SUCCESS },
+];

@@ -1,0 +1,102 @@
+//! The rows of the matrix: the ways in which a value gets to the server.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`clients`] | how programs pass a value |
+//! | [`statements`] | what else a call may be part of |
+//! | [`spellings`] | how else a call and a literal may be written |
+
+mod clients;
+mod spellings;
+mod statements;
+
+use super::call::{Call, Spelling, USUAL};
+pub use clients::CLIENTS;
+use tokio_postgres::types::{Format, Type};
+
+/// A way to call.
+#[derive(Clone, Copy)]
+pub struct Way {
+    pub name: &'static str,
+    pub carries: Carries,
+    pub spelling: Spelling,
+    /// Writes the value as a literal.
+    pub quote: fn(&str) -> String,
+    pub steps: fn(&Call) -> Vec<Step>,
+}
+
+/// In what the value is carried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carries {
+    /// In the statement that has the call.
+    Literal,
+    /// The same, in a JSON document.
+    Document,
+    /// In an EXECUTE of a statement that has the call.
+    Execute,
+    /// In a parameter.
+    Parameter,
+    /// In the call of another function, which makes the call.
+    Wrapped,
+    /// Sealed.
+    Sealed,
+    /// In a parameter that the client library binds.
+    Library,
+    /// In what the client library seals.
+    SealedByLibrary,
+}
+
+/// What a session sends, one after the other.
+pub enum Step {
+    /// By the simple protocol: one message with all of it.
+    Simple(String),
+    /// By the extended protocol, under a name.
+    Parse(String),
+    /// What was parsed.
+    Execute,
+    /// By the simple protocol, with the name of what was parsed for `{name}`.
+    ByName(String),
+    /// By the extended protocol, parsed and executed at once.
+    Query(String),
+    /// COPY ... TO STDOUT, by the extended protocol.
+    CopyOut(String),
+    /// With one parameter.
+    Bind { sql: String, value: Vec<u8>, format: Format, r#type: Type },
+    /// `Client::set` of the library.
+    LibrarySet,
+    /// `Client::set_plain` of the library.
+    LibrarySetPlain,
+}
+
+impl Way {
+    /// Whether the client library makes the call.
+    pub fn is_by_library(&self) -> bool {
+        matches!(self.carries, Carries::Library | Carries::SealedByLibrary)
+    }
+
+    /// The same, to call another function of the same parameters.
+    pub fn to(self, schema: &'static str, function: &'static str) -> Self {
+        Self { spelling: Spelling { schema, function, ..self.spelling }, ..self }
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Way> {
+    [CLIENTS, statements::STATEMENTS, spellings::SPELLINGS].concat()
+}
+
+const LITERAL: Way = Way {
+    name: "literal",
+    carries: Carries::Literal,
+    spelling: USUAL,
+    quote: |value| format!("'{value}'"),
+    steps: |call| vec![Step::Simple(select(call))],
+};
+
+fn select(call: &Call) -> String {
+    format!("SELECT {}", call.literal())
+}
+
+fn prepare(call: &Call) -> Step {
+    Step::Simple(format!("PREPARE p(text) AS SELECT {}", call.sound("$1")))
+}

@@ -7,9 +7,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use intcred::{CacheOptions, Credential, CredentialCache, EventKind, Settings, WatchOptions, Watcher};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    collections::HashMap,
     hint::black_box,
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
@@ -67,6 +71,12 @@ fn reads(criterion: &mut Criterion, cache: &CredentialCache) {
     group.sample_size(50).measurement_time(Duration::from_secs(3));
     group.bench_function("1 thread", |bencher| {
         bencher.iter(|| black_box(read(cache, black_box("k7777")).expose().len()));
+    });
+    // What a service would write without the library, on the same machine in the same minute.
+    let plain: RwLock<HashMap<String, Arc<str>>> =
+        RwLock::new((1..=KEYS).map(|n| (format!("k{n}"), "x".repeat(64).into())).collect());
+    group.bench_function("1 thread, RwLock<HashMap<String, Arc<str>>> to compare", |bencher| {
+        bencher.iter(|| black_box(plain.read().unwrap().get(black_box("k7777")).cloned().unwrap().len()));
     });
     let threads = 16;
     group.throughput(Throughput::Elements(threads));

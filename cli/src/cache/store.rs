@@ -18,7 +18,8 @@ use std::{
 };
 use tokio::sync::watch;
 
-type Slots = HashMap<Arc<str>, Arc<Slot>>;
+/// Hashing is a good part of a read. The keys are those of the catalog, so that nobody can choose them to collide.
+type Slots = HashMap<Arc<str>, Arc<Slot>, foldhash::fast::RandomState>;
 
 /// While the watcher is connected.
 const NEVER: u64 = u64::MAX;

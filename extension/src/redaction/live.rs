@@ -47,6 +47,11 @@ pub fn forget() {
     });
 }
 
+/// Whether there is any.
+pub fn is_any() -> bool {
+    VALUES.try_with(|values| values.borrow().bytes > 0).unwrap_or(false)
+}
+
 /// A text of a message without the values. `tells_all` says that it is the detail of an error.
 pub fn redacted(text: Cow<'_, [u8]>, tells_all: bool) -> Cow<'_, [u8]> {
     let redacted = VALUES.try_with(|values| {

@@ -165,7 +165,8 @@ impl Message<'_> {
         if self.may_quote {
             text = Cow::Owned(if is_part { REDACTED.into() } else { without_quotations(&text) });
         }
-        if (self.statement.is_some() || statement::last_was_secret()) && is_node_tree(&text) {
+        if (self.statement.is_some() || statement::last_was_secret() || live::is_any()) && is_node_tree(&text)
+        {
             text = Cow::Borrowed(TREE).into_owned().into();
         }
         live::redacted(text, is_part && is_error)

@@ -173,9 +173,19 @@ impl Search<'_> {
         } else {
             arguments.iter().collect()
         };
-        for token in arguments.iter().flat_map(|argument| &tokens[argument.clone()]) {
-            if looks_secret(&self.text[token.content.clone()]) {
-                self.hide_literal(token);
+        for argument in arguments {
+            let literals: Vec<_> =
+                tokens[argument.clone()].iter().filter(|token| token.kind.is_text()).collect();
+            if looks_secret(
+                &literals
+                    .iter()
+                    .flat_map(|token| &self.text[token.content.clone()])
+                    .copied()
+                    .collect::<Vec<_>>(),
+            ) {
+                for token in literals {
+                    self.hide_literal(token);
+                }
             }
         }
         let mut elsewhere = false;

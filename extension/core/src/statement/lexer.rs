@@ -25,6 +25,13 @@ pub(super) enum Kind {
     Symbol,
 }
 
+impl Kind {
+    /// Whether it is a literal that can hold any text.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::String | Self::BitString | Self::DollarQuoted)
+    }
+}
+
 /// A token: all of it, and what is between its quotes.
 #[derive(Clone, Debug)]
 pub(super) struct Token {

@@ -60,13 +60,15 @@ struct Span {
     filler: u8,
 }
 
-/// Whether a text that stands in the place of a key or an actor looks like a secret in the wrong place: names have few
-/// capital letters and digits, and keys of services have many.
+/// Whether a text that stands in the place of a key or an actor looks like a secret in the wrong place: it has a long word,
+/// more than a quarter of which is capital letters and digits.
 #[must_use]
 pub fn looks_secret(text: &[u8]) -> bool {
-    const FEW: usize = 4;
-    let dense = text.iter().filter(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()).count();
-    dense > text.len() / FEW + 1
+    const LONG: usize = 8;
+    text.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| word.len() >= LONG).any(|word| {
+        let dense = word.iter().filter(|byte| !byte.is_ascii_lowercase()).count();
+        dense > word.len() / 4 + 1
+    })
 }
 
 /// `text` without any of its literals and quoted names, whatever it is.

@@ -64,12 +64,7 @@ impl Lexer<'_> {
             b'-' if self.looks_at(b"--") => (Kind::Comment, self.line_comment()),
             b'/' if self.looks_at(b"/*") => (Kind::Comment, self.block_comment()),
             b'$' => self.dollar(),
-            b'0'..=b'9' => {
-                (Kind::Number, self.take_while(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte)))
-            }
-            b'.' if self.rest().get(1).is_some_and(u8::is_ascii_digit) => {
-                (Kind::Number, self.take_while(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte)))
-            }
+            b'0'..=b'9' => (Kind::Number, self.number()),
             _ if is_word_start(first) => self.word(),
             _ => {
                 let two = [&b"::"[..], b":=", b"=>", b"||"].iter().any(|symbol| self.looks_at(symbol));
@@ -92,6 +87,11 @@ impl Lexer<'_> {
         let start = self.at;
         self.at += self.rest().iter().take_while(|byte| accepts(**byte)).count();
         start..self.at
+    }
+
+    /// With whatever is joined to it, so that no word begins where a number ends.
+    fn number(&mut self) -> Range<usize> {
+        self.take_while(|byte| is_word_start(byte) || byte.is_ascii_digit() || byte == b'.')
     }
 
     /// Up to the closing quote; a doubled one does not close.

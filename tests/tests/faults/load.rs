@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, NoTls};
 
-const ADMINS: usize = 4;
+const ADMINS: u32 = 4;
 /// Longer than any call takes that gets an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -37,12 +37,17 @@ impl Load {
         let progress = Arc::<Progress>::default();
         let admins = (0..ADMINS)
             .map(|number| {
-                let keys = scene.keys.iter().skip(number).step_by(ADMINS).cloned().collect();
+                let keys = scene.keys.iter().skip(number as usize).step_by(ADMINS as usize);
                 let admin = Admin { dsn: dsn.to_owned(), session: None, random: random.fork() };
-                tokio::spawn(admin.work(keys, pause, progress.clone()))
+                tokio::spawn(admin.work(keys.cloned().collect(), pause, progress.clone()))
             })
             .collect();
         Self { progress, admins }
+    }
+
+    /// The pause with which so many changes take so long, at least.
+    pub fn pause_for(changes: u32, time: Duration) -> Duration {
+        time * ADMINS / changes
     }
 
     /// How many changes were made so far.

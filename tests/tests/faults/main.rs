@@ -22,6 +22,9 @@ mod reports;
 mod scene;
 mod truth;
 
+mod failover;
 mod network;
 mod pooler;
+mod queue;
 mod server;
+mod soak;

@@ -7,6 +7,7 @@
 #   make lint       format, clippy and, where it is installed, cargo deny
 #   make unit       the tests that need no Postgres
 #   make e2e        the tests against live clusters
+#   make soak       10,000 rotations while everything breaks at random, for five minutes or SOAK_MINUTES=
 #   make docs       the documentation of the library, with warnings as errors
 #   make deps       what building and testing need
 #   make clean      remove what was built
@@ -23,7 +24,7 @@ export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 
-.PHONY: demo test lint unit e2e docs install cli deps clean
+.PHONY: demo test lint unit e2e soak docs install cli deps clean
 
 demo: install
 	cargo build --quiet --locked --package intcred
@@ -42,6 +43,9 @@ unit: deps
 e2e: install
 	cargo build --locked --package intcred --bins --examples
 	cargo test --locked --package tests
+
+soak: install
+	cargo test --locked --package tests --test faults -- --include-ignored --exact soak::ten_thousand_rotations
 
 docs: deps
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps

@@ -11,7 +11,7 @@
 //! | `readers` | callers of a cache, who judge each value |
 //! | `reports` | who follows a watcher, and remembers |
 //! | `proxy` | a way that can stop carrying without a word |
-//! | `pgbouncer` | Debian's PgBouncer in front of a cluster |
+//! | `pgbouncer` | Debian's pgbouncer in front of a cluster |
 
 mod load;
 mod observers;

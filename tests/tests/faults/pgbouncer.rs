@@ -1,4 +1,4 @@
-//! Debian's PgBouncer in front of a cluster, on a socket and no port, as the server's user.
+//! Debian's pgbouncer in front of a cluster, on a socket and no port, as the server's user.
 
 use std::{
     fs::{self, File},
@@ -57,9 +57,8 @@ impl PgBouncer {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(PATIENCE, ready).await.is_err() {
-            panic!("{}", fs::read_to_string(pgbouncer.dir.join("pgbouncer.log")).unwrap());
-        }
+        let is_ready = timeout(PATIENCE, ready).await.is_ok();
+        assert!(is_ready, "{}", fs::read_to_string(pgbouncer.dir.join("pgbouncer.log")).unwrap());
         pgbouncer
     }
 

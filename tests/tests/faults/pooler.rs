@@ -1,4 +1,4 @@
-//! PgBouncer in between.
+//! A pooler in between: pgbouncer.
 
 use crate::{
     load::Load,

@@ -18,8 +18,13 @@ pub struct Scene {
 impl Scene {
     /// A cluster of its own, and a database with so many keys, each at revision 1.
     pub async fn new(keys: usize) -> Self {
-        // Nothing that is tested here loses what the kernel has.
-        let cluster = Cluster::builder().setting("fsync", "off").setting("max_connections", "150").start();
+        let cluster = Cluster::builder()
+            // Nothing that is tested here loses what the kernel has.
+            .setting("fsync", "off")
+            .setting("max_connections", "150")
+            // For so long, who connects during a shutdown and then falls silent holds it up.
+            .setting("authentication_timeout", "1s")
+            .start();
         let database = cluster.database().await;
         let superuser = database.superuser().await;
         superuser.batch_execute(include_str!("scene.sql")).await.unwrap();

@@ -31,18 +31,21 @@ struct Plan {
     /// At least so many changes, over at least this time.
     changes: u32,
     time: Duration,
+    /// Of each admin, after each change.
+    pause: Duration,
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_short() {
-    run(Plan { keys: 50, changes: 1000, time: ROUND }).await;
+    run(Plan { keys: 50, changes: 1000, time: ROUND, pause: Duration::from_millis(5) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make soak"]
 async fn ten_thousand_rotations() {
     let minutes = env::var("SOAK_MINUTES").map_or(5, |minutes| minutes.parse().expect("minutes, a number"));
-    run(Plan { keys: 200, changes: 10_000, time: Duration::from_mins(minutes) }).await;
+    let (changes, time) = (10_000, Duration::from_mins(minutes));
+    run(Plan { keys: 200, changes, time, pause: Load::pause_for(changes, time) }).await;
 }
 
 async fn run(plan: Plan) {
@@ -70,17 +73,17 @@ async fn round(scene: &mut Scene, plan: &Plan, random: &mut Rng, number: u32) ->
     observers.watch("watcher over the proxy", &way, VIGILANT).await;
     observers.cache("cache over the proxy", &way, VIGILANT).await;
     observers.cache_over("watches over the proxy", &way, pool(&scene.reader()), VIGILANT).await;
-    let pause = Load::pause_for(plan.changes, plan.time);
-    let load = Load::start(scene, &scene.admin(), pause, random.fork());
+    let load = Load::start(scene, &scene.admin(), plan.pause, random.fork());
 
     let end = Instant::now() + ROUND;
     let mut faults = Vec::new();
     while Instant::now() < end {
         sleep(Duration::from_millis(random.u64(..1500))).await;
         let fault = FAULTS[random.usize(..FAULTS.len())];
-        // Shown if the test fails.
-        println!("round {number}: {fault:?}");
+        let began = Instant::now();
         fault.happen(&mut scene.cluster, &proxy, &scene.database.dsn(SUPERUSER), random).await;
+        // Shown if the test fails.
+        println!("round {number}: {fault:?}, which took {} ms", began.elapsed().as_millis());
         faults.push(fault);
     }
     proxy.resume();
@@ -139,9 +142,11 @@ impl Fault {
                 cluster.kill_postmaster();
                 cluster.start();
             }),
-            Self::KillBackend => signal(random.choice(processes(superuser, SESSIONS).await), Signal::SIGKILL),
+            Self::KillBackend => {
+                signal(random.choice(processes(superuser, SESSIONS).await), Signal::SIGKILL);
+            }
             Self::TerminateOne => {
-                signal(random.choice(processes(superuser, SESSIONS).await), Signal::SIGTERM)
+                signal(random.choice(processes(superuser, SESSIONS).await), Signal::SIGTERM);
             }
             Self::TerminateAll => signal(processes(superuser, SESSIONS).await, Signal::SIGTERM),
             Self::TerminateNotifier => signal(processes(superuser, NOTIFIER).await, Signal::SIGTERM),

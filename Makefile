@@ -8,6 +8,7 @@
 #   make unit       the tests that need no Postgres
 #   make e2e        the tests against live clusters
 #   make fuzz       a minute (FUZZ_SECONDS) of fuzzing; the first build takes some minutes
+#   make soak       10,000 rotations while everything breaks at random, for five minutes or SOAK_MINUTES=
 #   make docs       the documentation of the library, with warnings as errors
 #   make deps       what building and testing need
 #   make clean      remove what was built
@@ -24,7 +25,7 @@ export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 
-.PHONY: demo test lint unit e2e fuzz docs install cli deps clean
+.PHONY: demo test lint unit e2e fuzz docs install cli deps clean soak
 
 demo: install
 	cargo build --quiet --locked --package intcred
@@ -46,6 +47,9 @@ e2e: install
 
 fuzz: deps
 	extension/core/fuzz/run
+
+soak: install
+	cargo test --locked --package tests --test faults -- --include-ignored --exact soak::ten_thousand_rotations
 
 docs: deps
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps

@@ -74,6 +74,15 @@ impl Cluster {
         if builder.preload.iter().any(|library| library == EXTENSION) {
             installation.require_extension();
         }
+        let port = if builder.tcp { free_port() } else { 5432 };
+        let mut cluster = Self::nowhere(installation, port);
+        cluster.initialize(builder).expect("the cluster's files are written");
+        cluster.start();
+        cluster
+    }
+
+    /// An empty directory, and who removes it.
+    pub(crate) fn nowhere(installation: Installation, port: u16) -> Self {
         let dir = tempfile::Builder::new()
             // Short: the path of a socket may have 107 bytes.
             .prefix("intcred-")
@@ -82,8 +91,8 @@ impl Cluster {
             .expect("a temporary directory")
             // Its removal is the janitor's.
             .keep();
-        let port = if builder.tcp { free_port() } else { 5432 };
-        let mut cluster = Self {
+        installation.give(&dir).expect("the directory is given to the server's user");
+        Self {
             janitor: Janitor::hire(&dir),
             installation,
             dir,
@@ -91,14 +100,10 @@ impl Cluster {
             databases: AtomicU32::new(0),
             has_roles: tokio::sync::Mutex::new(false),
             postmaster: None,
-        };
-        cluster.initialize(builder).expect("the cluster's files are written");
-        cluster.start();
-        cluster
+        }
     }
 
     fn initialize(&self, builder: Builder) -> io::Result<()> {
-        self.installation.give(&self.dir)?;
         succeed(
             self.installation
                 .command("initdb", &self.dir)
@@ -128,7 +133,7 @@ impl Cluster {
     }
 
     /// Adds to `postgresql.conf`, where the last line for a setting wins.
-    fn configure(&self, settings: &[(String, String)]) -> io::Result<()> {
+    pub(crate) fn configure(&self, settings: &[(String, String)]) -> io::Result<()> {
         let path = self.data_dir().join("postgresql.conf");
         let mut text = fs::read_to_string(&path)?;
         for (name, value) in settings {

@@ -6,6 +6,7 @@
 //! | [`installation`] | the Postgres installation under test, and the user its programs run as |
 //! | [`builder`] | what a cluster may have that the default one has not |
 //! | [`cluster`] | a cluster: started, stopped, killed, and gone when the test is |
+//! | `standby` | a hot standby: a copy of a running cluster that follows it |
 //! | `janitor` | cleans up after a test process, however it ends |
 //! | [`database`] | a fresh database with the extension, and its roles |
 //! | [`session`] | a connection, with the notices and notifications it received |
@@ -22,6 +23,7 @@ mod janitor;
 pub mod process;
 pub mod refusal;
 pub mod session;
+mod standby;
 
 pub use builder::Builder;
 pub use canary::Canary;

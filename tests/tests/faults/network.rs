@@ -1,0 +1,75 @@
+//! The network carries nothing for a while, or closes what is open, without the server or anybody else to blame.
+
+use crate::{
+    load::Load,
+    observers::{BY_NOTIFICATION, Observers, VIGILANT},
+    proxy::{Proxy, Way},
+    scene::{Scene, pool},
+};
+use intcred::EventKind;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const LIMIT: Duration = Duration::from_secs(15);
+/// Longer than it takes the vigilant to find out.
+const OUTAGE: Duration = Duration::from_millis(2500);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Under load, everybody agrees with a server that was out of reach of some for a moment. The admins always reach it.
+async fn outlives(what: &str, out_of_reach: impl AsyncFn(&Proxy)) {
+    let scene = Scene::new(40).await;
+    let proxy = scene.proxy().await;
+    let way = scene.over(&proxy);
+    let mut observers = Observers::direct(&scene).await;
+    observers.watch("watcher over the proxy", &way, VIGILANT).await;
+    observers.cache("cache over the proxy", &way, VIGILANT).await;
+    observers.cache_over("cache over the proxy, with a pool", &way, pool(&way), VIGILANT).await;
+    // Two that lose one of their connections and keep the other.
+    observers.cache_over("watches over the proxy", &way, pool(&scene.reader()), VIGILANT).await;
+    observers.cache_over("fetches over the proxy", &scene.reader(), pool(&way), BY_NOTIFICATION).await;
+    let load = Load::start(&scene, &scene.admin(), PAUSE, fastrand::Rng::new());
+    load.go_on(100).await;
+    out_of_reach(&proxy).await;
+    let since = Instant::now();
+    load.finish().await;
+    observers.settle(what, since, LIMIT, &scene.database).await;
+    let told = observers.told("watcher over the proxy");
+    assert!(told.iter().any(|event| matches!(event, EventKind::Disconnected { .. })));
+    let told = observers.told("watcher");
+    assert!(!told.iter().any(|event| matches!(event, EventKind::Disconnected { .. })));
+}
+
+async fn outlives_stall(what: &str, way: Way) {
+    let stall = async |proxy: &Proxy| {
+        proxy.stall(way);
+        sleep(OUTAGE).await;
+        proxy.resume();
+    };
+    outlives(what, stall).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_both_ways() {
+    outlives_stall("network silent", Way::Both).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_towards_the_server() {
+    outlives_stall("network half-open, silent towards the server", Way::ToServer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_towards_the_client() {
+    outlives_stall("network half-open, silent towards the client", Way::ToClient).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_cut() {
+    let cut = async |proxy: &Proxy| {
+        for _ in 0..5 {
+            proxy.cut();
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    outlives("connections cut five times", cut).await;
+}

@@ -1,0 +1,123 @@
+//! Everybody who must agree with the database in the end, and never contradict it before.
+
+use crate::{
+    readers::Cached,
+    reports::Watched,
+    scene::{Scene, pool},
+    truth::{self, History, State},
+};
+use deadpool_postgres::Pool;
+use intcred::{CacheOptions, CredentialCache, EventKind, Settings, WatchOptions, Watcher};
+use std::{
+    collections::BTreeMap,
+    io::{Write, stdout},
+    time::Duration,
+};
+use tests::Database;
+use tokio::time::{Instant, sleep};
+
+/// By notifications, and not by the heartbeat.
+pub const BY_NOTIFICATION: WatchOptions =
+    watch(Duration::from_mins(10), Duration::from_secs(10), Duration::from_millis(50));
+/// Where connections die without a word.
+pub const VIGILANT: WatchOptions =
+    watch(Duration::from_millis(500), Duration::from_secs(1), Duration::from_millis(50));
+
+const fn watch(heartbeat: Duration, timeout: Duration, poll: Duration) -> WatchOptions {
+    WatchOptions { initial: true, heartbeat, timeout, poll }
+}
+
+/// Caches with their readers, and watchers.
+pub struct Observers {
+    keys: Vec<String>,
+    cached: Vec<Cached>,
+    watched: Vec<Watched>,
+}
+
+impl Observers {
+    pub fn none(scene: &Scene) -> Self {
+        Self { keys: scene.keys.clone(), cached: Vec::new(), watched: Vec::new() }
+    }
+
+    /// A watcher, a cache, and a cache over a pool, all straight to the server.
+    pub async fn direct(scene: &Scene) -> Self {
+        let mut observers = Self::none(scene);
+        let dsn = scene.reader();
+        observers.watch("watcher", &dsn, BY_NOTIFICATION).await;
+        observers.cache("cache", &dsn, BY_NOTIFICATION).await;
+        observers.cache_over("cache over a pool", &dsn, pool(&dsn), BY_NOTIFICATION).await;
+        observers
+    }
+
+    pub async fn watch(&mut self, name: &str, dsn: &str, options: WatchOptions) {
+        let watcher = Watcher::start(&settings(dsn), options).await.unwrap();
+        self.watched.push(Watched::start(name, watcher));
+    }
+
+    pub async fn cache(&mut self, name: &str, dsn: &str, watch: WatchOptions) {
+        let cache = CredentialCache::start(&settings(dsn), cache_options(watch)).await.unwrap();
+        self.cached.push(Cached::start(name, cache, &self.keys));
+    }
+
+    /// A cache that watches by the DSN and fetches over the pool.
+    pub async fn cache_over(&mut self, name: &str, dsn: &str, pool: Pool, watch: WatchOptions) {
+        let cache = CredentialCache::over_pool(&settings(dsn), pool, cache_options(watch)).await.unwrap();
+        self.cached.push(Cached::start(name, cache, &self.keys));
+    }
+
+    /// What a watcher reported so far.
+    pub fn told(&self, name: &str) -> Vec<EventKind> {
+        self.watched.iter().find(|watched| watched.name == name).expect("there is such a watcher").told()
+    }
+
+    /// Waits until everybody agrees with the database, to which nothing happens any more. Panics unless that is within
+    /// the limit, and nobody ever contradicted it. Prints how long it took since then.
+    pub async fn settle(&self, what: &str, since: Instant, limit: Duration, database: &Database) {
+        let superuser = database.superuser().await;
+        let truth = truth::current(&superuser).await;
+        while let Some(difference) = self.difference(&truth).await {
+            assert!(since.elapsed() < limit, "{what}: {difference}");
+            sleep(Duration::from_millis(2)).await;
+        }
+        let took = since.elapsed();
+
+        let history = History::read(&superuser).await;
+        for watched in &self.watched {
+            watched.assert_true(&history);
+        }
+        for cached in &self.cached {
+            cached.assert_unharmed();
+        }
+        let all = self.cached.len() + self.watched.len();
+        let reads: usize = self.cached.iter().map(Cached::reads).sum();
+        let changes: i64 = truth.values().map(|state| state.revision).sum();
+        let took = took.as_millis();
+        print(&format!("{what}: all {all} agree after {took} ms ({changes} revisions, {reads} reads)"));
+    }
+
+    async fn difference(&self, truth: &BTreeMap<String, State>) -> Option<String> {
+        if let Some(difference) = self.watched.iter().find_map(|watched| watched.difference(truth)) {
+            return Some(difference);
+        }
+        for cached in &self.cached {
+            if let Some(difference) = cached.difference(truth).await {
+                return Some(difference);
+            }
+        }
+        None
+    }
+}
+
+/// Prints a line. What is printed with println! is shown only if the test fails.
+pub fn print(line: &str) {
+    stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+pub fn settings(dsn: &str) -> Settings {
+    Settings::resolve(Some(dsn)).unwrap()
+}
+
+/// What is in memory is used for a short while without word from the server.
+pub fn cache_options(watch: WatchOptions) -> CacheOptions {
+    CacheOptions { watch, grace: Duration::from_millis(300), timeout: Duration::from_secs(2) }
+}

@@ -7,6 +7,7 @@
 #   make lint       format, clippy and, where it is installed, cargo deny
 #   make unit       the tests that need no Postgres
 #   make e2e        the tests against live clusters
+#   make bench      how fast it is, against what people write by hand: 15 minutes; 3 with QUICK=1
 #   make docs       the documentation of the library, with warnings as errors
 #   make deps       what building and testing need
 #   make clean      remove what was built
@@ -22,8 +23,9 @@ export PG_CONFIG
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
+export QUICK
 
-.PHONY: demo test lint unit e2e docs install cli deps clean
+.PHONY: demo test lint unit e2e bench docs install cli deps clean
 
 demo: install
 	cargo build --quiet --locked --package intcred
@@ -42,6 +44,10 @@ unit: deps
 e2e: install
 	cargo build --locked --package intcred
 	cargo test --locked --package tests
+
+# Leave the machine alone meanwhile. The report goes to target/bench.
+bench: install
+	cargo bench --locked --package tests --bench server
 
 docs: deps
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps

@@ -4,7 +4,7 @@ use crate::{
     effort::Effort,
     rounds::{Estimate, alternate},
     side::{Sample, Side},
-    table::{Figure, Outcome, Row, Target, judge},
+    table::{Figure, MARGIN, Outcome, Row, Target, judge},
 };
 use std::{collections::HashMap, time::Duration};
 
@@ -19,17 +19,28 @@ pub struct Comparison {
     pair: [usize; 2],
     figure: Figure,
     target: Option<Target>,
+    margin: f64,
 }
 
 impl Comparison {
     /// Of our throughput with the baseline's.
     pub fn of(measure: &'static str, baseline: &'static str, pair: [usize; 2]) -> Self {
-        Self { measure, baseline, pair, figure: Figure::Throughput, target: None }
+        Self { measure, baseline, pair, figure: Figure::Throughput, target: None, margin: MARGIN }
     }
 
-    /// Of something else.
-    pub fn figure(self, figure: Figure) -> Self {
-        Self { figure, ..self }
+    /// Of the CPU time that both need for a call.
+    pub fn cpu(self) -> Self {
+        Self { figure: Figure::Cpu, ..self }
+    }
+
+    /// Of the time that a delivery takes. Half of what may be added is what the spread may be.
+    pub fn added_milliseconds(self) -> Self {
+        Self { figure: Figure::AddedMilliseconds, margin: 0.05, ..self }
+    }
+
+    /// Asks for a smaller spread, where the target is near to 1.
+    pub fn within(self, margin: f64) -> Self {
+        Self { margin, ..self }
     }
 
     pub fn at_least(self, least: f64) -> Self {
@@ -75,7 +86,7 @@ pub async fn compare(effort: &Effort, sides: &[Side<'_>], mut comparisons: Vec<C
         let pairs: Vec<_> =
             ours.iter().zip(theirs).map(|(ours, theirs)| comparison.figure.of(ours, theirs)).collect();
         eprintln!("{}, against {}: {pairs:.2?}", comparison.measure, comparison.baseline);
-        let outcome = judge(Estimate::of(&pairs), comparison.figure, comparison.target);
+        let outcome = judge(Estimate::of(&pairs), comparison.figure, comparison.margin);
         comparison.row(outcome, Some([Sample::median(ours), Sample::median(theirs)]))
     };
     comparisons.iter().map(row).collect()

@@ -29,13 +29,10 @@ impl Pgbench<'_> {
             .args(["--define", &format!("value={}", stage::value(self.value_bytes))])
             .args(["--client", &self.clients.to_string(), "--jobs", &self.clients.min(2).to_string()])
             .args(["--time", &seconds.to_string(), self.database]);
-        let output = run(&mut command, self.script.as_bytes()).await;
-        assert!(output.code == 0 && !output.stderr.contains("aborted"), "pgbench: {}", output.stderr);
+        let answer = run(&mut command, self.script.as_bytes()).await.success();
         let number = |name| {
-            let found = output.stdout.lines().find_map(|line| line.strip_prefix(name)?.split(' ').next());
-            found
-                .and_then(|number| number.parse().ok())
-                .unwrap_or_else(|| panic!("pgbench: {}", output.stdout))
+            let found = answer.lines().find_map(|line| line.strip_prefix(name)?.split(' ').next());
+            found.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("pgbench: {answer}"))
         };
         (number("number of transactions actually processed: "), number("tps = "))
     }

@@ -103,17 +103,12 @@ impl Row {
     }
 }
 
-/// The number, if it is sure enough to be told from what would mean the contrary: an interval of 15 % each way cannot
-/// tell a lead of 1.15, the smallest that is asked for, from none. Where the target is nearer to 1 than that, the
-/// interval must be, too. Of a time that is added, half of what may be.
-pub fn judge(estimate: Estimate, figure: Figure, target: Option<Target>) -> Outcome {
-    const WIDEST: f64 = 0.15;
-    const NARROWEST: f64 = 0.03;
-    let margin = if figure == Figure::AddedMilliseconds {
-        target.map_or(WIDEST, |target| target.number() / 2.0)
-    } else {
-        let distance = target.map_or(WIDEST, |target| (target.number() - 1.0).abs());
-        distance.clamp(NARROWEST, WIDEST) * estimate.median.abs()
-    };
-    if estimate.margin() <= margin { Outcome::Measured(estimate) } else { Outcome::TooNoisy(estimate) }
+/// How far the interval may reach to each side, as a part of the median, before a row says so in place of a number. A
+/// lead of 1.15, the smallest that is asked for, could not be told from none if it were more.
+pub const MARGIN: f64 = 0.15;
+
+/// The number, if it is sure enough. The margin of a time that is added is in milliseconds.
+pub fn judge(estimate: Estimate, figure: Figure, margin: f64) -> Outcome {
+    let unit = if figure == Figure::AddedMilliseconds { 1.0 } else { estimate.median.abs() };
+    if estimate.margin() <= margin * unit { Outcome::Measured(estimate) } else { Outcome::TooNoisy(estimate) }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     rounds::Estimate,
-    table::{Figure, Outcome, Row, Target, judge},
+    table::{Figure, MARGIN, Outcome, Row, Target, judge},
 };
 use serde_json::Value;
 use std::{fs, path::Path};
@@ -52,7 +52,6 @@ fn read(dir: &Path) -> Option<Row> {
 fn row(name: &str, estimate: Estimate) -> Row {
     let target = (name == CACHED_READ.0).then_some(Target::AtMost(CACHED_READ.1));
     let figure = Figure::Nanoseconds;
-    // The target is no ratio, and says nothing of how wide the interval may be.
-    let outcome = judge(estimate, figure, None);
+    let outcome = judge(estimate, figure, MARGIN);
     Row { measure: name.into(), baseline: "-".into(), figure, target, outcome, sides: None }
 }

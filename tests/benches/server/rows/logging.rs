@@ -32,8 +32,8 @@ pub async fn logging(effort: &Effort, preloaded: &Cluster) -> Vec<Row> {
     let sides = [side(preloaded, LOUD), side(&bare, LOUD), side(preloaded, ""), side(&bare, "")];
     let baseline = "the same without the library";
     let comparisons = vec![
-        Comparison::of("SELECT 1, logging at its loudest", baseline, [0, 1]).at_least(0.97),
-        Comparison::of("SELECT 1, logging as Postgres has it", baseline, [2, 3]),
+        Comparison::of("SELECT 1, logging at its loudest", baseline, [0, 1]).at_least(0.97).within(0.03),
+        Comparison::of("SELECT 1, logging as Postgres has it", baseline, [2, 3]).within(0.03),
     ];
     compare(effort, &sides, comparisons).await
 }

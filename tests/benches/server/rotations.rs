@@ -34,7 +34,7 @@ pub async fn flat(effort: &Effort, cluster: &Cluster) -> Vec<Row> {
 
     let mut first = None;
     let last = loop {
-        calls.run(5).await;
+        calls.run(10).await;
         let table = Table::of(&database).await;
         if table.updates >= FIRST {
             first.get_or_insert(table);

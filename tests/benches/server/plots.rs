@@ -1,56 +1,49 @@
 //! The curves as SVG.
 
 use crate::growth::{Growth, Point};
-use plotters::prelude::*;
-use std::path::Path;
+use plotters::{coord::Shift, prelude::*};
+use std::{error::Error, path::Path};
 
-const SIZE: (u32, u32) = (720, 360);
+const SIZE: (u32, u32) = (960, 320);
 const FONT: &str = "sans-serif";
 
-/// Draws set and get into one picture. The steps of what grows are equally far apart, whatever lies between them.
-pub fn draw(growth: &Growth, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
+/// Draws set and get beside each other, each to its own scale.
+pub fn draw(growth: &Growth, file: &Path) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
-    let highest = growth.points.iter().map(|point| point.set.max(point.get)).fold(0.0, f64::max);
-    let last = f64::from(u32::try_from(growth.points.len())?) - 1.0;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(format!("calls in a second, against {}", growth.axis.name()), (FONT, 18))
-        .margin(12)
-        .x_label_area_size(36)
+    let halves = root.split_evenly((1, 2));
+    curve(&halves[0], growth, "set", |point| point.set)?;
+    curve(&halves[1], growth, "get", |point| point.get)?;
+    root.present()?;
+    Ok(())
+}
+
+/// The steps of what grows are equally far apart, whatever lies between them.
+fn curve(
+    area: &DrawingArea<SVGBackend, Shift>,
+    growth: &Growth,
+    name: &str,
+    of: fn(&Point) -> f64,
+) -> Result<(), Box<dyn Error>> {
+    let points = &growth.points;
+    let highest = points.iter().map(of).fold(0.0, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("{name}, calls in a second"), (FONT, 18))
+        .margin(16)
+        .x_label_area_size(40)
         .y_label_area_size(64)
-        .build_cartesian_2d(-0.2..last + 0.2, 0.0..highest * 1.1)?;
+        .build_cartesian_2d(0..points.len() - 1, 0.0..highest * 1.1)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
-        .x_labels(0)
+        .x_labels(points.len())
+        .x_label_formatter(&|&step| points[step].size.to_string())
         .y_label_formatter(&|rate| format!("{rate:.0}"))
         .x_desc(growth.axis.name())
         .label_style((FONT, 13))
         .draw()?;
-    let position = |index: usize| f64::from(u32::try_from(index).unwrap_or(u32::MAX));
-    for (index, point) in growth.points.iter().enumerate() {
-        let below = (position(index), 0.0);
-        chart.draw_series([
-            EmptyElement::at(below) + Text::new(point.size.to_string(), (-8, -16), (FONT, 13))
-        ])?;
-    }
-    for (name, colour, of) in
-        [("set", RED, (|point| point.set) as fn(&Point) -> f64), ("get", BLUE, |point| point.get)]
-    {
-        let points: Vec<_> =
-            growth.points.iter().enumerate().map(|(index, point)| (position(index), of(point))).collect();
-        chart
-            .draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(3))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-    }
-    chart
-        .configure_series_labels()
-        .border_style(BLACK)
-        .background_style(WHITE)
-        .label_font((FONT, 13))
-        .draw()?;
-    root.present()?;
+    let line = LineSeries::new(points.iter().map(of).enumerate(), BLUE.stroke_width(2));
+    chart.draw_series(line.point_size(3))?;
     Ok(())
 }

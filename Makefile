@@ -9,6 +9,7 @@
 #   make e2e        the tests against live clusters
 #   make fuzz       a minute (FUZZ_SECONDS) of fuzzing; the first build takes some minutes
 #   make soak       10,000 rotations while everything breaks at random, for five minutes or SOAK_MINUTES=
+#   make bench      how fast it is, against what people write by hand: 15 minutes; 3 with QUICK=1
 #   make docs       the documentation of the library, with warnings as errors
 #   make deps       what building and testing need
 #   make clean      remove what was built
@@ -24,8 +25,9 @@ export PG_CONFIG
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
+export QUICK
 
-.PHONY: demo test lint unit e2e fuzz docs install cli deps clean soak
+.PHONY: demo test lint unit e2e fuzz docs install cli deps clean soak bench
 
 demo: install
 	cargo build --quiet --locked --package intcred
@@ -50,6 +52,10 @@ fuzz: deps
 
 soak: install
 	cargo test --locked --package tests --test faults -- --include-ignored --exact soak::ten_thousand_rotations
+
+# Leave the machine alone meanwhile. The report goes to target/bench.
+bench: install
+	cargo bench --locked --package tests --bench server
 
 docs: deps
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps

@@ -46,10 +46,7 @@ impl Installation {
 
     /// Panics unless `make install` has put the extension where the server looks for it.
     pub fn require_extension(&self) {
-        for file in [
-            self.sharedir.join(format!("extension/{EXTENSION}.control")),
-            self.pkglibdir.join(format!("{EXTENSION}{}", env::consts::DLL_SUFFIX)),
-        ] {
+        for file in [self.sharedir.join(format!("extension/{EXTENSION}.control")), self.extension_library()] {
             assert!(
                 file.exists(),
                 "{} is missing: install the extension with `make install`",
@@ -67,6 +64,12 @@ impl Installation {
              build {library} for it",
             file.display()
         );
+    }
+
+    /// Where the server looks for the extension's library.
+    #[must_use]
+    pub fn extension_library(&self) -> PathBuf {
+        self.pkglibdir.join(format!("{EXTENSION}{}", env::consts::DLL_SUFFIX))
     }
 
     /// One of Postgres' own programs, as the server's user, at home in `dir`.

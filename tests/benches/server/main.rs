@@ -1,0 +1,81 @@
+//! `make bench`: how fast the extension is, measured against what people write by hand.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`rows`] | the table: what is compared with what, and the target of each |
+//! | [`growth`] | set and get against keys, audit rows, clients, listeners, bytes |
+//! | [`rotations`] | what rotations leave behind in the table of credentials |
+//! | [`comparison`] | sides measured in alternation, compared pair by pair |
+//! | [`rounds`] | turns taken in alternation, and what may be concluded from them |
+//! | [`side`] | what takes turns: something that is called again and again, and measured |
+//! | [`pgbench`] | a run of pgbench |
+//! | [`cpu`] | the CPU time of a server, with all of its processes |
+//! | [`stage`] | the cluster that everything is measured on, and its databases |
+//! | [`machine`] | what was measured on, and keeping it awake |
+//! | [`effort`] | how much time may be spent |
+//! | [`table`] | a row: what was measured, against what, and what it should be |
+//! | [`report`], [`plots`] | Markdown, JSON and pictures |
+
+mod comparison;
+mod cpu;
+mod effort;
+mod growth;
+mod machine;
+mod pgbench;
+mod plots;
+mod report;
+mod rotations;
+mod rounds;
+mod rows;
+mod side;
+mod stage;
+mod table;
+
+use effort::Effort;
+use machine::Awake;
+use report::Report;
+use std::{env, path::PathBuf, process::ExitCode};
+use tests::Cluster;
+
+// One thread, as pgbench has for each client: what is measured is the server.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let effort = Effort::from_environment();
+    let awake = Awake::hold();
+    let target = target();
+    let cluster = stage::cluster(Cluster::builder());
+    let machine = machine::facts(&cluster, &awake).await;
+    let database = stage::database(&cluster, stage::KEYS).await;
+    stage::fill(&database, stage::KEYS).await;
+
+    let mut rows = rows::single(&effort, &cluster, &database).await;
+    rows.extend(rows::write_cpu(&effort, &cluster, &database).await);
+    rows.extend(rows::crowd(&effort, &cluster, &database).await);
+    rows.extend(rows::listeners(&effort, &cluster, &database).await);
+    rows.extend(rows::delivery(&effort, &cluster, &database).await);
+    rows.extend(rows::read(&effort, &cluster, &database).await);
+    rows.extend(rows::list(&effort, &cluster, &database).await);
+    rows.extend(rows::logging(&effort, &cluster).await);
+    let mut tables = vec![rotations::hot_updates(&database).await];
+    let mut growth = Vec::new();
+    if effort.full {
+        rows.extend(rows::grown(&effort, &cluster).await);
+        tables.extend(rotations::flat(&effort, &cluster).await);
+        growth = growth::growth(&effort, &cluster, &database).await;
+    }
+
+    // What a table looks like does not depend on the machine: there it is right or wrong.
+    let right = tables.iter().all(|row| row.is_met() == Some(true));
+    rows.extend(tables);
+    rows.extend(rows::client(&target));
+    let dir = target.join("bench");
+    let report = Report { machine, rows, growth }.write(&effort, &dir).expect("the report is written");
+    println!("{report}\nThis and more is in {}.", dir.display());
+    if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Cargo's target directory: it runs benchmarks from `release/deps` in there.
+fn target() -> PathBuf {
+    let own = env::current_exe().expect("an executable has a path");
+    own.ancestors().nth(3).expect("cargo runs benchmarks from target/release/deps").into()
+}

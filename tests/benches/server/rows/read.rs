@@ -1,0 +1,56 @@
+//! Reading credentials, and the list of them.
+
+use super::{PLPGSQL, SELECT, SELECT_1, write::calls};
+use crate::{
+    comparison::{Comparison, compare},
+    effort::Effort,
+    pgbench::Pgbench,
+    side::{Side, Statement},
+    stage,
+    table::Row,
+};
+use tests::{Cluster, Database, READER};
+
+pub const GET: &str = r"\set key random(1, :keys)
+    SELECT integration_credentials.get_integration_credentials(:key);";
+const SELECT_ROW: &str = r"\set key random(1, :keys)
+    SELECT value FROM plain.simple WHERE key = :key;";
+const LIST: &str = "SELECT * FROM integration_credentials.list_integrations();";
+const LIST_PLAIN: &str = r"
+    SELECT k.key, k.display_name, k.is_enabled, c.org IS NOT NULL, c.value IS NOT NULL,
+           coalesce(c.revision, 0), c.updated_at
+    FROM plain.catalog k
+    LEFT JOIN plain.credentials c ON c.key = k.key AND c.org = 'acme'
+    ORDER BY k.key;";
+
+/// A reader's calls of `script`, from one client.
+pub fn reads<'a>(cluster: &'a Cluster, database: &'a Database, script: &'static str) -> Pgbench<'a> {
+    Pgbench { role: READER, ..calls(cluster, database, script) }
+}
+
+/// One credential at a time.
+pub async fn read(effort: &Effort, cluster: &Cluster, database: &Database) -> Vec<Row> {
+    let sides = [GET, SELECT_ROW, "SELECT 1;"].map(|script| Side::Pgbench(reads(cluster, database, script)));
+    let comparisons = vec![
+        Comparison::of("get with decryption, 1 client", SELECT, [0, 1]).at_least(1.0),
+        Comparison::of("get with decryption, 1 client", SELECT_1, [0, 2]),
+    ];
+    let mut rows = compare(effort, &sides, comparisons).await;
+
+    let mut sides = Vec::new();
+    for function in ["integration_credentials.get_integration_credentials", "plain.get_credential"] {
+        let (session, calls) = (database.connect(READER).await, stage::KEYS);
+        let sql = format!("SELECT count({function}(n::text)) FROM generate_series(1, {calls}) n");
+        sides.push(Side::Statement(Statement { cluster, session, sql, calls }));
+    }
+    let comparison = Comparison::of("get, inside the server (a loop in one statement)", PLPGSQL, [0, 1]);
+    rows.extend(compare(effort, &sides, vec![comparison.at_least(2.3)]).await);
+    rows
+}
+
+/// All at a time, without their values.
+pub async fn list(effort: &Effort, cluster: &Cluster, database: &Database) -> Vec<Row> {
+    let sides = [LIST, LIST_PLAIN].map(|script| Side::Pgbench(reads(cluster, database, script)));
+    let comparison = Comparison::of("list_integrations, 10,000 keys", "SELECT of the same columns", [0, 1]);
+    compare(effort, &sides, vec![comparison.at_least(0.8)]).await
+}

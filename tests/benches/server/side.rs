@@ -1,0 +1,122 @@
+//! What takes turns: something that is called again and again, and measured.
+
+use crate::{cpu, pgbench::Pgbench, rounds::Estimate, stage};
+use std::time::{Duration, Instant};
+use tests::{ADMIN, Cluster, Database, OUTSIDER, Session};
+
+/// One side of a comparison.
+pub enum Side<'a> {
+    /// Calls from clients.
+    Pgbench(Pgbench<'a>),
+    /// Calls in a loop inside one statement.
+    Statement(Statement<'a>),
+    /// From a commit to its listener.
+    Delivery(Delivery<'a>),
+}
+
+/// Calls in a loop inside one statement: what they cost without the way there and back.
+pub struct Statement<'a> {
+    pub cluster: &'a Cluster,
+    pub session: Session,
+    pub sql: String,
+    /// How many calls the statement makes.
+    pub calls: u32,
+}
+
+/// From the moment that a client sends COMMIT to that in which another hears of it.
+pub struct Delivery<'a> {
+    pub cluster: &'a Cluster,
+    pub database: &'a Database,
+    /// Takes a key and a value.
+    pub sql: &'static str,
+    pub channel: &'static str,
+}
+
+/// What a turn gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Calls in a second.
+    pub rate: f64,
+    /// CPU time of the whole server for a call, in microseconds.
+    pub cpu: f64,
+    /// Of a delivery: how long the median one took, in milliseconds.
+    pub delivery: f64,
+}
+
+impl Sample {
+    /// The median of each.
+    pub fn median(samples: &[Self]) -> Self {
+        let of = |part: fn(&Self) -> f64| Estimate::of(&samples.iter().map(part).collect::<Vec<_>>()).median;
+        Self { rate: of(|it| it.rate), cpu: of(|it| it.cpu), delivery: of(|it| it.delivery) }
+    }
+}
+
+impl Side<'_> {
+    /// Has its turn.
+    pub async fn measure(&self, seconds: u16) -> Sample {
+        let server = match self {
+            Side::Pgbench(side) => side.cluster,
+            Side::Statement(side) => side.cluster,
+            Side::Delivery(side) => side.cluster,
+        }
+        .postmaster_pid();
+        let before = cpu::of_tree(server).await;
+        let (calls, rate, delivery) = match self {
+            Side::Pgbench(side) => {
+                let (calls, rate) = side.run(seconds).await;
+                (calls, rate, f64::NAN)
+            }
+            Side::Statement(side) => {
+                let (calls, rate) = side.run(seconds).await;
+                (calls, rate, f64::NAN)
+            }
+            Side::Delivery(side) => side.run(seconds).await,
+        };
+        let used = cpu::of_tree(server).await.saturating_sub(before);
+        Sample { rate, cpu: used.as_secs_f64() * 1e6 / calls, delivery }
+    }
+
+    /// How many sessions call at a time.
+    pub fn clients(&self) -> u16 {
+        if let Side::Pgbench(side) = self { side.clients } else { 1 }
+    }
+}
+
+impl Statement<'_> {
+    async fn run(&self, seconds: u16) -> (f64, f64) {
+        let statement = self.session.prepare(&self.sql).await.expect("the statement is correct");
+        let (began, mut calls) = (Instant::now(), 0.0);
+        while began.elapsed() < Duration::from_secs(seconds.into()) {
+            self.session.query(&statement, &[]).await.expect("the calls succeed");
+            calls += f64::from(self.calls);
+        }
+        (calls, calls / began.elapsed().as_secs_f64())
+    }
+}
+
+impl Delivery<'_> {
+    async fn run(&self, seconds: u16) -> (f64, f64, f64) {
+        // The only listener that there is: all are told of every commit.
+        let mut listener = self.database.connect(OUTSIDER).await;
+        listener.batch_execute(&format!("LISTEN {}", self.channel)).await.expect("LISTEN");
+        let sender = self.database.connect(ADMIN).await;
+        let call = sender.prepare(self.sql).await.expect("the statement is correct");
+        let value = stage::value(64);
+        let (began, mut times) = (Instant::now(), Vec::new());
+        for key in (1..=100).cycle().take_while(|_| began.elapsed() < Duration::from_secs(seconds.into())) {
+            sender.batch_execute("BEGIN").await.expect("BEGIN");
+            sender.query(&call, &[&key.to_string(), &value]).await.expect("the call succeeds");
+            let sent = Instant::now();
+            let heard = async {
+                listener.next_notification().await;
+                sent.elapsed().as_secs_f64() * 1e3
+            };
+            let (committed, time) = tokio::join!(sender.batch_execute("COMMIT"), heard);
+            committed.expect("COMMIT");
+            times.push(time);
+        }
+        times.sort_by(f64::total_cmp);
+        let calls = f64::from(u32::try_from(times.len()).expect("few calls"));
+        (calls, calls / began.elapsed().as_secs_f64(), times[times.len() / 2])
+    }
+}

@@ -87,13 +87,14 @@ pub(super) static CHECKS: &[Check] = &[
     check!(
         "role-settings",
         "no setting of a role or of this database makes its sessions loud",
-        "These are on in every session of theirs: a value that is not sealed shows in what they write, or is refused."
+        "These are on in every session of theirs. The preloaded library redacts what they write, as far as it goes into \
+         the log; what goes to the client alone, it cannot."
     ),
     check!(
         "logging",
         "no setting makes the server log statements",
-        "The preloaded library redacts what these write, or refuses a value that it could not hide. A server that is once \
-         started without it logs every value that is not sealed."
+        "The preloaded library redacts what these write. A server that is once started without it logs every value that \
+         is not sealed."
     ),
     check!(
         "literals",

@@ -30,6 +30,8 @@ fn curve(
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{name}, calls in a second"), (FONT, 18))
         .margin(16)
+        // Half of the last label is beyond the end of its axis.
+        .margin_right(36)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(0..points.len() - 1, 0.0..highest * 1.1)?;

@@ -1,8 +1,9 @@
 //! What takes turns: something that is called again and again, and measured.
 
 use crate::{cpu, pgbench::Pgbench, rounds::Estimate, stage};
+use intcred::{CacheOptions, Changes, CredentialCache, Settings};
 use std::time::{Duration, Instant};
-use tests::{ADMIN, Cluster, Database, OUTSIDER, Session};
+use tests::{ADMIN, Cluster, Database, OUTSIDER, READER, Session};
 
 /// One side of a comparison.
 pub enum Side<'a> {
@@ -23,13 +24,22 @@ pub struct Statement<'a> {
     pub calls: u32,
 }
 
-/// From the moment that a client sends COMMIT to that in which another hears of it.
+/// From the moment that a client sends COMMIT to that in which another knows of it.
 pub struct Delivery<'a> {
     pub cluster: &'a Cluster,
     pub database: &'a Database,
     /// Takes a key and a value.
     pub sql: &'static str,
-    pub channel: &'static str,
+    pub to: To,
+}
+
+/// Who is told.
+#[derive(Clone, Copy)]
+pub enum To {
+    /// A session that listens on this channel.
+    Listener(&'static str),
+    /// A cache, which knows when it has the new value.
+    Cache,
 }
 
 /// What a turn gave.
@@ -96,27 +106,70 @@ impl Statement<'_> {
 
 impl Delivery<'_> {
     async fn run(&self, seconds: u16) -> (f64, f64, f64) {
-        // The only listener that there is: all are told of every commit.
-        let mut listener = self.database.connect(OUTSIDER).await;
-        listener.batch_execute(&format!("LISTEN {}", self.channel)).await.expect("LISTEN");
+        // The only one that there is: all are told of every commit.
+        let mut receiver = Receiver::start(self.database, self.to).await;
         let sender = self.database.connect(ADMIN).await;
         let call = sender.prepare(self.sql).await.expect("the statement is correct");
         let value = stage::value(64);
         let (began, mut times) = (Instant::now(), Vec::new());
         for key in (1..=100).cycle().take_while(|_| began.elapsed() < Duration::from_secs(seconds.into())) {
+            let key = key.to_string();
+            receiver.prepare(&key).await;
             sender.batch_execute("BEGIN").await.expect("BEGIN");
-            sender.query(&call, &[&key.to_string(), &value]).await.expect("the call succeeds");
+            sender.query(&call, &[&key, &value]).await.expect("the call succeeds");
             let sent = Instant::now();
-            let heard = async {
-                listener.next_notification().await;
+            let known = async {
+                receiver.next(&key).await;
                 sent.elapsed().as_secs_f64() * 1e3
             };
-            let (committed, time) = tokio::join!(sender.batch_execute("COMMIT"), heard);
+            let (committed, time) = tokio::join!(sender.batch_execute("COMMIT"), known);
             committed.expect("COMMIT");
             times.push(time);
         }
         times.sort_by(f64::total_cmp);
         let calls = f64::from(u32::try_from(times.len()).expect("few calls"));
         (calls, calls / began.elapsed().as_secs_f64(), times[times.len() / 2])
+    }
+}
+
+enum Receiver {
+    Listener(Session),
+    Cache(CredentialCache, Changes),
+}
+
+impl Receiver {
+    async fn start(database: &Database, to: To) -> Self {
+        match to {
+            To::Listener(channel) => {
+                let listener = database.connect(OUTSIDER).await;
+                listener.batch_execute(&format!("LISTEN {channel}")).await.expect("LISTEN");
+                Self::Listener(listener)
+            }
+            To::Cache => {
+                let settings = Settings::resolve(Some(&database.dsn(READER))).expect("the DSN is right");
+                let cache =
+                    CredentialCache::start(&settings, CacheOptions::default()).await.expect("a cache");
+                let changes = cache.changes();
+                Self::Cache(cache, changes)
+            }
+        }
+    }
+
+    /// Only what is in use is fetched anew by itself.
+    async fn prepare(&self, key: &str) {
+        if let Self::Cache(cache, _) = self {
+            cache.get(key).await.expect("it is set");
+        }
+    }
+
+    /// Waits until the change has come; a cache, until it has the new value.
+    async fn next(&mut self, key: &str) {
+        match self {
+            Self::Listener(listener) => drop(listener.next_notification().await),
+            Self::Cache(cache, changes) => {
+                while changes.recv().await.key != key {}
+                cache.get(key).await.expect("it is set");
+            }
+        }
     }
 }

@@ -154,6 +154,8 @@ impl Error {
             }
             // The server shuts down, or was told to end this session.
             (None, "57P01" | "57P02" | "57P03" | "57P05") => Self::Disconnected { reason: message },
+            // What a pooler says that has lost the server.
+            (None, sqlstate) if sqlstate.starts_with("08") => Self::Disconnected { reason: message },
             (None, sqlstate) => Self::Database { sqlstate: sqlstate.to_owned(), message, hint },
         }
     }

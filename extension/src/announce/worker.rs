@@ -8,6 +8,11 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_long};
 use std::time::Duration;
 
+unsafe extern "C-unwind" {
+    // pgrx's binding is wrapped in a guard, and so no signal handler.
+    fn die(signal: c_int);
+}
+
 /// How long to rest after a batch, for each session that it may have woken: so that with many listeners the machine has
 /// time for something else than to wake them. At most [`LONGEST_REST`].
 const REST_PER_SESSION: Duration = Duration::from_micros(20);
@@ -27,8 +32,12 @@ pub fn register() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Datum) {
-    // SAFETY: the order in which a background worker starts. Signals keep their default handlers: a SIGTERM ends it.
-    unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
+    // SAFETY: the order in which a background worker starts. The default handler of SIGTERM ends the process wherever it
+    // is, which in the middle of a commit takes the server down; this one, where the process asks for interrupts.
+    unsafe {
+        pg_sys::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
     BackgroundWorker::connect_worker_to_spi(None, None);
     // SAFETY: a setting of this process. A notification that a crash forgets is missed by nobody, for no listener's
     // connection outlives the crash.
@@ -42,6 +51,7 @@ pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Dat
     }
     handover::attend();
     loop {
+        check_for_interrupts!();
         let batch = handover::next();
         if batch.payloads.is_empty() {
             wait(pg_sys::WL_LATCH_SET, None);
@@ -101,5 +111,4 @@ fn wait(events: u32, timeout: Option<Duration>) {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
     }
-    check_for_interrupts!();
 }

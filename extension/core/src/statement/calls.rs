@@ -282,7 +282,7 @@ impl Search<'_> {
         self.found.has_literal |= within.found.has_literal;
         if token.kind == Kind::QuotedName && text.contains(&b'\\') {
             // As JSON has it; then there is no telling where the quotation ends.
-            self.hide(content.start..piece.end, b'*');
+            self.hide(content.start..piece.end, b'x');
             return true;
         }
         if token.kind == Kind::QuotedName && !elsewhere {

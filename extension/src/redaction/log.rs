@@ -6,6 +6,7 @@ use integration_credentials_core::statement::log::{
     audited, is_node_tree, without_parameters, without_quotations,
 };
 use integration_credentials_core::statement::{Secrets, without_literals};
+use memchr::memmem;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -167,7 +168,7 @@ impl Message<'_> {
         }
         if (self.statement.is_some() || statement::last_was_secret() || live::is_any()) && is_node_tree(&text)
         {
-            text = Cow::Borrowed(TREE).into_owned().into();
+            text = Cow::Owned(TREE.to_vec());
         }
         live::redacted(text, is_part && is_error)
     }
@@ -181,7 +182,7 @@ impl Message<'_> {
         }
         // The statement itself is read from its own beginning, whatever stands before it.
         if let Some((statement, secrets)) = self.statement
-            && let Some(at) = text.windows(statement.len().max(1)).position(|window| window == statement)
+            && let Some(at) = memmem::find(text, statement)
         {
             let (before, rest) = text.split_at(at);
             let after = &rest[statement.len()..];

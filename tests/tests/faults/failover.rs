@@ -26,14 +26,19 @@ fn either(first: &Cluster, second: &Cluster, database: &Database, role: &str, wh
     )
 }
 
-/// From now on, nothing is committed that the standby does not have.
-async fn wait_for_standby(superuser: &Session) {
-    superuser.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
-    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+/// From now on, nothing is committed that the standby does not have, though it shows it a moment later.
+async fn replicate(primary: &Session, standby: &Session) {
+    set(standby, "recovery_min_apply_delay = '50ms'").await;
+    set(primary, "synchronous_standby_names = '*'").await;
     let sync = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
-    while superuser.query(sync, &[]).await.unwrap().is_empty() {
+    while primary.query(sync, &[]).await.unwrap().is_empty() {
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn set(superuser: &Session, setting: &str) {
+    superuser.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
 }
 
 async fn until(watcher: &mut Watcher, is_wanted: impl Fn(&EventKind) -> bool) {
@@ -45,8 +50,8 @@ async fn until(watcher: &mut Watcher, is_wanted: impl Fn(&EventKind) -> bool) {
 async fn a_standby_is_promoted() {
     let mut scene = Scene::new(40).await;
     let standby = tokio::task::block_in_place(|| scene.cluster.standby());
-    wait_for_standby(&scene.superuser().await).await;
     let copy = standby.named_database(scene.database.name());
+    replicate(&scene.superuser().await, &copy.connect(SUPERUSER).await).await;
     let primary = &scene.cluster;
 
     // Who needs the primary, and who takes what it gets: the standby, which it polls until that is promoted.
@@ -65,13 +70,14 @@ async fn a_standby_is_promoted() {
     let mut poller = Watcher::start(&settings(&any), options).await.unwrap();
     assert_eq!(poller.mode(), Mode::Polling);
 
-    let load = Load::start(
-        &scene,
-        &either(primary, &standby, &copy, ADMIN, "read-write"),
-        PAUSE,
-        fastrand::Rng::new(),
-    );
+    let admin = either(primary, &standby, &copy, ADMIN, "read-write");
+    let load = Load::start(&scene, &admin, PAUSE, fastrand::Rng::new());
     load.go_on(200).await;
+    load.finish().await;
+    observers.settle("beside a standby that lags by 50 ms", Instant::now(), LIMIT, &scene.database).await;
+
+    let load = Load::start(&scene, &admin, PAUSE, fastrand::Rng::new());
+    load.go_on(100).await;
     tokio::task::block_in_place(|| scene.cluster.kill_postmaster());
     let promoted = copy.connect(SUPERUSER).await;
     promoted.batch_execute("SELECT pg_promote()").await.unwrap();

@@ -75,6 +75,7 @@ impl Observers {
     pub async fn settle(&self, what: &str, since: Instant, limit: Duration, database: &Database) {
         let superuser = database.superuser().await;
         let truth = truth::current(&superuser).await;
+        assert_eq!(truth.len(), self.keys.len());
         while let Some(difference) = self.difference(&truth).await {
             assert!(since.elapsed() < limit, "{what}: {difference}");
             sleep(Duration::from_millis(2)).await;
@@ -86,7 +87,7 @@ impl Observers {
             watched.assert_true(&history);
         }
         for cached in &self.cached {
-            cached.assert_unharmed();
+            cached.assert_in_order();
         }
         let all = self.cached.len() + self.watched.len();
         let reads: usize = self.cached.iter().map(Cached::reads).sum();

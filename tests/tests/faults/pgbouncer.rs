@@ -47,9 +47,10 @@ impl PgBouncer {
         );
         fs::write(&settings, text.replace("\n             ", "\n")).unwrap();
         let log = File::create(dir.join("pgbouncer.log")).unwrap();
-        // The kernel ends it with the thread that started it, however that ends.
+        // The kernel ends it with the test, however that ends.
         let mut command = cluster.tool("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL", PROGRAM]).arg(&settings);
+        command.kill_on_drop(true);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let pgbouncer = Self { process, dir };
         let ready = async {

@@ -41,8 +41,9 @@ impl Cached {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Panics if a reader did.
-    pub fn assert_unharmed(&self) {
+    /// Panics if a reader did, or has got nothing.
+    pub fn assert_in_order(&self) {
+        assert!(self.reads() > 0, "{}: nothing was read", self.name);
         assert!(!self.readers.iter().any(JoinHandle::is_finished), "{}: a reader has failed", self.name);
     }
 
@@ -55,7 +56,10 @@ impl Cached {
                 State { revision, .. } => Ok(*revision),
             };
             let found = match self.cache.get(key).await {
-                Ok(credential) => Ok(credential.revision()),
+                Ok(credential) => {
+                    assert_eq!(credential.expose(), format!("{key} {}", credential.revision()));
+                    Ok(credential.revision())
+                }
                 Err(error) => match error.code() {
                     Some(code) => Err(code),
                     None => return Some(format!("{}: {key}: {error}", self.name)),

@@ -1,23 +1,24 @@
 //! Who follows a watcher, and remembers what it was told.
 
 use crate::truth::{History, State};
-use intcred::{EventKind, Watcher};
+use intcred::{EventKind, KeyState, Snapshot, Watcher};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 use tokio::task::JoinHandle;
 
-/// A watcher, of which nothing is known but what it reported.
+/// A watcher, of which nothing is known but how it began and what it reported.
 pub struct Watched {
     pub name: String,
+    began: Arc<Snapshot>,
     told: Arc<Mutex<Vec<EventKind>>>,
     task: JoinHandle<()>,
 }
 
 impl Watched {
-    /// Follows a watcher that reports what is there at the start, too.
     pub fn start(name: &str, mut watcher: Watcher) -> Self {
+        let began = watcher.snapshot();
         let told = Arc::<Mutex<Vec<_>>>::default();
         let task = tokio::spawn({
             let told = told.clone();
@@ -27,7 +28,7 @@ impl Watched {
                 }
             }
         });
-        Self { name: name.to_owned(), told, task }
+        Self { name: name.to_owned(), began, told, task }
     }
 
     /// What it reported so far.
@@ -37,11 +38,14 @@ impl Watched {
 
     /// Where what it reported does not add up to this.
     pub fn difference(&self, truth: &BTreeMap<String, State>) -> Option<String> {
-        let mut states = HashMap::<_, State>::new();
+        let began = self.began.iter().map(|(key, state)| {
+            let KeyState { revision, has_credentials, is_enabled, .. } = *state;
+            (key.to_owned(), State { revision, has_credentials, is_enabled })
+        });
+        let mut states: HashMap<_, _> = began.collect();
         for event in self.told() {
             let Some((key, word, revision)) = parts(&event) else { continue };
-            let state =
-                states.entry(key.to_owned()).or_insert(State { is_enabled: true, ..State::default() });
+            let state = states.get_mut(key).expect("the catalog has not grown");
             state.revision = revision;
             match word {
                 "changed" | "removed" => state.has_credentials = word == "changed",

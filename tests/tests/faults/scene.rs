@@ -68,6 +68,14 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.cluster.log());
+        }
+    }
+}
+
 /// Whether the key may be removed and disabled at any time.
 pub fn is_fickle(key: &str) -> bool {
     let number: usize = key.trim_start_matches("key-").parse().unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use tests::Session;
 
 /// What is so of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pub revision: i64,
     pub has_credentials: bool,

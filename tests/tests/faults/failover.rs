@@ -36,6 +36,14 @@ async fn replicate(primary: &Session, standby: &Session) {
     }
 }
 
+async fn promote(standby: &Session) {
+    // A statement that waits for it may keep WAL from being replayed, which it waits for.
+    standby.batch_execute("SELECT pg_promote(wait => false)").await.unwrap();
+    while standby.query_one("SELECT pg_is_in_recovery()", &[]).await.unwrap().get(0) {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn set(superuser: &Session, setting: &str) {
     superuser.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
     superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
@@ -79,8 +87,7 @@ async fn a_standby_is_promoted() {
     let load = Load::start(&scene, &admin, PAUSE, fastrand::Rng::new());
     load.go_on(100).await;
     tokio::task::block_in_place(|| scene.cluster.kill_postmaster());
-    let promoted = copy.connect(SUPERUSER).await;
-    promoted.batch_execute("SELECT pg_promote()").await.unwrap();
+    promote(&copy.connect(SUPERUSER).await).await;
     let since = Instant::now();
     load.go_on(50).await;
     load.finish().await;

@@ -188,7 +188,7 @@ impl Message<'_> {
             let after = &rest[statement.len()..];
             return Cow::Owned([before, &secrets.redacted(statement), &self.without_calls(after)].concat());
         }
-        match statement::find(text) {
+        match statement::find_in_message(text) {
             Some(secrets) => Cow::Owned(secrets.redacted(text)),
             None => Cow::Borrowed(text),
         }

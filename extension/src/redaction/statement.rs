@@ -12,6 +12,11 @@ pub fn find(text: &[u8]) -> Option<Secrets> {
     statement::find(text, Reading { prepared: &prepared, ..reading() })
 }
 
+/// The same for a message that quotes statements, of which the client's own has been looked at already.
+pub fn find_in_message(message: &[u8]) -> Option<Secrets> {
+    statement::find_in_message(message, Reading { prepared: &prepared, ..reading() })
+}
+
 fn reading() -> Reading<'static> {
     // SAFETY: a setting of this process.
     let backslashes = unsafe { !pg_sys::standard_conforming_strings };

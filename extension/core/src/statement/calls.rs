@@ -4,6 +4,7 @@ use super::lexer::{Kind, Token, tokens};
 use super::{Parameters, Reading, Secrets, Span, looks_secret};
 use crate::tool;
 use aho_corasick::AhoCorasick;
+use memchr::memchr2_iter;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -31,20 +32,27 @@ static TYPES: [&[u8]; 14] = [
     b"record",
 ];
 
-/// What stands in every text that may call one: a name of one, a name that may be spelled in any way, or the execution of
-/// a prepared statement.
-static SIGNS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| matcher(&["u&\"", "execute"]));
-static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| matcher(&[]));
+static NAMES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    AhoCorasick::builder().ascii_case_insensitive(true).build(FUNCTIONS.iter().map(|(name, _)| *name)).ok()
+});
 
-fn matcher(more: &[&str]) -> Option<AhoCorasick> {
-    let patterns = FUNCTIONS.iter().map(|(name, _)| *name).chain(more.iter().copied());
-    AhoCorasick::builder().ascii_case_insensitive(true).build(patterns).ok()
+/// Whether a statement is worth a closer look: it may name one of the functions, or spell a name in any way, or execute a
+/// prepared statement. Every statement of the server is asked this, so it takes a few nanoseconds.
+pub(super) fn may_hold_one(text: &[u8]) -> bool {
+    mentions_one(text) || memchr2_iter(b'x', b'X', text).any(|at| is_around(text, at, b"e", b"xecute"))
 }
 
-/// Whether it is worth a closer look.
-pub(super) fn may_hold_one(text: &[u8]) -> bool {
-    // Without the matcher, everything is.
-    SIGNS.as_ref().is_none_or(|signs| signs.is_match(text))
+/// The same for a message that quotes some statement: prepared ones are executed by the client's own.
+pub(super) fn mentions_one(text: &[u8]) -> bool {
+    memchr2_iter(b'_', b'&', text)
+        .any(|at| is_around(text, at, b"", b"_credentials") || is_around(text, at, b"u", b"&\""))
+}
+
+fn is_around(text: &[u8], at: usize, before: &[u8], from: &[u8]) -> bool {
+    let (left, right) = text.split_at(at);
+    left.len() >= before.len()
+        && left[left.len() - before.len()..].eq_ignore_ascii_case(before)
+        && right.get(..from.len()).is_some_and(|right| right.eq_ignore_ascii_case(from))
 }
 
 fn names_one(text: &[u8]) -> bool {

@@ -89,6 +89,12 @@ pub fn find(text: &[u8], reading: Reading<'_>) -> Option<Secrets> {
     if calls::may_hold_one(text) { calls::find(text, reading) } else { None }
 }
 
+/// The same for a message that quotes statements, of which the client's own has been looked at already.
+#[must_use]
+pub fn find_in_message(message: &[u8], reading: Reading<'_>) -> Option<Secrets> {
+    if calls::mentions_one(message) { calls::find(message, reading) } else { None }
+}
+
 impl Parameters {
     /// Whether the parameter with this number is.
     #[must_use]

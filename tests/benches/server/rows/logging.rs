@@ -10,7 +10,7 @@ use crate::{
 };
 use tests::{Cluster, SUPERUSER};
 
-/// The loudest of what concerns each statement, fourteen lines of it: each goes through the hook. Left out is what
+/// The loudest of what concerns each statement, seven messages of it: each goes through the hook. Left out is what
 /// prints a page of plan or statistics for a statement of one line, for that would hide the cost, not show it.
 const LOUD: &str = "-c log_statement=all -c log_min_duration_statement=0 -c log_min_messages=debug5 -c log_error_verbosity=verbose";
 

@@ -4,6 +4,7 @@ use crate::{cpu, pgbench::Pgbench, rounds::Estimate, stage};
 use intcred::{CacheOptions, Changes, CredentialCache, Settings};
 use std::time::{Duration, Instant};
 use tests::{ADMIN, Cluster, Database, OUTSIDER, READER, Session};
+use tokio::time::sleep;
 
 /// One side of a comparison.
 pub enum Side<'a> {
@@ -155,10 +156,11 @@ impl Receiver {
         }
     }
 
-    /// Only what is in use is fetched anew by itself.
+    /// Only what is in use is fetched anew by itself. And after each look a cache pauses for 10 ms: rotations are rarer.
     async fn prepare(&self, key: &str) {
         if let Self::Cache(cache, _) = self {
             cache.get(key).await.expect("it is set");
+            sleep(Duration::from_millis(15)).await;
         }
     }
 

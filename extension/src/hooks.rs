@@ -3,7 +3,7 @@
 //! Each hook does its own work under a guard, and then goes on to the next with nothing of Rust left in its frame: an error
 //! of Postgres jumps right over it, unchanged.
 
-use crate::announce::two_phase;
+use crate::announce::{announce_resync, two_phase};
 use crate::redaction;
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_int, c_void};
@@ -107,7 +107,7 @@ unsafe extern "C-unwind" fn utility(
         let next = NEXT.get().and_then(|next| next.utility).unwrap_or(standard_ProcessUtility);
         next(command, text, read_only_tree, context, parameters, environment, destination, completion);
         if has_events {
-            quietly(two_phase::committed);
+            quietly(announce_resync);
         }
     }
 }

@@ -39,8 +39,8 @@ pub fn announce(event: &Event) {
     add(payload);
 }
 
-/// Announces that everybody should look again.
-fn announce_resync() {
+/// Announces that everybody should look again, as after a prepared transaction that had events.
+pub fn announce_resync() {
     add(RESYNC.to_owned());
 }
 

@@ -3,7 +3,6 @@
 //! What survives with it is its locks. So one with events takes a lock that says so; who commits a prepared transaction
 //! while such a lock is held announces that everybody should look again.
 
-use super::announce_resync;
 use pgrx::pg_sys;
 
 /// No SQL function takes an advisory lock with this in its fourth field.
@@ -40,9 +39,4 @@ pub fn is_any_marked() -> bool {
         pg_sys::LockRelease(&raw const tag, mode, false);
         false
     }
-}
-
-/// After a prepared transaction has been committed.
-pub fn committed() {
-    announce_resync();
 }

@@ -100,11 +100,11 @@ pub unsafe fn analyzed(state: &mut pg_sys::ParseState) {
         let text = CStr::from_ptr(source).to_bytes();
         let secrets = find(text);
         LAST_WAS_SECRET.set(secrets.is_some());
-        let Some(secrets) = secrets.filter(|secrets| !secrets.is_masked(text)) else { return };
+        let Some(secrets) = secrets.filter(is_shown_in(text)) else { return };
         if is_from_client(source) {
             report_activity(text, &secrets);
             mask_in_place(source, &secrets);
-        } else if let Some(copy) = masked_copy(source) {
+        } else if let Some(copy) = copy_masked(text, &secrets) {
             mask_copies(source, &secrets);
             state.p_sourcetext = copy;
         }
@@ -179,13 +179,22 @@ pub unsafe fn masked_copy(text: *const c_char) -> Option<*const c_char> {
     if text.is_null() {
         return None;
     }
-    let is_ours = !is_from_client(text);
+    let is_from_client = is_from_client(text);
     // SAFETY: the caller vouches for the text.
     let text = unsafe { CStr::from_ptr(text) }.to_bytes();
-    if is_ours && text.starts_with(MARK) {
+    if !is_from_client && text.starts_with(MARK) {
         return None;
     }
-    let secrets = find(text).filter(|secrets| !secrets.is_masked(text))?;
+    let secrets = find(text).filter(is_shown_in(text))?;
+    copy_masked(text, &secrets)
+}
+
+/// Whether a text shows its secrets, or is masked already.
+fn is_shown_in(text: &[u8]) -> impl Fn(&Secrets) -> bool {
+    |secrets| !secrets.is_masked(text)
+}
+
+fn copy_masked(text: &[u8], secrets: &Secrets) -> Option<*const c_char> {
     let mut copy = text.to_vec();
     secrets.mask(&mut copy);
     let copy = CString::new(copy).ok()?;
@@ -212,7 +221,7 @@ pub fn report_activity_again() {
             _ => return,
         }
     };
-    if let Some(secrets) = find(shown).filter(|secrets| !secrets.is_masked(shown)) {
+    if let Some(secrets) = find(shown).filter(is_shown_in(shown)) {
         report_activity(shown, &secrets);
     }
 }

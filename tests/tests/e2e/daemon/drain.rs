@@ -8,12 +8,23 @@ use crate::{
 use nix::sys::signal::Signal::{SIGINT, SIGTERM};
 use serde_json::json;
 use std::{fs, time::Duration};
-use tests::ADMIN;
+use tests::{ADMIN, Database, Session};
 use tokio::time::Instant;
 
 const GATED: &str = r#"echo $$ > "$DIR/pid"; echo "begin $INTCRED_KEY" >> "$DIR/log"
     until [ -e "$DIR/go" ]; do sleep 0.02; done
     echo "end $INTCRED_KEY" >> "$DIR/log""#;
+
+/// With room for one hook at a time, which the key `any` has, while `waiting` waits.
+async fn one_running_and_one_waiting(database: &Database, admin: &Session, options: &[&str]) -> Daemon {
+    let mut daemon = Daemon::start(database, options).await;
+    set(admin, ANY, "value").await.unwrap();
+    daemon.logs(&["begin any"]).await;
+    daemon.line().await;
+    set(admin, "waiting", "value").await.unwrap();
+    daemon.line().await;
+    daemon
+}
 
 #[tokio::test]
 async fn it_lets_the_hooks_run_that_are_due_and_takes_no_more_events() {
@@ -23,12 +34,7 @@ async fn it_lets_the_hooks_run_that_are_due_and_takes_no_more_events() {
         register(&admin, key, json!({})).await.unwrap();
     }
     let options = ["--exec", GATED, "--exec-concurrency", "1", "--metrics", "127.0.0.1:0"];
-    let mut daemon = Daemon::start(&database, &options).await;
-    set(&admin, ANY, "value").await.unwrap();
-    daemon.logs(&["begin any"]).await;
-    daemon.line().await;
-    set(&admin, "waiting", "value").await.unwrap();
-    daemon.line().await;
+    let mut daemon = one_running_and_one_waiting(&database, &admin, &options).await;
 
     daemon.signal(SIGTERM);
     eventually("it is not ready", async || daemon.page("/readyz").await == (503, "stopping\n".into())).await;
@@ -66,12 +72,7 @@ async fn hooks_have_no_more_time_than_one_may_take_and_what_was_left_is_told() {
     let admin = database.connect(ADMIN).await;
     register(&admin, "waiting", json!({})).await.unwrap();
     let options = ["--exec", GATED, "--exec-concurrency", "1", "--exec-timeout", "2"];
-    let mut daemon = Daemon::start(&database, &options).await;
-    set(&admin, ANY, "value").await.unwrap();
-    daemon.logs(&["begin any"]).await;
-    daemon.line().await;
-    set(&admin, "waiting", "value").await.unwrap();
-    daemon.line().await;
+    let mut daemon = one_running_and_one_waiting(&database, &admin, &options).await;
     let pid = daemon.read("pid");
     let sent = Instant::now();
     daemon.signal(SIGTERM);

@@ -1,11 +1,17 @@
-//! A queue of payloads in a fixed piece of memory, each for a database. Room is reserved before a transaction commits, so
-//! that afterwards nothing can fail.
+//! A queue of payloads in a fixed piece of memory, each for a database.
+//!
+//! An entry is made before its transaction commits, so that afterwards nothing can fail, and in the order in which those
+//! that wait for each other commit. It is sent when it is known how its transaction ended.
 
 /// How much it holds, in bytes: some thousands of ordinary payloads.
 pub const CAPACITY: usize = 256 * 1024;
 
-/// What a payload takes beside itself: its database and its length.
-const HEADER: usize = size_of::<u32>() + size_of::<u16>();
+/// What a payload takes beside itself: how its transaction ended, its database, and its length.
+const HEADER: usize = size_of::<u8>() + size_of::<u32>() + size_of::<u16>();
+
+const UNDECIDED: u8 = 0;
+const COMMITTED: u8 = 1;
+const ABORTED: u8 = 2;
 
 /// The queue. Positions only grow; where they stand in the memory is their remainder.
 #[derive(Debug)]
@@ -13,8 +19,15 @@ const HEADER: usize = size_of::<u32>() + size_of::<u16>();
 pub struct Ring {
     read: u64,
     written: u64,
-    reserved: usize,
     bytes: [u8; CAPACITY],
+}
+
+/// The entries of a transaction.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "entries that are never settled hold up all that come after"]
+pub struct Entries {
+    start: u64,
+    end: u64,
 }
 
 /// Payloads from the front of the queue, in order.
@@ -22,35 +35,57 @@ pub struct Ring {
 pub struct Batch {
     /// Each payload and its database.
     pub payloads: Vec<(u32, Vec<u8>)>,
+    start: u64,
     end: u64,
+}
+
+impl Batch {
+    /// Whether there is nothing to take off the queue. There may be where there is nothing to send.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
 }
 
 impl Default for Ring {
     #[expect(clippy::large_stack_arrays, reason = "made once, by the postmaster, whose stack has megabytes")]
     fn default() -> Self {
-        Self { read: 0, written: 0, reserved: 0, bytes: [0; CAPACITY] }
+        Self { read: 0, written: 0, bytes: [0; CAPACITY] }
     }
 }
 
 impl Ring {
-    /// What a payload takes.
-    #[must_use]
-    pub const fn room_for(payload: &[u8]) -> usize {
-        HEADER + payload.len()
-    }
-
-    /// Reserves room; `false` if there is not that much.
-    pub fn reserve(&mut self, room: usize) -> bool {
-        let fits = self.len() + self.reserved + room <= CAPACITY;
-        if fits {
-            self.reserved += room;
+    /// Appends the payloads of a transaction that is about to commit; `None` if there is no room for all of them.
+    pub fn append<'a>(
+        &mut self,
+        database: u32,
+        payloads: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Option<Entries> {
+        let needed: usize = payloads.clone().map(|payload| HEADER + payload.len()).sum();
+        if self.len() + needed > CAPACITY || payloads.clone().any(|payload| payload.len() > u16::MAX.into()) {
+            return None;
         }
-        fits
+        let start = self.written;
+        for payload in payloads {
+            self.write(&[UNDECIDED]);
+            self.write(&database.to_ne_bytes());
+            self.write(&u16::try_from(payload.len()).ok()?.to_ne_bytes());
+            self.write(payload);
+        }
+        Some(Entries { start, end: self.written })
     }
 
-    /// Gives a reservation back.
-    pub fn release(&mut self, room: usize) {
-        self.reserved = self.reserved.saturating_sub(room);
+    /// Says how the transaction ended that the entries are of. Returns whether they are at the front: the others are found
+    /// by who takes off the front.
+    pub fn settle(&mut self, entries: Entries, is_committed: bool) -> bool {
+        let mut position = entries.start;
+        while position < entries.end {
+            let (at, _) = split(position, 1);
+            self.bytes[at.start] = if is_committed { COMMITTED } else { ABORTED };
+            let (_, _, length) = self.read_header(&mut position);
+            position += u64::from(length);
+        }
+        entries.start == self.read
     }
 
     /// Whether there is nothing in it.
@@ -59,25 +94,24 @@ impl Ring {
         self.read == self.written
     }
 
-    /// Appends a payload, in room that was reserved and has just been given back.
-    pub fn push(&mut self, database: u32, payload: &[u8]) {
-        let Ok(length) = u16::try_from(payload.len()) else { return };
-        self.write(&database.to_ne_bytes());
-        self.write(&length.to_ne_bytes());
-        self.write(payload);
-    }
-
-    /// Copies the payloads at the front, as many as there are in about `limit` bytes. They stay until they are `done`.
+    /// Copies what was committed, from the front to the first entry that is undecided, in about `limit` bytes. It stays
+    /// until it is `done`.
     #[must_use]
     pub fn front(&self, limit: usize) -> Batch {
-        let mut batch = Batch { payloads: Vec::new(), end: self.read };
-        let stop = self.read + (limit as u64);
-        while batch.end < self.written.min(stop) {
-            let database = u32::from_ne_bytes(self.read_array(&mut batch.end));
-            let length = u16::from_ne_bytes(self.read_array(&mut batch.end));
-            let mut payload = vec![0; usize::from(length)];
-            self.read_at(&mut batch.end, &mut payload);
-            batch.payloads.push((database, payload));
+        let mut batch = Batch { payloads: Vec::new(), start: self.read, end: self.read };
+        let stop = self.written.min(self.read + (limit as u64));
+        while batch.end < stop {
+            let mut position = batch.end;
+            let (state, database, length) = self.read_header(&mut position);
+            if state == UNDECIDED {
+                break;
+            }
+            let mut payload = vec![0; length.into()];
+            self.read_at(&mut position, &mut payload);
+            if state == COMMITTED {
+                batch.payloads.push((database, payload));
+            }
+            batch.end = position;
         }
         batch
     }
@@ -111,6 +145,12 @@ impl Ring {
         self.read_at(position, &mut array);
         array
     }
+
+    fn read_header(&self, position: &mut u64) -> (u8, u32, u16) {
+        let [state] = self.read_array(position);
+        let database = u32::from_ne_bytes(self.read_array(position));
+        (state, database, u16::from_ne_bytes(self.read_array(position)))
+    }
 }
 
 /// Where `length` bytes stand: a range up to the end of the memory, and how many go on at its beginning.
@@ -123,18 +163,19 @@ fn split(position: u64, length: usize) -> (std::ops::Range<usize>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::iter::once;
 
     fn ring() -> Box<Ring> {
         Box::default()
     }
 
+    fn append(ring: &mut Ring, database: u32, payload: &[u8]) -> Option<Entries> {
+        ring.append(database, once(payload))
+    }
+
     fn push(ring: &mut Ring, database: u32, payload: &[u8]) -> bool {
-        let has_room = ring.reserve(Ring::room_for(payload));
-        if has_room {
-            ring.release(Ring::room_for(payload));
-            ring.push(database, payload);
-        }
-        has_room
+        let entries = append(ring, database, payload);
+        entries.map(|entries| ring.settle(entries, true)).is_some()
     }
 
     #[test]
@@ -153,21 +194,56 @@ mod tests {
     }
 
     #[test]
-    fn it_is_full_when_it_is_full_and_a_reservation_counts() {
+    fn nothing_overtakes_what_is_undecided_and_what_is_aborted_is_gone() {
         let mut ring = ring();
-        assert!(ring.reserve(CAPACITY - 1000));
-        assert!(!ring.reserve(1001));
-        assert!(ring.reserve(1000));
-        assert!(!ring.reserve(1));
-        ring.release(CAPACITY);
-        let payload = [7; 1000];
-        let fitting = CAPACITY / Ring::room_for(&payload);
-        for number in 0..fitting {
+        let two: [&[u8]; 2] = [b"one", b"two"];
+        let first = ring.append(5, two.into_iter()).unwrap();
+        let second = append(&mut ring, 5, b"three").unwrap();
+        let third = append(&mut ring, 7, b"four").unwrap();
+        assert!(!ring.settle(third, true));
+        assert_eq!(ring.front(CAPACITY).payloads, []);
+        assert!(ring.settle(first, true));
+        let expected = [(5, b"one".to_vec()), (5, b"two".to_vec())];
+        let batch = ring.front(CAPACITY);
+        assert_eq!(batch.payloads, expected);
+        ring.done(&batch);
+        assert_eq!(ring.front(CAPACITY).payloads, []);
+        assert!(ring.settle(second, false));
+        let batch = ring.front(CAPACITY);
+        assert_eq!(batch.payloads, [(7, b"four".to_vec())]);
+        ring.done(&batch);
+        assert!(ring.is_empty());
+    }
+
+    #[test]
+    fn what_is_aborted_is_taken_off_with_nothing_to_send() {
+        let mut ring = ring();
+        let entries = append(&mut ring, 5, b"one").unwrap();
+        ring.settle(entries, false);
+        assert!(!ring.is_empty());
+        let batch = ring.front(CAPACITY);
+        assert_eq!(batch.payloads, []);
+        assert!(!batch.is_empty());
+        ring.done(&batch);
+        assert!(ring.is_empty() && ring.front(CAPACITY).is_empty());
+    }
+
+    #[test]
+    fn it_is_full_when_it_is_full_and_takes_all_of_a_transaction_or_nothing() {
+        let mut ring = ring();
+        let payload = [7_u8; 1000];
+        let fitting = CAPACITY / (HEADER + payload.len());
+        for number in 1..fitting {
             assert!(push(&mut ring, 1, &payload), "{number}");
         }
-        assert!(!push(&mut ring, 1, &payload));
+        assert!(ring.append(1, [&payload[..]; 2].into_iter()).is_none());
+        assert!(push(&mut ring, 1, &payload));
+        assert!(append(&mut ring, 1, &payload).is_none());
+        assert_eq!(ring.front(CAPACITY).payloads.len(), fitting);
         ring.done(&ring.front(CAPACITY));
         assert!(push(&mut ring, 1, &payload));
+        assert!(append(&mut ring, 1, &vec![0; 65_536]).is_none());
+        assert!(push(&mut ring, 1, &vec![0; 65_535]));
     }
 
     #[test]
@@ -181,8 +257,11 @@ mod tests {
                 if push(&mut ring, sent, &payload) {
                     sent += 1;
                 }
+                if let Some(entries) = append(&mut ring, u32::MAX, &payload) {
+                    ring.settle(entries, false);
+                }
             }
-            let batch = ring.front((round % 5) * 3000);
+            let batch = ring.front((round % 5) * 6000);
             for (number, payload) in &batch.payloads {
                 assert_eq!(*number, received);
                 assert_eq!(payload.len(), usize::try_from(received % 2999).unwrap());

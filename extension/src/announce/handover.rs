@@ -1,6 +1,6 @@
 //! The queue from the transactions that committed to the worker, in shared memory.
 
-use integration_credentials_core::ring::{Batch, Ring};
+use integration_credentials_core::ring::{Batch, Entries, Ring};
 use pgrx::{PGRXSharedMemory, PgLwLock, PgSharedMemoryInitialization, pg_sys};
 use std::ffi::CString;
 use std::ptr;
@@ -69,41 +69,35 @@ unsafe extern "C-unwind" fn startup() {
     }
 }
 
-/// Room in the queue for payloads that are handed over when their transaction has committed.
-pub struct Reservation(usize);
+/// Payloads in the queue, of a transaction that is about to commit.
+pub struct HandedOver(Entries);
 
-impl Reservation {
-    /// Reserves room; `None` if there is no worker or not that much room.
-    pub fn for_payloads<'a>(payloads: impl Iterator<Item = &'a CString>) -> Option<Self> {
-        let room = payloads.map(|payload| Ring::room_for(payload.as_bytes())).sum();
-        let mut queue = QUEUE.exclusive();
-        (!queue.latch.0.is_null() && queue.ring.reserve(room)).then_some(Self(room))
-    }
-
-    /// Hands the payloads over.
-    pub fn redeem<'a>(self, payloads: impl Iterator<Item = &'a CString>) {
-        let mut queue = QUEUE.exclusive();
-        queue.ring.release(self.0);
+impl HandedOver {
+    /// Puts payloads into the queue; `None` if there is no worker or no room.
+    pub fn new<'a>(payloads: impl Iterator<Item = &'a CString> + Clone) -> Option<Self> {
         // SAFETY: a variable of this process.
         let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
-        for payload in payloads {
-            queue.ring.push(database, payload.as_bytes());
+        let mut queue = QUEUE.exclusive();
+        if queue.latch.0.is_null() {
+            return None;
         }
+        queue.ring.append(database, payloads.map(CString::as_bytes)).map(Self)
+    }
+
+    /// Says how the transaction ended, and wakes the worker if it waits for that.
+    pub fn settle(self, is_committed: bool) {
+        let mut queue = QUEUE.exclusive();
+        let is_awaited = queue.ring.settle(self.0, is_committed);
         let latch = queue.latch.0;
         drop(queue);
-        if !latch.is_null() {
+        if is_awaited && !latch.is_null() {
             // SAFETY: the latch of a slot in shared memory. If the worker is gone, whoever has its slot wakes for nothing.
             unsafe { pg_sys::SetLatch(latch) };
         }
     }
-
-    /// Gives the room back.
-    pub fn cancel(self) {
-        QUEUE.exclusive().ring.release(self.0);
-    }
 }
 
-/// Whether all that was handed over has been sent.
+/// Whether all that was put into the queue has been sent, or its transaction has aborted.
 pub fn is_empty() -> bool {
     QUEUE.share().ring.is_empty()
 }

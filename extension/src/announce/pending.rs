@@ -1,6 +1,6 @@
 //! The events of this transaction, and what its end does with them.
 
-use super::handover::{self, Reservation};
+use super::handover::{self, HandedOver};
 use super::{send, two_phase};
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -19,7 +19,7 @@ struct Event {
 
 thread_local! {
     static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
-    static RESERVATION: Cell<Option<Reservation>> = const { Cell::new(None) };
+    static HANDED_OVER: Cell<Option<HandedOver>> = const { Cell::new(None) };
     static SESSIONS: Cell<Option<(Instant, c_int)>> = const { Cell::new(None) };
 }
 
@@ -51,18 +51,8 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argumen
     match event {
         pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => before_commit(),
         pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => two_phase::mark(),
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
-            if let Some(reservation) = RESERVATION.take() {
-                EVENTS.with_borrow(|events| reservation.redeem(payloads(events)));
-            }
-            EVENTS.take();
-        }
-        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
-            if let Some(reservation) = RESERVATION.take() {
-                reservation.cancel();
-            }
-            EVENTS.take();
-        }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => ended(true),
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => ended(false),
         _ => {}
     }
 }
@@ -73,12 +63,19 @@ fn before_commit() {
         if sessions() < MANY_SESSIONS && handover::is_empty() && send::is_free_to_send() {
             return send_all(events);
         }
-        match Reservation::for_payloads(payloads(events)) {
-            Some(reservation) => RESERVATION.set(Some(reservation)),
+        match HandedOver::new(payloads(events)) {
+            Some(handed_over) => HANDED_OVER.set(Some(handed_over)),
             // What is always right, if slow: wait for the lock.
             None => send_all(events),
         }
     });
+}
+
+fn ended(is_committed: bool) {
+    if let Some(handed_over) = HANDED_OVER.take() {
+        handed_over.settle(is_committed);
+    }
+    EVENTS.take();
 }
 
 fn send_all(events: &[Event]) {
@@ -87,7 +84,7 @@ fn send_all(events: &[Event]) {
     }
 }
 
-fn payloads(events: &[Event]) -> impl Iterator<Item = &CString> {
+fn payloads(events: &[Event]) -> impl Iterator<Item = &CString> + Clone {
     events.iter().map(|event| &event.payload)
 }
 

@@ -53,7 +53,7 @@ pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Dat
     loop {
         check_for_interrupts!();
         let batch = handover::next();
-        if batch.payloads.is_empty() {
+        if batch.is_empty() {
             wait(pg_sys::WL_LATCH_SET, None);
             continue;
         }

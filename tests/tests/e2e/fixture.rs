@@ -84,8 +84,10 @@ impl Fixture {
 
     /// A session that hears of every change.
     pub async fn listener(&self) -> Session {
-        let listener = self.database.superuser().await;
+        let mut listener = self.database.superuser().await;
         listener.batch_execute("LISTEN integration_credentials; LISTEN app").await.unwrap();
+        // What the worker had still to send.
+        heard(&mut listener, 0).await;
         listener
     }
 
@@ -122,18 +124,16 @@ pub fn plpgsql(declaration: &str, body: &str) -> String {
     format!("{declaration} LANGUAGE plpgsql AS $body$ BEGIN {body}; END $body$")
 }
 
-/// The payloads that have come since the last call. What the worker sends comes a moment after its commit.
-pub async fn heard(listener: &mut Session) -> Vec<String> {
-    let mut payloads = Vec::new();
-    loop {
-        // What was sent before this statement is here when it returns.
-        listener.batch_execute("SELECT pg_sleep(0.2)").await.unwrap();
-        let more = listener.notifications();
-        if more.is_empty() {
-            return payloads;
-        }
-        payloads.extend(more.iter().map(|it| it.payload().to_owned()));
+/// So many payloads, and what comes right after them. What the worker sends comes a while after its commit.
+pub async fn heard(listener: &mut Session, expected: usize) -> Vec<String> {
+    let mut notifications = Vec::new();
+    while notifications.len() < expected {
+        notifications.push(listener.next_notification().await);
     }
+    // What was sent before this statement is here when it returns.
+    listener.batch_execute("SELECT pg_sleep(0.2)").await.unwrap();
+    notifications.extend(listener.notifications());
+    notifications.iter().map(|notification| notification.payload().to_owned()).collect()
 }
 
 /// A session of the database is in `pg_sleep`.

@@ -127,14 +127,14 @@ async fn a_failure_in_surface_mode_is_told_and_the_credential_is_saved() {
     assert_eq!(fixture.seen().await, [""; 0]);
     assert_eq!(fixture.outcomes().await, ["tool_setup_failed"]);
     assert_eq!(fixture.audited("set_integration_credentials").await, [json!({"wasUpdate": false})]);
-    assert_eq!(heard(&mut listener).await.len(), 1, "the credential's, and not the handler's");
+    assert_eq!(heard(&mut listener, 1).await.len(), 1, "the credential's, and not the handler's");
 
     // Repaired, and called again.
     fixture.handler("surface", "INSERT INTO app.seen VALUES (key); NOTIFY app, 'done'").await;
     assert_handed_on(set(&fixture.admin, ANY, canary.as_str()).await);
     assert_eq!(fixture.seen().await, [ANY]);
     assert_eq!(fixture.outcomes().await, ["tool_setup_failed", "ok"]);
-    assert_eq!((heard(&mut listener).await.len(), revision(&fixture.admin, ANY).await), (2, 2));
+    assert_eq!((heard(&mut listener, 2).await.len(), revision(&fixture.admin, ANY).await), (2, 2));
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn a_cancel_during_a_handler_takes_everything_back() {
         assert_eq!(sqlstate(cancelled), "57014", "{mode}");
         assert_eq!(fixture.state().await, before);
         assert_eq!(fixture.seen().await, [""; 0]);
-        assert_eq!(heard(&mut listener).await, [""; 0]);
+        assert_eq!(heard(&mut listener, 0).await, [""; 0]);
         assert_unlogged(&canary);
     }
 }

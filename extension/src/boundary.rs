@@ -1,6 +1,7 @@
 //! Where Postgres calls Rust. Written by hand, because pgrx's own boundary knows neither our SQLSTATEs nor
 //! `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
 
+use crate::document::Document;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{FromDatum, IntoDatum, JsonB, PgLogLevel, fcinfo, pg_sys};
@@ -72,17 +73,7 @@ impl Call {
 
     /// A jsonb argument, as text.
     pub fn json(&self, index: usize) -> Option<String> {
-        // As Postgres writes it: serde_json reads neither every number nor every depth that jsonb can hold.
-        // SAFETY: as in `argument`.
-        let is_null = unsafe { fcinfo::pg_arg_is_null(self.fcinfo, index) };
-        (!is_null).then(|| {
-            // SAFETY: not NULL, and declared as jsonb. The C string is Postgres' own, and copied.
-            let text = unsafe {
-                let document = fcinfo::pg_getarg_datum_raw(self.fcinfo, index);
-                fcinfo::direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(document)])
-            };
-            text.unwrap_or_default().to_string_lossy().into_owned()
-        })
+        self.argument(index).map(|document: Document| document.text())
     }
 }
 

@@ -1,14 +1,15 @@
 //! Finding an integration in the catalog.
 
-use crate::statement::{argument, execute, first, statement};
+use crate::document::Document;
+use crate::lookup::{self, Row};
+use crate::statement::{argument, execute, statement};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys;
 
 /// A catalog entry, as far as setting a credential needs it.
 pub struct Entry {
-    is_enabled: bool,
-    /// The text of its rules.
-    pub rules: String,
+    /// Its rules.
+    pub rules: Document,
     /// Its validator.
     pub validator: Option<Registered>,
     /// Its sync handler.
@@ -51,33 +52,43 @@ impl SyncMode {
     }
 }
 
-statement!(volatile FIND(TEXTOID) "
-    SELECT is_enabled, rules::pg_catalog.text, validator, validator_owner, sync_handler, sync_handler_owner, sync_mode
-    FROM integration_credentials.integration_catalog WHERE integration_key = $1");
-
-/// The entry, enabled or not.
-pub fn find(key: &str) -> Result<Entry, Failure> {
-    let entry = first(&FIND, &[argument(key)], |row| {
-        let registered = |signature: Option<String>, owner: Option<String>| {
-            signature.map(|signature| Registered { signature, owner })
-        };
-        let mode = row.get::<String>(7)?.and_then(|mode| SyncMode::parse(&mode));
-        Ok(Entry {
-            is_enabled: row.get(1)?.unwrap_or(false),
-            rules: row.get(2)?.unwrap_or_default(),
-            validator: registered(row.get(3)?, row.get(4)?),
-            sync: registered(row.get(5)?, row.get(6)?)
-                .zip(mode)
-                .map(|(handler, mode)| Sync { handler, mode }),
-        })
-    });
-    entry.ok_or_else(not_found)
-}
-
 /// The entry, if it is enabled.
 pub fn find_enabled(key: &str) -> Result<Entry, Failure> {
-    let entry = find(key)?;
-    if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
+    let entry = lookup::anew(|| {
+        find(key, |row| {
+            check_enabled(row, key)?;
+            let registered = |signature, owner| {
+                row.get(signature).map(|signature| Registered { signature, owner: row.get(owner) })
+            };
+            let mode = row.get::<String>(c"sync_mode").and_then(|mode| SyncMode::parse(&mode));
+            Ok(Entry {
+                rules: row.get(c"rules").unwrap_or_default(),
+                validator: registered(c"validator", c"validator_owner"),
+                sync: registered(c"sync_handler", c"sync_handler_owner")
+                    .zip(mode)
+                    .map(|(handler, mode)| Sync { handler, mode }),
+            })
+        })
+    });
+    entry.unwrap_or_else(|| Err(not_found()))
+}
+
+/// Refuses a key that the catalog does not have.
+pub fn require(key: &str) -> Result<(), Failure> {
+    lookup::anew(|| find(key, |_| ())).ok_or_else(not_found)
+}
+
+/// Refuses a key whose entry is disabled, or that the catalog does not have, as of the running statement's snapshot.
+pub fn require_enabled(key: &str) -> Result<(), Failure> {
+    find(key, |row| check_enabled(row, key)).unwrap_or_else(|| Err(not_found()))
+}
+
+fn find<R>(key: &str, read: impl FnOnce(&Row) -> R) -> Option<R> {
+    lookup::find(c"integration_catalog", [(c"integration_key", key)], read)
+}
+
+fn check_enabled(row: &Row, key: &str) -> Result<(), Failure> {
+    if row.get(c"is_enabled").unwrap_or(false) { Ok(()) } else { Err(disabled(key)) }
 }
 
 // Under an old snapshot an entry may look as it no longer is. Locking it tells: then Postgres asks to try again (40001).

@@ -16,6 +16,8 @@
 //! | `hooks` | where Postgres calls us besides our functions |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
+//! | `lookup` | reading one row by its key |
+//! | `document` | a JSON document as Postgres keeps it |
 //! | `timestamp` | a moment, as the results write it |
 //! | `rows` | a result of many rows, which stays in memory |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
@@ -25,10 +27,12 @@ use pgrx::prelude::*;
 mod announce;
 mod boundary;
 mod catalog;
+mod document;
 mod hooks;
 mod journal;
 mod keyring_source;
 mod keys;
+mod lookup;
 mod read;
 mod redaction;
 mod register;

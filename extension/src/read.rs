@@ -2,28 +2,14 @@
 
 use crate::boundary::{Answer, Call, VOID};
 use crate::rows::Rows;
-use crate::statement::{Statement, argument, first, run, statement};
-use crate::{catalog, keys, settings};
+use crate::statement::{argument, run, statement};
+use crate::{catalog, keys, lookup, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits;
 use pgrx::IntoDatum;
 use pgrx::datum::TimestampWithTimeZone;
-use std::thread::LocalKey;
-
-statement!(stable CREDENTIAL(TEXTOID, TEXTOID) "
-    SELECT k.is_enabled, c.ciphertext
-    FROM integration_credentials.integration_catalog k
-    LEFT JOIN integration_credentials.configured_integrations c
-        ON c.integration_key = k.integration_key AND c.org_slug = $2
-    WHERE k.integration_key = $1");
-
-statement!(stable AGGREGATOR(TEXTOID, TEXTOID) "
-    SELECT k.is_enabled, a.ciphertext
-    FROM integration_credentials.integration_catalog k
-    LEFT JOIN integration_credentials.aggregator_credentials a
-        ON a.integration_key = k.integration_key AND a.org_slug = $2
-    WHERE k.integration_key = $1");
+use std::ffi::CStr;
 
 statement!(stable ALL(TEXTOID) "
     SELECT c.integration_key, c.ciphertext, c.revision, c.updated_at
@@ -34,12 +20,12 @@ statement!(stable ALL(TEXTOID) "
 
 /// `get_integration_credentials(key)`
 pub fn call_get(call: &Call) -> Answer {
-    get(call, Purpose::Credential, &CREDENTIAL)
+    get(call, Purpose::Credential, c"configured_integrations")
 }
 
 /// `get_aggregator_credentials(key)`
 pub fn call_get_aggregator(call: &Call) -> Answer {
-    get(call, Purpose::Aggregator, &AGGREGATOR)
+    get(call, Purpose::Aggregator, c"aggregator_credentials")
 }
 
 /// `get_all_integration_credentials()`: all or, if one of them cannot be decrypted, none.
@@ -68,23 +54,14 @@ pub fn call_get_all(call: &Call) -> Answer {
     })
 }
 
-struct Row {
-    is_enabled: bool,
-    ciphertext: Option<Vec<u8>>,
-}
-
-fn get(call: &Call, purpose: Purpose, statement: &'static LocalKey<Statement>) -> Answer {
+fn get(call: &Call, purpose: Purpose, table: &CStr) -> Answer {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org()?;
-    let row = first(statement, &[argument(key), argument(org.as_str())], |row| {
-        Ok(Row { is_enabled: row.get(1)?.unwrap_or(false), ciphertext: row.get(2)? })
-    });
-    let Row { is_enabled, ciphertext } = row.ok_or_else(catalog::not_found)?;
-    if !is_enabled {
-        return Err(catalog::disabled(key));
-    }
-    let ciphertext = ciphertext.ok_or_else(|| not_set(key))?;
-    let value = keys::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
+    catalog::require_enabled(key)?;
+    let ciphertext: Option<Vec<u8>> =
+        lookup::find(table, [(c"org_slug", &org), (c"integration_key", key)], |row| row.get(c"ciphertext"))
+            .flatten();
+    let value = keys::decrypt(Place { purpose, org: &org, key }, &ciphertext.ok_or_else(|| not_set(key))?)?;
     Ok(value.as_str().into_datum())
 }
 

@@ -93,7 +93,7 @@ pub fn call_unregister(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
     let org = settings::current_org()?;
-    catalog::find(key)?;
+    catalog::require(key)?;
 
     if catalog::sees_an_old_snapshot() {
         return Err(Failure::new(
@@ -139,7 +139,7 @@ pub fn call_set_enabled(call: &Call) -> Answer {
     })?;
     let actor = limits::actor(call.text(2))?;
     let org = settings::current_org()?;
-    catalog::find(key)?;
+    catalog::require(key)?;
 
     let switched = first(&SWITCH, &[argument(key), argument(enabled)], |_| Ok(()));
     if switched.is_some() {
@@ -226,7 +226,7 @@ fn name_function(
     statement: &'static LocalKey<Statement>,
     arguments: &[DatumWithOid<'_>],
 ) -> Result<(), Failure> {
-    catalog::find(key)?;
+    catalog::require(key)?;
     execute(statement, arguments);
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn call(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
     let org = settings::current_org()?;
-    catalog::find(key)?;
+    catalog::require(key)?;
 
     let (revision, updated_at) = clear(&org, key).ok_or_else(|| read::not_set(key))?;
     sync::forget(&org, key);

@@ -4,8 +4,8 @@ use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
-use crate::statement::{argument, first, statement};
-use crate::{catalog, keys, settings, sync, timestamp, validate};
+use crate::statement::{argument, run, statement};
+use crate::{catalog, keys, lookup, settings, sync, timestamp, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -15,11 +15,10 @@ use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
 use serde_json::json;
 
-// Asks the catalog once more, for it may have changed while the validator ran.
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
 statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
-    SELECT $1, $2, $3 FROM integration_credentials.integration_catalog WHERE integration_key = $2 AND is_enabled
+    VALUES ($1, $2, $3)
     ON CONFLICT (org_slug, integration_key) DO UPDATE
         SET ciphertext = excluded.ciphertext,
             revision = c.revision + 1,
@@ -98,12 +97,13 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     catalog::confirm(key);
     redaction::remember(value);
     validate::check(&entry, key, value)?;
+    if entry.validator.is_some() {
+        // The catalog may have changed while it ran.
+        lookup::anew(|| catalog::require_enabled(key))?;
+    }
 
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
-    let Some(Saved { revision, was_update, updated_at }) = save(org, key, &ciphertext) else {
-        // Taken out of the catalog meanwhile, or disabled.
-        return Err(catalog::find_enabled(key).err().unwrap_or_else(|| catalog::disabled(key)));
-    };
+    let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
 
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync::hand_on(&entry, org, key, value);
@@ -122,8 +122,9 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     Ok(boundary::json(result))
 }
 
-fn save(org: &str, key: &str, ciphertext: &[u8]) -> Option<Saved> {
-    first(&UPSERT, &[argument(org), argument(key), argument(ciphertext)], |row| {
+fn save(org: &str, key: &str, ciphertext: &[u8]) -> Saved {
+    run(&UPSERT, &[argument(org), argument(key), argument(ciphertext)], |rows| {
+        let row = rows.first();
         Ok(Saved {
             revision: row.get(1)?.unwrap_or_default(),
             was_update: row.get(2)?.unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use crate::boundary::Raised;
 use crate::catalog::{Entry, Registered};
+use crate::document::Document;
 use crate::routine::{Routine, VALIDATOR};
 use crate::sandbox::{self, Access};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -15,8 +16,8 @@ use std::rc::Rc;
 const MAX_COMPILED: usize = 64;
 
 thread_local! {
-    /// By their text, so that a change of the catalog needs no invalidation.
-    static COMPILED: RefCell<HashMap<String, Rc<Rules>>> = RefCell::default();
+    /// By what they say, so that a change of the catalog needs no invalidation.
+    static COMPILED: RefCell<HashMap<Document, Rc<Rules>>> = RefCell::default();
 }
 
 /// Refuses a value that the rules or the validator of its integration do not accept.
@@ -32,16 +33,16 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
     }
 }
 
-fn compiled(text: &str) -> Result<Rc<Rules>, RulesError> {
-    if let Some(rules) = COMPILED.with_borrow(|compiled| compiled.get(text).cloned()) {
+fn compiled(document: &Document) -> Result<Rc<Rules>, RulesError> {
+    if let Some(rules) = COMPILED.with_borrow(|compiled| compiled.get(document).cloned()) {
         return Ok(rules);
     }
-    let rules = Rc::new(Rules::compile(text)?);
+    let rules = Rc::new(Rules::compile(&document.text())?);
     COMPILED.with_borrow_mut(|compiled| {
         if compiled.len() >= MAX_COMPILED {
             compiled.clear();
         }
-        compiled.insert(text.to_owned(), rules.clone());
+        compiled.insert(document.clone(), rules.clone());
     });
     Ok(rules)
 }

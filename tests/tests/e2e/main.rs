@@ -16,6 +16,7 @@ mod fixture;
 mod keyring;
 mod leaks;
 mod listen;
+mod lookup;
 mod memory;
 mod notify;
 mod orgs;

@@ -1,0 +1,36 @@
+//! A JSON document as Postgres keeps it.
+
+use pgrx::fcinfo::direct_function_call;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use std::ffi::CStr;
+
+/// The bytes of a `jsonb`: equal bytes are equal documents.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Document(Vec<u8>);
+
+impl Document {
+    /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold.
+    pub fn text(&self) -> String {
+        // SAFETY: the datum is that of a jsonb. The C string is Postgres' own, and copied.
+        let text =
+            unsafe { direct_function_call::<&CStr>(pg_sys::jsonb_out, &[self.0.as_slice().into_datum()]) };
+        text.unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+impl FromDatum for Document {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller vouches for the datum, which is of variable length as a bytea is.
+        unsafe { Vec::from_polymorphic_datum(datum, is_null, oid) }.map(Self)
+    }
+}
+
+impl IntoDatum for Document {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}

@@ -82,3 +82,16 @@ CREATE TRIGGER notes_removal AFTER DELETE ON integration_credentials.integration
     FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_catalog();
 CREATE TRIGGER removes_shipped AFTER INSERT ON integration_credentials.removed_integrations
     FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_catalog();
+
+-- Sessions remember which entries are enabled. Whoever changes the catalog makes them look again: by hand, in a restore
+-- or by replication, hence ALWAYS and by row.
+CREATE FUNCTION integration_credentials.catalog_changed() RETURNS trigger
+    LANGUAGE c
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'catalog_changed';
+CREATE TRIGGER tells_sessions AFTER INSERT OR UPDATE OR DELETE ON integration_credentials.integration_catalog
+    FOR EACH ROW EXECUTE FUNCTION integration_credentials.catalog_changed();
+CREATE TRIGGER tells_sessions_of_truncate AFTER TRUNCATE ON integration_credentials.integration_catalog
+    FOR EACH STATEMENT EXECUTE FUNCTION integration_credentials.catalog_changed();
+ALTER TABLE integration_credentials.integration_catalog
+    ENABLE ALWAYS TRIGGER tells_sessions, ENABLE ALWAYS TRIGGER tells_sessions_of_truncate;

@@ -68,9 +68,9 @@ CREATE FUNCTION integration_credentials.record_tool_failure(
 
 ------------------------------------------------------------------------------------------------------ for readers
 
+-- Not SECURITY DEFINER: it reads by index, runs no SQL, and looks up no name by search_path. Who may call it may read.
 CREATE FUNCTION integration_credentials.get_integration_credentials(key text) RETURNS text
-    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_integration_credentials';
 
 -- The same, with what tells this value from another one, as of the same moment.
@@ -97,8 +97,7 @@ CREATE FUNCTION integration_credentials.get_all_integration_credentials()
 
 -- What the shipped sync handler wrote for the review aggregator.
 CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RETURNS text
-    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_aggregator_credentials';
 
 ------------------------------------------------------------------------------- for admins, readers and auditors

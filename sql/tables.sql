@@ -1,5 +1,7 @@
 -- Schema and tables. No role but the owner touches a table: everything goes through the functions and the view
 -- in functions.sql, so there is no GRANT here and none is missing.
+--
+-- Orgs and integration keys are sorted by their bytes: that is fast, and no new release of a collation breaks an index.
 
 DO $$
 BEGIN
@@ -18,7 +20,7 @@ REVOKE ALL ON SCHEMA integration_credentials FROM PUBLIC;
 
 -- What can be configured, and by which rules: one catalog for the whole database, shared by its orgs.
 CREATE TABLE integration_credentials.integration_catalog (
-    integration_key text        PRIMARY KEY,
+    integration_key text COLLATE "C" PRIMARY KEY,
     display_name    text        NOT NULL,
     is_enabled      boolean     NOT NULL DEFAULT true,
     docs_url        text,
@@ -38,15 +40,15 @@ CREATE TABLE integration_credentials.integration_catalog (
 
 -- Entries that were taken out of the catalog, so that a restore does not bring back those that came with the extension.
 CREATE TABLE integration_credentials.removed_integrations (
-    integration_key text PRIMARY KEY
+    integration_key text COLLATE "C" PRIMARY KEY
 );
 
 -- The credential of an org for an integration. Removing one clears ciphertext and keeps the row, so that the
 -- revision never goes back. No CHECK or index may ever read a plaintext; there is none to read. No foreign key either:
 -- pg_restore -j loads the tables of an extension in any order.
 CREATE TABLE integration_credentials.configured_integrations (
-    org_slug        text        NOT NULL,
-    integration_key text        NOT NULL,
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
     revision        bigint      NOT NULL DEFAULT 1,
     ciphertext      bytea,
     created_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -56,8 +58,8 @@ CREATE TABLE integration_credentials.configured_integrations (
 
 -- What the shipped sync handler keeps for the review aggregator, encrypted like everything else.
 CREATE TABLE integration_credentials.aggregator_credentials (
-    org_slug        text        NOT NULL,
-    integration_key text        NOT NULL,
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
     ciphertext      bytea       NOT NULL,
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (org_slug, integration_key)
@@ -65,7 +67,7 @@ CREATE TABLE integration_credentials.aggregator_credentials (
 
 CREATE TABLE integration_credentials.webapp_org_admin_audit_log (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    org_slug     text        NOT NULL,
+    org_slug     text COLLATE "C" NOT NULL,
     actor        text        NOT NULL,   -- as the caller gave it
     session_role text        NOT NULL,   -- as Postgres knows it
     action       text        NOT NULL,

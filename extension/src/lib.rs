@@ -68,6 +68,7 @@ pub extern "C-unwind" fn _PG_init() {
 }
 
 boundary::sql_functions! {
+    catalog_changed => catalog::known::call_changed,
     current_org => settings::call_current_org,
     admin_set_integration_credentials => set::call,
     admin_set_integration_credentials_sealed => set::call_sealed,

@@ -41,9 +41,7 @@ pub fn find<const N: usize, R>(
     // SAFETY: names and keys outlive the scan. What an error leaves open is closed at the end of the transaction, to which
     // the lock on the table is kept, as that of a query is.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), false);
-        let oid = pg_sys::get_relname_relid(table.as_ptr(), schema);
-        let relation = pg_sys::table_open(oid, pg_sys::AccessShareLock.cast_signed());
+        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock.cast_signed());
         let descriptor = (*relation).rd_att;
         let mut keys = key.map(|(column, text)| {
             let attribute = attribute(descriptor, column, pg_sys::TEXTOID);
@@ -76,13 +74,36 @@ pub fn find<const N: usize, R>(
     }
 }
 
+/// The oid of a table of ours.
+pub fn oid(table: &CStr) -> pg_sys::Oid {
+    // SAFETY: names that end with a NUL; Postgres caches what they stand for.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), false);
+        pg_sys::get_relname_relid(table.as_ptr(), schema)
+    }
+}
+
+/// Looks at what others have committed by now, and the statements before this one have done.
+pub fn as_of_now<R>(look: impl FnOnce() -> R) -> R {
+    // SAFETY: within a transaction.
+    unsafe { under(pg_sys::GetLatestSnapshot(), look) }
+}
+
 /// Looks as a volatile function does: at what this transaction has done so far, and others have committed by now.
 pub fn anew<R>(look: impl FnOnce() -> R) -> R {
-    // SAFETY: within a transaction. An error pops the snapshot at the end of the transaction or subtransaction.
+    // SAFETY: within a transaction.
     unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         pg_sys::CommandCounterIncrement();
-        pg_sys::UpdateActiveSnapshotCommandId();
+        under(pg_sys::GetTransactionSnapshot(), look)
+    }
+}
+
+/// # Safety
+/// The snapshot must be valid. An error pops it at the end of the transaction or subtransaction.
+unsafe fn under<R>(snapshot: pg_sys::Snapshot, look: impl FnOnce() -> R) -> R {
+    // SAFETY: the caller vouches for the snapshot, which is copied.
+    unsafe {
+        pg_sys::PushActiveSnapshot(snapshot);
         let result = look();
         pg_sys::PopActiveSnapshot();
         result

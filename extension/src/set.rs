@@ -5,7 +5,7 @@ use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
 use crate::statement::{argument, run, statement};
-use crate::{catalog, keys, lookup, settings, sync, timestamp, validate};
+use crate::{catalog, keys, settings, sync, timestamp, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -99,7 +99,7 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     validate::check(&entry, key, value)?;
     if entry.validator.is_some() {
         // The catalog may have changed while it ran.
-        lookup::anew(|| catalog::require_enabled(key))?;
+        catalog::find_enabled(key)?;
     }
 
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;

@@ -1,8 +1,9 @@
-//! A row that is found by its index is the one that a query would find.
+//! A row that is found by its index is the one that a query would find, and what is remembered of the catalog is true.
 
-use crate::support::{ANY, get, register, set};
+use crate::fixture::until;
+use crate::support::{ANY, enable, get, register, set};
 use serde_json::json;
-use tests::{ADMIN, Cluster, Database, READER};
+use tests::{ADMIN, Cluster, Database, READER, Session};
 
 /// A database that sorts as people do: `9` before `10`, and no capital before every small letter.
 async fn icu_database(cluster: &Cluster) -> Database {
@@ -77,5 +78,111 @@ async fn whatever_the_operator_does_to_the_tables() {
         assert_eq!(get(&reader, ANY).await.unwrap(), "value", "{change}");
         set(&admin, ANY, "value").await.unwrap();
         assert_eq!(get(&reader, ANY).await.unwrap(), "value", "{change}");
+    }
+}
+
+const CATALOG: &str = "integration_credentials.integration_catalog";
+
+/// A reader that knows the key `any` to be enabled, and the superuser.
+async fn who_knows(cluster: &Cluster) -> (Session, Session) {
+    let database = cluster.database().await;
+    let (superuser, reader) = (database.superuser().await, database.connect(READER).await);
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "value").await.unwrap();
+    assert_eq!(get(&reader, ANY).await.unwrap(), "value");
+    (reader, superuser)
+}
+
+async fn refusal(session: &Session) -> Option<String> {
+    get(session, ANY).await.err().map(|error| error.code().unwrap().code().to_owned())
+}
+
+#[tokio::test]
+async fn a_change_of_the_catalog_is_seen_by_who_knew_better_however_it_is_made() {
+    let cluster = Cluster::builder().setting("max_prepared_transactions", "1").start();
+    let (reader, superuser) = who_knows(&cluster).await;
+    let keep = format!("CREATE TEMP TABLE kept AS SELECT * FROM {CATALOG}");
+    superuser.batch_execute(&keep).await.unwrap();
+    let disable = format!("UPDATE {CATALOG} SET is_enabled = false");
+    for (change, expected) in [
+        ("SELECT integration_credentials.admin_set_integration_enabled('any', false, 'x')", "IC002"),
+        (disable.as_str(), "IC002"),
+        (
+            &format!("SET session_replication_role = replica; {disable}; RESET session_replication_role"),
+            "IC002",
+        ),
+        (
+            &format!(
+                "ALTER TABLE {CATALOG} DISABLE TRIGGER ALL; {disable}; ALTER TABLE {CATALOG} ENABLE TRIGGER ALL"
+            ),
+            "IC002",
+        ),
+        (&format!("BEGIN; {disable}; PREPARE TRANSACTION 'lookup'; COMMIT PREPARED 'lookup'"), "IC002"),
+        (&format!("BEGIN; SAVEPOINT s; {disable}; RELEASE s; COMMIT"), "IC002"),
+        (&format!("DELETE FROM {CATALOG}"), "IC004"),
+        (&format!("TRUNCATE {CATALOG}"), "IC004"),
+        (&format!("UPDATE {CATALOG} SET integration_key = integration_key || '2'"), "IC004"),
+    ] {
+        // In a transaction of the reader's that began before.
+        reader.batch_execute("BEGIN").await.unwrap();
+        assert_eq!(refusal(&reader).await, None);
+        for statement in change.split("; ") {
+            superuser.batch_execute(statement).await.unwrap();
+        }
+        assert_eq!(refusal(&reader).await.as_deref(), Some(expected), "{change}");
+        reader.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(refusal(&reader).await.as_deref(), Some(expected), "{change}");
+        // ALWAYS is what DISABLE and ENABLE take away.
+        superuser
+            .batch_execute(&format!(
+                "DELETE FROM {CATALOG}; DELETE FROM integration_credentials.removed_integrations;
+                 INSERT INTO {CATALOG} SELECT * FROM kept;
+                 ALTER TABLE {CATALOG} ENABLE ALWAYS TRIGGER tells_sessions"
+            ))
+            .await
+            .unwrap();
+        assert_eq!(refusal(&reader).await, None, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_seen_by_who_does_it_alone() {
+    let (reader, superuser) = who_knows(Cluster::shared()).await;
+    superuser.batch_execute("BEGIN; SAVEPOINT s").await.unwrap();
+    enable(&superuser, ANY, false).await.unwrap();
+    assert_eq!(refusal(&reader).await, None);
+    assert_eq!(refusal(&superuser).await.as_deref(), Some("IC002"));
+    superuser.batch_execute("ROLLBACK TO s").await.unwrap();
+    assert_eq!(refusal(&superuser).await, None);
+    enable(&superuser, ANY, false).await.unwrap();
+    superuser.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!((refusal(&superuser).await, refusal(&reader).await), (None, None));
+
+    // With an old snapshot, what was committed later is not there yet.
+    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    assert_eq!(refusal(&reader).await, None);
+    enable(&superuser, ANY, false).await.unwrap();
+    assert_eq!(refusal(&reader).await, None);
+    reader.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(refusal(&reader).await.as_deref(), Some("IC002"));
+}
+
+#[tokio::test]
+async fn a_standby_is_told_too() {
+    let primary = Cluster::private();
+    let database = primary.database().await;
+    let superuser = database.superuser().await;
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "value").await.unwrap();
+    let standby = primary.standby();
+    let reader = standby.named_database(database.name()).connect(READER).await;
+    for _ in 0..3 {
+        assert_eq!(refusal(&reader).await, None);
+        enable(&superuser, ANY, false).await.unwrap();
+        let replayed = "SELECT FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()";
+        until(&superuser, replayed).await;
+        assert_eq!(refusal(&reader).await.as_deref(), Some("IC002"));
+        enable(&superuser, ANY, true).await.unwrap();
+        until(&superuser, replayed).await;
     }
 }

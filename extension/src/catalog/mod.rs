@@ -5,6 +5,11 @@ use crate::lookup::{self, Row};
 use crate::statement::{argument, execute, statement};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys;
+use std::ffi::CStr;
+
+pub mod known;
+
+const TABLE: &CStr = c"integration_catalog";
 
 /// A catalog entry, as far as setting a credential needs it.
 pub struct Entry {
@@ -78,13 +83,20 @@ pub fn require(key: &str) -> Result<(), Failure> {
     lookup::anew(|| find(key, |_| ())).ok_or_else(not_found)
 }
 
-/// Refuses a key whose entry is disabled, or that the catalog does not have, as of the running statement's snapshot.
+/// Refuses a key whose entry is disabled, or that the catalog does not have.
 pub fn require_enabled(key: &str) -> Result<(), Failure> {
-    find(key, |row| check_enabled(row, key)).unwrap_or_else(|| Err(not_found()))
+    let look = || find(key, |row| check_enabled(row, key)).unwrap_or_else(|| Err(not_found()));
+    if sees_an_old_snapshot() {
+        look()
+    } else if known::is_enabled(key) {
+        Ok(())
+    } else {
+        known::learn(key, look)
+    }
 }
 
 fn find<R>(key: &str, read: impl FnOnce(&Row) -> R) -> Option<R> {
-    lookup::find(c"integration_catalog", [(c"integration_key", key)], read)
+    lookup::find(TABLE, [(c"integration_key", key)], read)
 }
 
 fn check_enabled(row: &Row, key: &str) -> Result<(), Failure> {

@@ -9,6 +9,11 @@ use std::ffi::CStr;
 pub struct Document(Vec<u8>);
 
 impl Document {
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold.
     pub fn text(&self) -> String {
         // SAFETY: the datum is that of a jsonb. The C string is Postgres' own, and copied.

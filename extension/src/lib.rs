@@ -17,6 +17,7 @@
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
 //! | `lookup` | reading one row by its key |
+//! | `turn`, `lock` | waiting in line for a credential; locks of our own |
 //! | `document` | a JSON document as Postgres keeps it |
 //! | `timestamp` | a moment, as the results write it |
 //! | `rows` | a result of many rows, which stays in memory |
@@ -32,6 +33,7 @@ mod hooks;
 mod journal;
 mod keyring_source;
 mod keys;
+mod lock;
 mod lookup;
 mod read;
 mod redaction;
@@ -45,6 +47,7 @@ mod settings;
 mod statement;
 mod sync;
 mod timestamp;
+mod turn;
 mod validate;
 
 pgrx::pg_module_magic!();

@@ -74,6 +74,12 @@ pub fn find<const N: usize, R>(
     }
 }
 
+/// Locks a table of ours to the end of the transaction.
+pub fn lock(table: &CStr, mode: u32) {
+    // SAFETY: it waits, and may be cancelled.
+    unsafe { pg_sys::LockRelationOid(oid(table), mode.cast_signed()) };
+}
+
 /// The oid of a table of ours.
 pub fn oid(table: &CStr) -> pg_sys::Oid {
     // SAFETY: names that end with a NUL; Postgres caches what they stand for.
@@ -83,27 +89,12 @@ pub fn oid(table: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Looks at what others have committed by now, and the statements before this one have done.
-pub fn as_of_now<R>(look: impl FnOnce() -> R) -> R {
-    // SAFETY: within a transaction.
-    unsafe { under(pg_sys::GetLatestSnapshot(), look) }
-}
-
 /// Looks as a volatile function does: at what this transaction has done so far, and others have committed by now.
 pub fn anew<R>(look: impl FnOnce() -> R) -> R {
-    // SAFETY: within a transaction.
+    // SAFETY: within a transaction. An error pops the snapshot at the end of the transaction or subtransaction.
     unsafe {
         pg_sys::CommandCounterIncrement();
-        under(pg_sys::GetTransactionSnapshot(), look)
-    }
-}
-
-/// # Safety
-/// The snapshot must be valid. An error pops it at the end of the transaction or subtransaction.
-unsafe fn under<R>(snapshot: pg_sys::Snapshot, look: impl FnOnce() -> R) -> R {
-    // SAFETY: the caller vouches for the snapshot, which is copied.
-    unsafe {
-        pg_sys::PushActiveSnapshot(snapshot);
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         let result = look();
         pg_sys::PopActiveSnapshot();
         result

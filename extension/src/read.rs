@@ -57,7 +57,7 @@ pub fn call_get_all(call: &Call) -> Answer {
 fn get(call: &Call, purpose: Purpose, table: &CStr) -> Answer {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org()?;
-    catalog::require_enabled(key)?;
+    catalog::find_enabled(key)?;
     let ciphertext: Option<Vec<u8>> =
         lookup::find(table, [(c"org_slug", &org), (c"integration_key", key)], |row| row.get(c"ciphertext"))
             .flatten();

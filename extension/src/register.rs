@@ -77,7 +77,7 @@ fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Fa
 statement!(volatile IN_USE(TEXTOID) "
     SELECT FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NOT NULL LIMIT 1");
-// Lets nobody set a credential between the look and the removal; see UPSERT in set.rs.
+// Lets nobody set a credential between the look and the removal; who sets one locks it first.
 statement!(volatile LOCK() "
     LOCK TABLE integration_credentials.configured_integrations IN SHARE ROW EXCLUSIVE MODE");
 // What is left of removed credentials goes with the entry.
@@ -93,7 +93,7 @@ pub fn call_unregister(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
     let org = settings::current_org()?;
-    catalog::require(key)?;
+    catalog::find(key)?;
 
     if catalog::sees_an_old_snapshot() {
         return Err(Failure::new(
@@ -139,7 +139,7 @@ pub fn call_set_enabled(call: &Call) -> Answer {
     })?;
     let actor = limits::actor(call.text(2))?;
     let org = settings::current_org()?;
-    catalog::require(key)?;
+    catalog::find(key)?;
 
     let switched = first(&SWITCH, &[argument(key), argument(enabled)], |_| Ok(()));
     if switched.is_some() {
@@ -226,7 +226,7 @@ fn name_function(
     statement: &'static LocalKey<Statement>,
     arguments: &[DatumWithOid<'_>],
 ) -> Result<(), Failure> {
-    catalog::require(key)?;
+    catalog::find(key)?;
     execute(statement, arguments);
     Ok(())
 }

@@ -4,10 +4,11 @@ use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::statement::{argument, first, statement};
-use crate::{catalog, read, settings, sync, timestamp};
+use crate::{catalog, lookup, read, settings, sync, timestamp, turn};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
 use serde_json::json;
 
 statement!(volatile CLEAR(TEXTOID, TEXTOID) "
@@ -22,8 +23,10 @@ pub fn call(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
     let org = settings::current_org()?;
-    catalog::require(key)?;
+    catalog::find(key)?;
 
+    lookup::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
+    turn::wait(&org, key);
     let (revision, updated_at) = clear(&org, key).ok_or_else(|| read::not_set(key))?;
     sync::forget(&org, key);
 

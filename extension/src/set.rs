@@ -5,7 +5,7 @@ use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
 use crate::statement::{argument, run, statement};
-use crate::{catalog, keys, settings, sync, timestamp, validate};
+use crate::{catalog, keys, lookup, settings, sync, timestamp, turn, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -13,6 +13,7 @@ use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::seal::SealingKey;
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
 use serde_json::json;
 
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
@@ -97,12 +98,11 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     catalog::confirm(key);
     redaction::remember(value);
     validate::check(&entry, key, value)?;
-    if entry.validator.is_some() {
-        // The catalog may have changed while it ran.
-        catalog::find_enabled(key)?;
-    }
-
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
+    // The catalog may have changed while the value was checked. From here on no entry goes while it gets a credential.
+    lookup::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
+    catalog::find_enabled(key)?;
+    turn::wait(org, key);
     let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
 
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });

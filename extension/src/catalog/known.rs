@@ -1,17 +1,21 @@
-//! The keys that this session knows to be enabled, for the reads: half of what they would look up is always the same.
+//! The entries that this session has seen, so that it does not look for them at every call.
 //!
 //! Whoever changes the catalog, in whatever way, fires a trigger that sends the message by which Postgres itself tells its
 //! sessions of a changed table. So nothing is known any longer once the change has committed or, in the session that
 //! makes it, as soon as it is made, and again if it is taken back.
 
+use super::Entry;
 use crate::boundary::{Answer, Call, VOID};
 use crate::lookup;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-/// More keys than catalogs have. Beyond that, it begins anew.
+/// More entries than catalogs have. Beyond that, it begins anew.
 const MOST: usize = 10_000;
+/// Rules that are longer, in bytes, are looked for each time.
+const LONGEST_RULES: usize = 1024;
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
@@ -24,32 +28,35 @@ thread_local! {
 #[derive(Default)]
 struct Known {
     as_of: u64,
-    keys: HashSet<Box<str>>,
+    entries: HashMap<Box<str>, Rc<Entry>>,
 }
 
-/// Whether a key is known to be enabled, by all that has been committed so far.
-pub fn is_enabled(key: &str) -> bool {
-    // SAFETY: within a transaction. It takes up the messages that are there, as opening a table does.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
-    KNOWN.with_borrow(|known| known.as_of == CHANGES.get() && known.keys.contains(key))
+/// The entry of a key by all that has been committed so far, if it is known.
+pub fn get(key: &str) -> Option<Rc<Entry>> {
+    // SAFETY: within a transaction. They take up the messages that are there: our own, and those of others.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::AcceptInvalidationMessages();
+    }
+    KNOWN.with_borrow(|known| known.entries.get(key).filter(|_| known.as_of == CHANGES.get()).cloned())
 }
 
-/// Looks for the key, as of now, and remembers it if it is enabled.
-pub fn learn<E>(key: &str, look: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+/// Looks for the entry of a key, and remembers it.
+pub fn learn(key: &str, look: impl FnOnce() -> Option<Entry>) -> Option<Rc<Entry>> {
     follow();
     let as_of = CHANGES.get();
-    lookup::as_of_now(look)?;
+    let entry = Rc::new(look()?);
     // If the catalog changed meanwhile, what was seen may be of before.
-    if as_of == CHANGES.get() {
+    if as_of == CHANGES.get() && entry.rules.len() <= LONGEST_RULES {
         KNOWN.with_borrow_mut(|known| {
-            if known.as_of != as_of || known.keys.len() >= MOST {
-                known.keys.clear();
+            if known.as_of != as_of || known.entries.len() >= MOST {
+                known.entries.clear();
             }
             known.as_of = as_of;
-            known.keys.insert(key.into());
+            known.entries.insert(key.into(), entry.clone());
         });
     }
-    Ok(())
+    Some(entry)
 }
 
 /// Has Postgres tell this session of changes.

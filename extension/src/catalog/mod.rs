@@ -6,6 +6,7 @@ use crate::statement::{argument, execute, statement};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 pub mod known;
 
@@ -13,6 +14,7 @@ const TABLE: &CStr = c"integration_catalog";
 
 /// A catalog entry, as far as setting a credential needs it.
 pub struct Entry {
+    is_enabled: bool,
     /// Its rules.
     pub rules: Document,
     /// Its validator.
@@ -57,50 +59,36 @@ impl SyncMode {
     }
 }
 
-/// The entry, if it is enabled.
-pub fn find_enabled(key: &str) -> Result<Entry, Failure> {
-    let entry = lookup::anew(|| {
-        find(key, |row| {
-            check_enabled(row, key)?;
-            let registered = |signature, owner| {
-                row.get(signature).map(|signature| Registered { signature, owner: row.get(owner) })
-            };
-            let mode = row.get::<String>(c"sync_mode").and_then(|mode| SyncMode::parse(&mode));
-            Ok(Entry {
-                rules: row.get(c"rules").unwrap_or_default(),
-                validator: registered(c"validator", c"validator_owner"),
-                sync: registered(c"sync_handler", c"sync_handler_owner")
-                    .zip(mode)
-                    .map(|(handler, mode)| Sync { handler, mode }),
-            })
-        })
-    });
-    entry.unwrap_or_else(|| Err(not_found()))
-}
-
 /// Refuses a key that the catalog does not have.
-pub fn require(key: &str) -> Result<(), Failure> {
-    lookup::anew(|| find(key, |_| ())).ok_or_else(not_found)
-}
-
-/// Refuses a key whose entry is disabled, or that the catalog does not have.
-pub fn require_enabled(key: &str) -> Result<(), Failure> {
-    let look = || find(key, |row| check_enabled(row, key)).unwrap_or_else(|| Err(not_found()));
-    if sees_an_old_snapshot() {
-        look()
-    } else if known::is_enabled(key) {
-        Ok(())
+pub fn find(key: &str) -> Result<Rc<Entry>, Failure> {
+    let look = || lookup::anew(|| lookup::find(TABLE, [(c"integration_key", key)], read));
+    let entry = if sees_an_old_snapshot() {
+        look().map(Rc::new)
     } else {
-        known::learn(key, look)
+        known::get(key).or_else(|| known::learn(key, look))
+    };
+    entry.ok_or_else(not_found)
+}
+
+/// Refuses a key that the catalog does not have, or whose entry is disabled.
+pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Failure> {
+    let entry = find(key)?;
+    if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
+}
+
+fn read(row: &Row) -> Entry {
+    let registered = |signature, owner| {
+        row.get(signature).map(|signature| Registered { signature, owner: row.get(owner) })
+    };
+    let mode = row.get::<String>(c"sync_mode").and_then(|mode| SyncMode::parse(&mode));
+    Entry {
+        is_enabled: row.get(c"is_enabled").unwrap_or(false),
+        rules: row.get(c"rules").unwrap_or_default(),
+        validator: registered(c"validator", c"validator_owner"),
+        sync: registered(c"sync_handler", c"sync_handler_owner")
+            .zip(mode)
+            .map(|(handler, mode)| Sync { handler, mode }),
     }
-}
-
-fn find<R>(key: &str, read: impl FnOnce(&Row) -> R) -> Option<R> {
-    lookup::find(TABLE, [(c"integration_key", key)], read)
-}
-
-fn check_enabled(row: &Row, key: &str) -> Result<(), Failure> {
-    if row.get(c"is_enabled").unwrap_or(false) { Ok(()) } else { Err(disabled(key)) }
 }
 
 // Under an old snapshot an entry may look as it no longer is. Locking it tells: then Postgres asks to try again (40001).
@@ -121,7 +109,7 @@ pub fn sees_an_old_snapshot() -> bool {
 }
 
 /// The refusal of a key that the catalog does not have. It is not repeated: it may be a value in the wrong place.
-pub fn not_found() -> Failure {
+fn not_found() -> Failure {
     Failure::new(
         ErrorCode::IntegrationNotFound,
         "there is no integration with this key in the catalog",
@@ -131,7 +119,7 @@ pub fn not_found() -> Failure {
 }
 
 /// The refusal of a disabled entry.
-pub fn disabled(key: &str) -> Failure {
+fn disabled(key: &str) -> Failure {
     Failure::new(
         ErrorCode::IntegrationDisabled,
         format!("the integration {key:?} is disabled"),

@@ -27,6 +27,10 @@ async fn events(listener: &mut Session, expected: usize) -> Vec<Event> {
     heard(listener, expected).await.iter().map(|payload| Event::parse(payload).unwrap()).collect()
 }
 
+/// A session of the database waits for a lock.
+const WAITING: &str =
+    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 /// Sets each key in a session of its own. A lock holds all the calls up until the last has come.
 async fn set_at_once(fixture: &Fixture, keys: Vec<String>) {
     let gate = fixture.database.superuser().await;
@@ -280,4 +284,51 @@ async fn pipelined_calls_stand_alone_and_a_batch_stands_together() {
     assert_error(admin.batch_execute(batch).await, ErrorCode::IntegrationNotFound);
     assert_eq!(fixture.state().await, before);
     assert_eq!(heard(&mut listener, 0).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_entry_that_goes_meanwhile_gets_no_credential() {
+    let fixture = fixture().await;
+    let (admin, other) = (&fixture.admin, fixture.database.connect(ADMIN).await);
+    set(&other, "slack", VALUE).await.unwrap();
+    remove(&other, "slack").await.unwrap();
+    admin.batch_execute("BEGIN").await.unwrap();
+    let unregister = "SELECT integration_credentials.admin_unregister_integration('slack', 'actor')";
+    admin.batch_execute(unregister).await.unwrap();
+    let waiting = tokio::spawn(async move { set(&other, "slack", VALUE).await });
+    until(&fixture.superuser, WAITING).await;
+    admin.batch_execute("COMMIT").await.unwrap();
+    assert_error(waiting.await.unwrap(), ErrorCode::IntegrationNotFound);
+    let orphans =
+        "SELECT FROM integration_credentials.configured_integrations WHERE integration_key = 'slack'";
+    assert!(fixture.superuser.query(orphans, &[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_has_a_credential_changes_it_again_while_others_wait_in_line() {
+    let fixture = fixture().await;
+    let admin = &fixture.admin;
+    register(admin, "second", json!({})).await.unwrap();
+    set(admin, ANY, VALUE).await.unwrap();
+    for (first, next) in [(ANY, ANY), ("second", ANY)] {
+        admin.batch_execute("BEGIN").await.unwrap();
+        set(admin, first, VALUE).await.unwrap();
+        remove(admin, ANY).await.unwrap();
+        let mut waiting = JoinSet::new();
+        for _ in 0..3 {
+            let other = fixture.database.connect(ADMIN).await;
+            waiting.spawn(async move { set(&other, ANY, VALUE).await });
+        }
+        until(&fixture.superuser, &format!("{WAITING} OFFSET 2")).await;
+        set(admin, next, VALUE).await.unwrap();
+        // What is taken back is taken again.
+        admin.batch_execute("SAVEPOINT s").await.unwrap();
+        set(admin, next, VALUE).await.unwrap();
+        admin.batch_execute("ROLLBACK TO s").await.unwrap();
+        remove(admin, next).await.unwrap();
+        admin.batch_execute("COMMIT").await.unwrap();
+        for result in waiting.join_all().await {
+            result.unwrap();
+        }
+    }
 }

@@ -4,7 +4,8 @@
 use crate::document::Document;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
-use pgrx::{FromDatum, IntoDatum, JsonB, PgLogLevel, fcinfo, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgLogLevel, fcinfo, pg_sys};
+use serde::Serialize;
 use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,8 +82,8 @@ impl Call {
 pub type Answer = Result<Option<pg_sys::Datum>, Failure>;
 
 /// A jsonb result.
-pub fn json(document: serde_json::Value) -> Option<pg_sys::Datum> {
-    JsonB(document).into_datum()
+pub fn json(document: &impl Serialize) -> Option<pg_sys::Datum> {
+    Document::of(document).into_datum()
 }
 
 /// A void result.

@@ -2,6 +2,7 @@
 
 use pgrx::fcinfo::direct_function_call;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
+use serde::Serialize;
 use std::ffi::CStr;
 
 /// The bytes of a `jsonb`: equal bytes are equal documents.
@@ -9,6 +10,17 @@ use std::ffi::CStr;
 pub struct Document(Vec<u8>);
 
 impl Document {
+    /// A value as a document.
+    pub fn of(value: &impl Serialize) -> Self {
+        // Postgres reads it up to a NUL, which JSON does not have.
+        let mut text = serde_json::to_vec(value).unwrap_or_default();
+        text.push(0);
+        // SAFETY: a C string. The document is copied.
+        let document =
+            unsafe { direct_function_call(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) };
+        document.unwrap_or_default()
+    }
+
     /// How many bytes it has.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,56 +1,73 @@
 //! The audit row of each change, and the metering row of each call.
 
+use crate::append::{Log, append, column};
 use crate::boundary::{self, Answer, Call};
-use crate::statement::{argument, execute, first, statement};
+use crate::document::Document;
+use crate::statement::statement;
 use crate::{catalog, settings};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits;
 use integration_credentials_core::redact::REDACTED;
 use integration_credentials_core::tool::Tool;
 use pgrx::pg_sys;
-use serde_json::{Map, Value, json};
-use std::ffi::CString;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::ffi::{CStr, CString};
 use std::time::Instant;
 
-statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+const AUDIT_LOG: Log =
+    Log { table: c"webapp_org_admin_audit_log", ids: c"webapp_org_admin_audit_log_id_seq", insert: &AUDIT };
+statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID) "
     INSERT INTO integration_credentials.webapp_org_admin_audit_log
         (org_slug, actor, session_role, action, target_type, target_id, metadata)
-    VALUES ($1, $2, session_user, $3, 'integration', $4, $5::pg_catalog.jsonb)");
+    VALUES ($1, $2, $3, $4, $5, $6, $7)");
 
 /// Writes down who changed what. The session role is Postgres' own knowledge, beside the actor that was given.
-pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
-    let metadata = metadata.to_string();
-    let arguments =
-        [argument(org), argument(actor), argument(action), argument(key), argument(metadata.as_str())];
-    execute(&AUDIT, &arguments);
+pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &impl Serialize) {
+    let columns = [
+        column(c"org_slug", org),
+        column(c"actor", actor),
+        column(c"session_role", session_role()),
+        column(c"action", action),
+        column(c"target_type", "integration"),
+        column(c"target_id", key),
+        column(c"metadata", Document::of(metadata)),
+    ];
+    append(&AUDIT_LOG, &columns);
 }
 
-/// The session role, as the actor of what only superusers do.
+/// The session role.
 pub fn session_role() -> String {
-    statement!(stable SESSION_ROLE() "SELECT session_user::pg_catalog.text");
-    first(&SESSION_ROLE, &[], |row| row.get(1)).flatten().unwrap_or_default()
+    // SAFETY: a C string of Postgres', which is copied.
+    let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), false)) };
+    name.to_string_lossy().into_owned()
 }
 
-statement!(volatile METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, TEXTOID) "
+const METERING: Log = Log { table: c"tool_metering", ids: c"tool_metering_id_seq", insert: &METER };
+statement!(volatile METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, JSONBOID) "
     INSERT INTO integration_credentials.tool_metering
         (org_slug, tool_key, actor, outcome, duration_ms, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.jsonb)");
+    VALUES ($1, $2, $3, $4, $5, $6)");
+
+#[derive(Serialize)]
+struct Metadata {
+    parameters: Map<String, Value>,
+}
 
 fn meter(tool: &Tool, org: &str, actor: &str, outcome: &str, milliseconds: f64, parameters: Value) {
     let parameters = match parameters {
         Value::Object(parameters) => tool.redact(parameters),
         _ => Map::new(),
     };
-    let metadata = json!({"parameters": parameters}).to_string();
-    let arguments = [
-        argument(org),
-        argument(tool.key),
-        argument(actor),
-        argument(outcome),
-        argument(milliseconds),
-        argument(metadata.as_str()),
+    let columns = [
+        column(c"org_slug", org),
+        column(c"tool_key", tool.key),
+        column(c"actor", actor),
+        column(c"outcome", outcome),
+        column(c"duration_ms", milliseconds),
+        column(c"metadata", Document::of(&Metadata { parameters })),
     ];
-    execute(&METER, &arguments);
+    append(&METERING, &columns);
 }
 
 /// A call that is being metered.

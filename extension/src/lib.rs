@@ -16,7 +16,7 @@
 //! | `hooks` | where Postgres calls us besides our functions |
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
-//! | `lookup` | reading one row by its key |
+//! | `lookup`, `append` | reading one row by its key; adding one to a log |
 //! | `turn`, `lock` | waiting in line for a credential; locks of our own |
 //! | `document` | a JSON document as Postgres keeps it |
 //! | `timestamp` | a moment, as the results write it |
@@ -26,6 +26,7 @@
 use pgrx::prelude::*;
 
 mod announce;
+mod append;
 mod boundary;
 mod catalog;
 mod document;

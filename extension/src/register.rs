@@ -67,7 +67,7 @@ pub fn call_register(call: &Call) -> Answer {
     let is_enabled = replaced.or(added).or_else(|| write(&REPLACE));
     journal::audit(&org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
     metering.finish(&org, actor, None, json!({"key": key, "display_name": display_name, "actor": actor}));
-    Ok(boundary::json(json!({"key": key, "displayName": display_name, "isEnabled": is_enabled})))
+    Ok(boundary::json(&json!({"key": key, "displayName": display_name, "isEnabled": is_enabled})))
 }
 
 fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Failure> {
@@ -115,7 +115,7 @@ pub fn call_unregister(call: &Call) -> Answer {
 
     journal::audit(&org, actor, "unregister_integration", key, &json!({}));
     metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
-    Ok(boundary::json(json!({"key": key})))
+    Ok(boundary::json(&json!({"key": key})))
 }
 
 statement!(volatile SWITCH(TEXTOID, BOOLOID) "
@@ -151,7 +151,7 @@ pub fn call_set_enabled(call: &Call) -> Answer {
         journal::audit(&org, actor, action, key, &json!({}));
     }
     metering.finish(&org, actor, None, json!({"key": key, "enabled": enabled, "actor": actor}));
-    Ok(boundary::json(json!({"key": key, "isEnabled": enabled})))
+    Ok(boundary::json(&json!({"key": key, "isEnabled": enabled})))
 }
 
 fn affected(key: &str, own: &str) -> Vec<(String, i64)> {

@@ -3,6 +3,7 @@
 use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
+use crate::set::State;
 use crate::statement::{argument, first, statement};
 use crate::{catalog, lookup, read, settings, sync, timestamp, turn};
 use integration_credentials_core::event::{Event, Operation};
@@ -33,9 +34,7 @@ pub fn call(call: &Call) -> Answer {
     announce(&Event { org: org.clone(), key: key.to_owned(), revision, operation: Operation::Remove });
     journal::audit(&org, actor, "remove_integration_credentials", key, &json!({}));
     metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
-    Ok(boundary::json(
-        json!({"key": key, "isConfigured": true, "hasCredentials": false, "updatedAt": updated_at}),
-    ))
+    Ok(boundary::json(&State { key, is_configured: true, has_credentials: false, updated_at, error: None }))
 }
 
 fn clear(org: &str, key: &str) -> Option<(i64, String)> {

@@ -14,6 +14,7 @@ use integration_credentials_core::seal::SealingKey;
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
+use serde::Serialize;
 use serde_json::json;
 
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
@@ -74,7 +75,7 @@ pub fn call_sealed(call: &Call) -> Answer {
 pub fn call_sealing_key(_: &Call) -> Answer {
     let org = settings::current_org()?;
     let SealingKey { id, public } = keys::sealing_key()?;
-    Ok(boundary::json(json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
+    Ok(boundary::json(&json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
 }
 
 /// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
@@ -93,6 +94,32 @@ fn discourage_literals() -> Result<(), Failure> {
     }
 }
 
+/// What a change comes to.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State<'a> {
+    pub key: &'a str,
+    pub is_configured: bool,
+    pub has_credentials: bool,
+    pub updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+/// What the sync handler made of it.
+#[derive(Serialize)]
+pub struct Problem {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    was_update: bool,
+}
+
 fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
     let entry = catalog::find_enabled(key)?;
     catalog::confirm(key);
@@ -108,18 +135,16 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync::hand_on(&entry, org, key, value);
 
-    journal::audit(org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
+    journal::audit(org, actor, "set_integration_credentials", key, &Metadata { was_update });
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
     // Not even to be redacted is the value copied: its name is enough.
     metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
 
-    let mut result =
-        json!({"key": key, "isConfigured": true, "hasCredentials": true, "updatedAt": updated_at});
-    if let Some(problem) = sync_problem {
+    let error = sync_problem.map(|message| {
         let code = ErrorCode::ToolSetupFailed;
-        result["error"] = json!({"status": code.status(), "code": code.as_str(), "message": problem});
-    }
-    Ok(boundary::json(result))
+        Problem { status: code.status(), code: code.as_str(), message }
+    });
+    Ok(boundary::json(&State { key, is_configured: true, has_credentials: true, updated_at, error }))
 }
 
 fn save(org: &str, key: &str, ciphertext: &[u8]) -> Saved {

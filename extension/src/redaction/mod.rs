@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `statement` | the text of a statement in this server: found, overwritten where it stands, reported anew |
+//! | `memo` | what was found in the text of last time |
 //! | `log` | every message on its way into the log, and to the client |
 //! | `live` | the values that this transaction has set |
 //!
@@ -11,6 +12,7 @@
 
 mod live;
 mod log;
+mod memo;
 mod statement;
 
 pub use live::{remember, remember_if_secret};

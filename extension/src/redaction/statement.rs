@@ -1,11 +1,11 @@
 //! The text of a statement in this server.
 
+use super::memo::Memo;
 use crate::statement::MARK;
 use integration_credentials_core::statement::{self, Parameters, Reading, Secrets};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
-use std::hash::{BuildHasher, RandomState};
 use std::ptr;
 
 /// What is secret in a text.
@@ -69,13 +69,16 @@ pub fn how_the_value_came() -> Came {
     let began = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     let came = match ASKED.get() {
         (then, came) if then == began => came,
-        _ if current().and_then(|text| find(text.to_bytes())).is_some_and(|secrets| secrets.has_literal) => {
-            Came::AsLiteral
-        }
+        _ if current().is_some_and(|text| has_literal(text.to_bytes())) => Came::AsLiteral,
         _ => Came::Otherwise,
     };
     ASKED.set((began, if came == Came::AsLiteral { Came::AsLiteralAgain } else { came }));
     came
+}
+
+fn has_literal(text: &[u8]) -> bool {
+    let find = || find(text).is_some_and(|secrets| secrets.has_literal);
+    HAS_LITERAL.with(|memo| memo.get_or(text, reading().backslashes, find))
 }
 
 /// Whether a text is the client's own, in a buffer that this process may write to. Other processes that run statements
@@ -186,30 +189,16 @@ pub unsafe fn masked_copy(text: *const c_char) -> Option<*const c_char> {
     if !is_from_client && text.starts_with(MARK) {
         return None;
     }
-    // Mostly it is that of last time.
-    HARMLESS.with(|harmless| {
-        let digest = harmless.hasher.hash_one((reading().backslashes, text));
-        if harmless.digest.get() == Some(digest) {
-            return None;
-        }
-        let secrets = find(text).filter(is_shown_in(text));
-        // What an EXECUTE passes depends on what is prepared at the time.
-        if secrets.is_none() && !text.to_ascii_lowercase().windows(7).any(|word| word == b"execute") {
-            harmless.digest.set(Some(digest));
-        }
-        copy_masked(text, &secrets?)
-    })
-}
-
-/// The text that was searched last, of those that show no secret whatever happens.
-#[derive(Default)]
-struct Harmless {
-    hasher: RandomState,
-    digest: Cell<Option<u64>>,
+    let shown = || find(text).filter(is_shown_in(text));
+    if HARMLESS.with(|memo| memo.get_or(text, reading().backslashes, || shown().is_none())) {
+        return None;
+    }
+    copy_masked(text, &shown()?)
 }
 
 thread_local! {
-    static HARMLESS: Harmless = Harmless::default();
+    static HARMLESS: Memo<bool> = Memo::default();
+    static HAS_LITERAL: Memo<bool> = Memo::default();
 }
 
 /// Whether a text shows its secrets, or is masked already.

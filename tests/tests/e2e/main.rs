@@ -1,5 +1,6 @@
 //! The end-to-end tests: over the wire, against live servers, each as the role that would do it.
 
+mod append;
 mod bulk;
 mod cache;
 mod canary;

@@ -13,9 +13,10 @@ unsafe extern "C-unwind" {
     fn die(signal: c_int);
 }
 
-/// How long to rest after a batch, for each session that it may have woken: so that with many listeners the machine has
-/// time for something else than to wake them. At most [`LONGEST_REST`].
+/// How long to rest after a batch, for each session that it may have woken: so that in a crowd one transaction sends for
+/// many, and the machine has time for something else than to wake them.
 const REST_PER_SESSION: Duration = Duration::from_micros(20);
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// Asks the postmaster for the worker. Restarted a second after it fails: what it was to send is still in the queue.
@@ -95,9 +96,7 @@ fn send(batch: &Batch) -> Vec<pg_sys::Oid> {
 fn rest(databases: &[pg_sys::Oid]) {
     let sessions: c_int = databases.iter().map(|&database| super::pending::count_sessions(database)).sum();
     let rest = REST_PER_SESSION * sessions.unsigned_abs();
-    if rest >= Duration::from_millis(1) {
-        wait(0, Some(rest.min(LONGEST_REST)));
-    }
+    wait(0, Some(rest.clamp(SHORTEST_REST, LONGEST_REST)));
 }
 
 /// Waits for what is asked for, or for the time to pass. Ends the process if the server ends.

@@ -70,15 +70,14 @@ pub async fn compare(effort: &Effort, sides: &[Side<'_>], mut comparisons: Vec<C
     let is_needed = |side: &usize| comparisons.iter().any(|comparison| comparison.pair.contains(side));
     let needed: Vec<_> = (0..sides.len()).filter(is_needed).collect();
 
-    let seconds = |side: usize| effort.seconds(sides[side].clients());
-    let round =
-        needed.iter().map(|&side| Duration::from_secs(seconds(side).into()) + OVERHEAD).sum::<Duration>();
+    let seconds = effort.seconds();
+    let round = needed.iter().map(|_| Duration::from_secs(seconds.into()) + OVERHEAD).sum::<Duration>();
     if effort.remaining() < round * effort.rounds.try_into().expect("few rounds") {
         let missed = |it: &Comparison| it.row(Outcome::NotMeasured("out of time"), None);
         return comparisons.iter().map(missed).collect();
     }
 
-    let turn = async |turn: usize| sides[needed[turn]].measure(seconds(needed[turn])).await;
+    let turn = async |turn: usize| sides[needed[turn]].measure(seconds).await;
     let samples: HashMap<_, _> =
         needed.iter().copied().zip(alternate(effort.rounds, needed.len(), turn).await).collect();
     let row = |comparison: &Comparison| {

@@ -18,13 +18,13 @@ impl Effort {
     /// As the environment says. The clock starts.
     pub fn from_environment() -> Self {
         let quick = env::var("QUICK").is_ok_and(|quick| !quick.is_empty() && quick != "0");
-        let (full, rounds, minutes) = if quick { (false, 5, 3) } else { (true, 8, 15) };
+        let (full, rounds, minutes) = if quick { (false, 5, 3) } else { (true, 6, 15) };
         Self { full, rounds, deadline: Instant::now() + Duration::from_mins(minutes) }
     }
 
-    /// How long a turn takes, in seconds. Many sessions need longer until each is past its first calls.
-    pub fn seconds(&self, clients: u16) -> u16 {
-        if self.full && clients > 1 { 2 } else { 1 }
+    /// How long a turn takes, in seconds. Its sessions are new, and should be past their first calls for most of it.
+    pub fn seconds(&self) -> u16 {
+        if self.full { 2 } else { 1 }
     }
 
     /// What is left.

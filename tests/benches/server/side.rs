@@ -86,11 +86,6 @@ impl Side<'_> {
         let used = cpu::of_tree(server).await.saturating_sub(before);
         Sample { rate, cpu: used.as_secs_f64() * 1e6 / calls, delivery }
     }
-
-    /// How many sessions call at a time.
-    pub fn clients(&self) -> u16 {
-        if let Side::Pgbench(side) = self { side.clients } else { 1 }
-    }
 }
 
 impl Statement<'_> {

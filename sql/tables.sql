@@ -90,6 +90,20 @@ CREATE TABLE integration_credentials.tool_metering (
     created_at  timestamptz      NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
+-- While a table is analyzed, no row version that was current when that began can be pruned: rotations make the table of
+-- credentials grow. What is asked of a log needs few statistics, and 10 in place of 100 reads 3,000 rows in place of 30,000.
+ALTER TABLE integration_credentials.webapp_org_admin_audit_log
+    ALTER id          SET STATISTICS 10, ALTER org_slug     SET STATISTICS 10,
+    ALTER actor       SET STATISTICS 10, ALTER session_role SET STATISTICS 10,
+    ALTER action      SET STATISTICS 10, ALTER target_type  SET STATISTICS 10,
+    ALTER target_id   SET STATISTICS 10, ALTER metadata     SET STATISTICS 10,
+    ALTER created_at  SET STATISTICS 10;
+ALTER TABLE integration_credentials.tool_metering
+    ALTER id          SET STATISTICS 10, ALTER org_slug     SET STATISTICS 10,
+    ALTER tool_key    SET STATISTICS 10, ALTER actor        SET STATISTICS 10,
+    ALTER outcome     SET STATISTICS 10, ALTER duration_ms  SET STATISTICS 10,
+    ALTER metadata    SET STATISTICS 10, ALTER created_at   SET STATISTICS 10;
+
 -- pg_dump carries the rows and the counters, ciphertext included; the keyring is outside and must be kept elsewhere.
 SELECT pg_catalog.pg_extension_config_dump('integration_credentials.integration_catalog', '');
 SELECT pg_catalog.pg_extension_config_dump('integration_credentials.removed_integrations', '');

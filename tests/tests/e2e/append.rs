@@ -139,3 +139,14 @@ async fn every_index_finds_it() {
         assert!(logs.superuser.query(check, &[&log]).await.unwrap().len() >= 2);
     }
 }
+
+/// While a log is analyzed, no old version of a credential can be pruned.
+#[tokio::test]
+async fn a_log_is_analyzed_in_no_time() {
+    let Logs { superuser, .. } = logs().await;
+    for log in LOGS {
+        let slow = "SELECT attname FROM pg_attribute
+                    WHERE attrelid = ('integration_credentials.' || $1)::regclass AND attnum > 0 AND attstattarget <> 10";
+        assert_eq!(superuser.query(slow, &[&log]).await.unwrap().len(), 0, "{log}");
+    }
+}

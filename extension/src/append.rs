@@ -3,8 +3,9 @@
 //! Only while the table is as sql/tables.sql made it: whoever has given it a trigger, a rule, a policy, a constraint or
 //! another column gets an INSERT. Indexes, of whatever kind, are the executor's business either way.
 
-use crate::lookup;
+use crate::lookup::{attributes, is_named};
 use crate::statement::{Statement, execute};
+use crate::table;
 use pgrx::datum::DatumWithOid;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CStr;
@@ -41,7 +42,7 @@ unsafe extern "C-unwind" {
 
 /// Adds a row.
 pub fn append(log: &Log, columns: &[Column]) {
-    if !append_by_itself(log, columns.to_vec()) {
+    if !append_by_itself(log, columns) {
         // SAFETY: the type is that of the value.
         let argument = |column: &Column| unsafe { DatumWithOid::new(column.value, column.type_oid) };
         execute(log.insert, &columns.iter().map(argument).collect::<Vec<_>>());
@@ -49,23 +50,25 @@ pub fn append(log: &Log, columns: &[Column]) {
 }
 
 /// Adds a row; `false` if that is for the INSERT to do.
-fn append_by_itself(log: &Log, mut columns: Vec<Column>) -> bool {
-    let ids = lookup::oid(log.ids);
+fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
+    let ids = table::oid(log.ids);
     if ids == pg_sys::InvalidOid {
         return false;
     }
     // SAFETY: in a transaction that may write. What an error leaves open is closed at its end, to which the lock is kept,
     // as that of an INSERT is. nextval, which may raise an error, is called under a guard.
     unsafe {
-        let relation = pg_sys::table_open(lookup::oid(log.table), pg_sys::RowExclusiveLock.cast_signed());
+        let relation = pg_sys::table_open(table::oid(log.table), pg_sys::RowExclusiveLock.cast_signed());
         let is_plain = is_plain(&*relation);
-        if is_plain {
+        let is_appended = is_plain && {
             let id = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(ids, false));
-            columns.push(column(c"id", id));
             let now = pg_sys::GetCurrentTimestamp().into();
-            columns.push(Column { name: c"created_at", type_oid: pg_sys::TIMESTAMPTZOID, value: now });
-        }
-        let is_appended = is_plain && insert(relation, &columns);
+            let defaults = [
+                column(c"id", id),
+                Column { name: c"created_at", type_oid: pg_sys::TIMESTAMPTZOID, value: now },
+            ];
+            insert(relation, &defaults, columns)
+        };
         pg_sys::table_close(relation, pg_sys::NoLock.cast_signed());
         is_appended
     }
@@ -88,48 +91,53 @@ unsafe fn is_plain(relation: &pg_sys::RelationData) -> bool {
 }
 
 /// Inserts a row of these columns, if they are those of the table.
-unsafe fn insert(relation: pg_sys::Relation, columns: &[Column]) -> bool {
+unsafe fn insert(relation: pg_sys::Relation, defaults: &[Column], columns: &[Column]) -> bool {
     // SAFETY: a relation that is open for writing. The slot is of the table, and has as many values as attributes.
     unsafe {
-        let Some(values) = values((*relation).rd_att, columns) else { return false };
         let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
-        for (index, value) in values.into_iter().enumerate() {
-            *(*slot).tts_values.add(index) = value;
-            *(*slot).tts_isnull.add(index) = false;
+        let is_complete = fill(&*slot, (*relation).rd_att, defaults, columns);
+        if is_complete {
+            pg_sys::ExecStoreVirtualTuple(slot);
+            let state = pg_sys::CreateExecutorState();
+            let mut target =
+                pg_sys::ResultRelInfo { type_: pg_sys::NodeTag::T_ResultRelInfo, ..Default::default() };
+            pg_sys::InitResultRelInfo(&raw mut target, relation, 1, ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(&raw mut target, false);
+            pg_sys::simple_table_tuple_insert(relation, slot);
+            if target.ri_NumIndices > 0 {
+                let (conflict, arbiters) = (ptr::null_mut(), ptr::null_mut());
+                let target = &raw mut target;
+                pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, conflict, arbiters);
+            }
+            pg_sys::ExecCloseIndices(&raw mut target);
+            pg_sys::FreeExecutorState(state);
         }
-        pg_sys::ExecStoreVirtualTuple(slot);
-
-        let state = pg_sys::CreateExecutorState();
-        let mut target =
-            pg_sys::ResultRelInfo { type_: pg_sys::NodeTag::T_ResultRelInfo, ..Default::default() };
-        pg_sys::InitResultRelInfo(&raw mut target, relation, 1, ptr::null_mut(), 0);
-        pg_sys::ExecOpenIndices(&raw mut target, false);
-        pg_sys::simple_table_tuple_insert(relation, slot);
-        if target.ri_NumIndices > 0 {
-            let none = ptr::null_mut();
-            pg_sys::ExecInsertIndexTuples(&raw mut target, slot, state, false, false, none, ptr::null_mut());
-        }
-        pg_sys::ExecCloseIndices(&raw mut target);
-        pg_sys::FreeExecutorState(state);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
-        true
+        is_complete
     }
 }
 
-/// The values in the order of the table; `None` if it has other columns.
-unsafe fn values(descriptor: pg_sys::TupleDesc, columns: &[Column]) -> Option<Vec<pg_sys::Datum>> {
-    // SAFETY: the descriptor of a relation that is open. A name ends with a NUL.
+/// Fills in the values; `false` if the table has other columns.
+unsafe fn fill(
+    slot: &pg_sys::TupleTableSlot,
+    descriptor: pg_sys::TupleDesc,
+    defaults: &[Column],
+    columns: &[Column],
+) -> bool {
+    // SAFETY: the descriptor is that of the relation, which is open, and of the slot.
     unsafe {
-        let attributes = (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).ok()?);
-        let value = |attribute: &pg_sys::FormData_pg_attribute| {
-            let name = CStr::from_ptr(attribute.attname.data.as_ptr());
-            let column = columns.iter().find(|column| column.name == name)?;
-            (column.type_oid == attribute.atttypid).then_some(column.value)
-        };
-        attributes
-            .iter()
-            .map(value)
-            .collect::<Option<Vec<_>>>()
-            .filter(|values| values.len() == columns.len())
+        let attributes = attributes(descriptor);
+        attributes.len() == defaults.len() + columns.len()
+            && attributes.iter().enumerate().all(|(index, attribute)| {
+                let is_its = |column: &&Column| {
+                    column.type_oid == attribute.atttypid && is_named(attribute, column.name)
+                };
+                let column = defaults.iter().chain(columns).find(is_its);
+                if let Some(column) = column {
+                    *slot.tts_values.add(index) = column.value;
+                    *slot.tts_isnull.add(index) = false;
+                }
+                column.is_some()
+            })
     }
 }

@@ -83,7 +83,7 @@ pub type Answer = Result<Option<pg_sys::Datum>, Failure>;
 
 /// A jsonb result.
 pub fn json(document: &impl Serialize) -> Option<pg_sys::Datum> {
-    Document::of(document).into_datum()
+    Document::of(&serde_json::to_value(document).unwrap_or_default()).into_datum()
 }
 
 /// A void result.

@@ -1,9 +1,10 @@
 //! A JSON document as Postgres keeps it.
 
+use integration_credentials_core::jsonb;
 use pgrx::fcinfo::direct_function_call;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
-use serde::Serialize;
-use std::ffi::CStr;
+use serde_json::Value;
+use std::ffi::{CStr, CString};
 
 /// The bytes of a `jsonb`: equal bytes are equal documents.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -11,14 +12,9 @@ pub struct Document(Vec<u8>);
 
 impl Document {
     /// A value as a document.
-    pub fn of(value: &impl Serialize) -> Self {
-        // Postgres reads it up to a NUL, which JSON does not have.
-        let mut text = serde_json::to_vec(value).unwrap_or_default();
-        text.push(0);
-        // SAFETY: a C string. The document is copied.
-        let document =
-            unsafe { direct_function_call(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) };
-        document.unwrap_or_default()
+    pub fn of(value: &Value) -> Self {
+        let written = value.as_object().and_then(jsonb::object);
+        Self(written.unwrap_or_else(|| read_by_postgres(&value.to_string())))
     }
 
     /// How many bytes it has.
@@ -50,4 +46,12 @@ impl IntoDatum for Document {
     fn type_oid() -> pg_sys::Oid {
         pg_sys::JSONBOID
     }
+}
+
+fn read_by_postgres(text: &str) -> Vec<u8> {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: a C string. The document is copied.
+    let document =
+        unsafe { direct_function_call(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) };
+    document.unwrap_or_default()
 }

@@ -10,7 +10,6 @@ use integration_credentials_core::limits;
 use integration_credentials_core::redact::REDACTED;
 use integration_credentials_core::tool::Tool;
 use pgrx::pg_sys;
-use serde::Serialize;
 use serde_json::{Map, Value};
 use std::ffi::{CStr, CString};
 use std::time::Instant;
@@ -23,7 +22,7 @@ statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, 
     VALUES ($1, $2, $3, $4, $5, $6, $7)");
 
 /// Writes down who changed what. The session role is Postgres' own knowledge, beside the actor that was given.
-pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &impl Serialize) {
+pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
     let columns = [
         column(c"org_slug", org),
         column(c"actor", actor),
@@ -49,23 +48,19 @@ statement!(volatile METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, JSONBOI
         (org_slug, tool_key, actor, outcome, duration_ms, metadata)
     VALUES ($1, $2, $3, $4, $5, $6)");
 
-#[derive(Serialize)]
-struct Metadata {
-    parameters: Map<String, Value>,
-}
-
 fn meter(tool: &Tool, org: &str, actor: &str, outcome: &str, milliseconds: f64, parameters: Value) {
     let parameters = match parameters {
         Value::Object(parameters) => tool.redact(parameters),
         _ => Map::new(),
     };
+    let metadata = Value::Object(Map::from_iter([("parameters".to_owned(), Value::Object(parameters))]));
     let columns = [
         column(c"org_slug", org),
         column(c"tool_key", tool.key),
         column(c"actor", actor),
         column(c"outcome", outcome),
         column(c"duration_ms", milliseconds),
-        column(c"metadata", Document::of(&Metadata { parameters })),
+        column(c"metadata", Document::of(&metadata)),
     ];
     append(&METERING, &columns);
 }

@@ -4,12 +4,12 @@
 //! besides does not apply: row security not to who owns the table, and triggers not to reading.
 
 use crate::boundary::Raised;
+use crate::table;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::ffi::{CStr, c_int};
 
 /// `BTEqualStrategyNumber`, in its type.
 const EQUAL: pg_sys::StrategyNumber = 3;
-const SCHEMA: &CStr = c"integration_credentials";
 
 /// A row that was found, while it is being read.
 pub struct Row {
@@ -34,14 +34,14 @@ impl Row {
 /// Finds a row as of the snapshot that the running statement has. The key's columns, which are texts, are in the order of
 /// the primary key.
 pub fn find<const N: usize, R>(
-    table: &CStr,
+    table: &'static CStr,
     key: [(&CStr, &str); N],
     read: impl FnOnce(&Row) -> R,
 ) -> Option<R> {
     // SAFETY: names and keys outlive the scan. What an error leaves open is closed at the end of the transaction, to which
     // the lock on the table is kept, as that of a query is.
     unsafe {
-        let relation = pg_sys::table_open(oid(table), pg_sys::AccessShareLock.cast_signed());
+        let relation = pg_sys::table_open(table::oid(table), pg_sys::AccessShareLock.cast_signed());
         let descriptor = (*relation).rd_att;
         let mut keys = key.map(|(column, text)| {
             let attribute = attribute(descriptor, column, pg_sys::TEXTOID);
@@ -74,21 +74,6 @@ pub fn find<const N: usize, R>(
     }
 }
 
-/// Locks a table of ours to the end of the transaction.
-pub fn lock(table: &CStr, mode: u32) {
-    // SAFETY: it waits, and may be cancelled.
-    unsafe { pg_sys::LockRelationOid(oid(table), mode.cast_signed()) };
-}
-
-/// The oid of a table of ours.
-pub fn oid(table: &CStr) -> pg_sys::Oid {
-    // SAFETY: names that end with a NUL; Postgres caches what they stand for.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), false);
-        pg_sys::get_relname_relid(table.as_ptr(), schema)
-    }
-}
-
 /// Looks as a volatile function does: at what this transaction has done so far, and others have committed by now.
 pub fn anew<R>(look: impl FnOnce() -> R) -> R {
     // SAFETY: within a transaction. An error pops the snapshot at the end of the transaction or subtransaction.
@@ -107,11 +92,9 @@ fn attribute<'a>(
     type_oid: pg_sys::Oid,
 ) -> &'a pg_sys::FormData_pg_attribute {
     // SAFETY: the descriptor of a relation that is open.
-    let attributes =
-        unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) };
+    let attributes = unsafe { attributes(descriptor) };
     let is_asked_for = |attribute: &&pg_sys::FormData_pg_attribute| {
-        // SAFETY: a name ends with a NUL.
-        attribute.atttypid == type_oid && unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) } == column
+        attribute.atttypid == type_oid && is_named(attribute, column)
     };
     attributes.iter().find(is_asked_for).unwrap_or_else(|| {
         let problem = format!(
@@ -119,4 +102,19 @@ fn attribute<'a>(
         );
         Raised::internal(problem).throw()
     })
+}
+
+/// The columns of a table, dropped ones included.
+///
+/// # Safety
+/// The descriptor is that of a relation, and used only while that is open.
+pub unsafe fn attributes<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
+    // SAFETY: the caller vouches for it.
+    unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
+}
+
+/// Whether a column has this name.
+pub fn is_named(attribute: &pg_sys::FormData_pg_attribute, name: &CStr) -> bool {
+    let name = name.to_bytes_with_nul();
+    attribute.attname.data.iter().zip(name).all(|(a, b)| a.cast_unsigned() == *b)
 }

@@ -54,7 +54,7 @@ pub fn call_get_all(call: &Call) -> Answer {
     })
 }
 
-fn get(call: &Call, purpose: Purpose, table: &CStr) -> Answer {
+fn get(call: &Call, purpose: Purpose, table: &'static CStr) -> Answer {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org()?;
     catalog::find_enabled(key)?;

@@ -5,7 +5,7 @@ use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::set::State;
 use crate::statement::{argument, first, statement};
-use crate::{catalog, lookup, read, settings, sync, timestamp, turn};
+use crate::{catalog, read, settings, sync, table, timestamp, turn};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
@@ -26,7 +26,7 @@ pub fn call(call: &Call) -> Answer {
     let org = settings::current_org()?;
     catalog::find(key)?;
 
-    lookup::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
+    table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
     turn::wait(&org, key);
     let (revision, updated_at) = clear(&org, key).ok_or_else(|| read::not_set(key))?;
     sync::forget(&org, key);

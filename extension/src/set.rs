@@ -5,7 +5,7 @@ use crate::boundary::{self, Answer, Call};
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
 use crate::statement::{argument, run, statement};
-use crate::{catalog, keys, lookup, settings, sync, timestamp, turn, validate};
+use crate::{catalog, keys, settings, sync, table, timestamp, turn, validate};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -114,12 +114,6 @@ pub struct Problem {
     message: String,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    was_update: bool,
-}
-
 fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
     let entry = catalog::find_enabled(key)?;
     catalog::confirm(key);
@@ -127,7 +121,7 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     validate::check(&entry, key, value)?;
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
     // The catalog may have changed while the value was checked. From here on no entry goes while it gets a credential.
-    lookup::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
+    table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
     catalog::find_enabled(key)?;
     turn::wait(org, key);
     let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
@@ -135,7 +129,7 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync::hand_on(&entry, org, key, value);
 
-    journal::audit(org, actor, "set_integration_credentials", key, &Metadata { was_update });
+    journal::audit(org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
     // Not even to be redacted is the value copied: its name is enough.
     metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));

@@ -12,12 +12,14 @@
 //! | [`statement`] | where a secret stands in the text of a statement |
 //! | [`tool`] | which parameters of which tool are sensitive |
 //! | [`event`] | the payload of a notification |
+//! | [`jsonb`] | a JSON document in Postgres' own form |
 //! | [`ring`] | payloads on their way from the transactions that committed to the process that sends them |
 
 pub mod envelope;
 pub mod error;
 pub mod event;
 mod guarded;
+pub mod jsonb;
 pub mod keyring;
 pub mod limits;
 pub mod redact;

@@ -6,9 +6,9 @@
 
 use super::Entry;
 use crate::boundary::{Answer, Call, VOID};
-use crate::lookup;
+use crate::table;
 use pgrx::pg_sys;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -19,10 +19,6 @@ const LONGEST_RULES: usize = 1024;
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
-    /// The catalog's table, whose changes count.
-    static TABLE: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
-    /// How many changes this session has been told of.
-    static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
 #[derive(Default)]
@@ -38,16 +34,15 @@ pub fn get(key: &str) -> Option<Rc<Entry>> {
         pg_sys::CommandCounterIncrement();
         pg_sys::AcceptInvalidationMessages();
     }
-    KNOWN.with_borrow(|known| known.entries.get(key).filter(|_| known.as_of == CHANGES.get()).cloned())
+    KNOWN.with_borrow(|known| known.entries.get(key).filter(|_| known.as_of == changes()).cloned())
 }
 
 /// Looks for the entry of a key, and remembers it.
 pub fn learn(key: &str, look: impl FnOnce() -> Option<Entry>) -> Option<Rc<Entry>> {
-    follow();
-    let as_of = CHANGES.get();
+    let as_of = changes();
     let entry = Rc::new(look()?);
     // If the catalog changed meanwhile, what was seen may be of before.
-    if as_of == CHANGES.get() && entry.rules.len() <= LONGEST_RULES {
+    if as_of == changes() && entry.rules.len() <= LONGEST_RULES {
         KNOWN.with_borrow_mut(|known| {
             if known.as_of != as_of || known.entries.len() >= MOST {
                 known.entries.clear();
@@ -59,26 +54,14 @@ pub fn learn(key: &str, look: impl FnOnce() -> Option<Entry>) -> Option<Rc<Entry
     Some(entry)
 }
 
-/// Has Postgres tell this session of changes.
-fn follow() {
-    let table = lookup::oid(super::TABLE);
-    if TABLE.replace(Some(table)).is_none() {
-        // SAFETY: a function of this library, which stays loaded.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
-    }
-}
-
-/// Postgres' message that a table has changed, or (with no table) that any may have.
-unsafe extern "C-unwind" fn changed(_: pg_sys::Datum, table: pg_sys::Oid) {
-    if table == pg_sys::InvalidOid || TABLE.get() == Some(table) {
-        CHANGES.set(CHANGES.get() + 1);
-    }
+fn changes() -> u64 {
+    table::changes(super::TABLE)
 }
 
 /// `catalog_changed()`, the trigger
 #[expect(clippy::unnecessary_wraps, reason = "the form of every call")]
 pub fn call_changed(_: &Call) -> Answer {
     // SAFETY: within a transaction, which sends it when it commits.
-    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(lookup::oid(super::TABLE)) };
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table::oid(super::TABLE)) };
     Ok(VOID)
 }

@@ -1,6 +1,6 @@
 //! Creating, dropping and loading the extension.
 
-use crate::support::{get, set};
+use crate::support::{count, get, set};
 use integration_credentials_core::error::ErrorCode;
 use tests::{ADMIN, Cluster, READER, assert_error};
 
@@ -8,8 +8,9 @@ use tests::{ADMIN, Cluster, READER, assert_error};
 async fn dropped_and_created_again_it_works_also_in_a_session_that_had_plans() {
     let database = Cluster::shared().database().await;
     let superuser = database.superuser().await;
-    let admin = database.connect(ADMIN).await;
+    let (admin, reader) = (database.connect(ADMIN).await, database.connect(READER).await);
     set(&admin, "trustradius", "before-drop").await.unwrap();
+    assert_eq!(get(&reader, "trustradius").await.unwrap(), "before-drop");
     superuser.batch_execute("DROP EXTENSION integration_credentials").await.unwrap();
     let gone = "SELECT count(*) FROM pg_namespace WHERE nspname = 'integration_credentials'";
     assert_eq!(superuser.query_one(gone, &[]).await.unwrap().get::<_, i64>(0), 0);
@@ -18,7 +19,26 @@ async fn dropped_and_created_again_it_works_also_in_a_session_that_had_plans() {
     let again = concat!("CREATE EXTENSION integration_credentials;", include_str!("../../../sql/roles.sql"));
     superuser.batch_execute(again).await.unwrap();
     set(&admin, "trustradius", "after-create").await.unwrap();
-    assert_eq!(get(&database.connect(READER).await, "trustradius").await.unwrap(), "after-create");
+    assert_eq!(get(&reader, "trustradius").await.unwrap(), "after-create");
+}
+
+#[tokio::test]
+async fn a_session_that_takes_a_new_installation_back_goes_on_with_the_old_one() {
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    set(&superuser, "trustradius", "old-value").await.unwrap();
+    superuser
+        .batch_execute(
+            "BEGIN; DROP EXTENSION integration_credentials; CREATE EXTENSION integration_credentials",
+        )
+        .await
+        .unwrap();
+    set(&superuser, "trustradius", "new-value").await.unwrap();
+    assert_eq!(get(&superuser, "trustradius").await.unwrap(), "new-value");
+    superuser.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(get(&superuser, "trustradius").await.unwrap(), "old-value");
+    set(&superuser, "trustradius", "newer-value").await.unwrap();
+    assert_eq!(count(&superuser, "webapp_org_admin_audit_log").await, 2);
 }
 
 #[tokio::test]

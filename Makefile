@@ -9,7 +9,7 @@
 #   make e2e        the tests against live clusters
 #   make fuzz       a minute (FUZZ_SECONDS) of fuzzing; the first build takes some minutes
 #   make soak       10,000 rotations while everything breaks at random, for five minutes or SOAK_MINUTES=
-#   make bench      how fast it is, against what people write by hand: 20 minutes at most; 5 with QUICK=1
+#   make bench      how fast it is, against what people write by hand: 15 minutes; 3 with QUICK=1
 #   make docs       the documentation of the library, with warnings as errors
 #   make deps       what building and testing need
 #   make clean      remove what was built
@@ -55,7 +55,7 @@ soak: install
 
 # Leave the machine alone meanwhile. The report goes to target/bench.
 bench: install
-	cargo bench --quiet --locked --package intcred --bench cache
+	cargo bench --quiet --locked --package intcred --bench cache -- $(if $(QUICK),--quick)
 	cargo bench --locked --package tests --bench server
 
 docs: deps

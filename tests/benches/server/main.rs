@@ -55,10 +55,10 @@ async fn main() -> ExitCode {
     rows.extend(rows::delivery(&effort, &cluster, &database).await);
     rows.extend(rows::read(&effort, &cluster, &database).await);
     rows.extend(rows::list(&effort, &cluster, &database).await);
-    rows.extend(rows::logging(&effort, &cluster).await);
     let mut tables = vec![rotations::hot_updates(&database).await];
     let mut growth = Vec::new();
     if effort.full {
+        rows.extend(rows::logging(&effort, &cluster).await);
         rows.extend(rows::grown(&effort, &cluster).await);
         tables.extend(rotations::flat(&effort, &cluster).await);
         growth = growth::growth(&effort, &cluster, &database).await;

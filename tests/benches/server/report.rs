@@ -42,6 +42,9 @@ impl Report {
              of the server, for a call.\n",
             effort.rounds
         )?;
+        if !effort.full {
+            writeln!(text, "In a hurry: without logging, age and growth.\n")?;
+        }
         writeln!(text, "| measure | against | ratio | spread | target | met | calls/s | CPU, us |")?;
         writeln!(text, "| --- | --- | ---: | --- | --- | --- | --- | --- |")?;
         for row in &self.rows {

@@ -15,9 +15,10 @@ pub fn cluster(builder: Builder) -> Cluster {
         .setting("max_connections", "640")
         // What is measured fits into memory.
         .setting("shared_buffers", "1GB")
-        // No checkpoint falls into the turn of one side.
+        // No checkpoint falls into the turn of one side, and no vacuum.
         .setting("checkpoint_timeout", "1h")
         .setting("max_wal_size", "16GB")
+        .setting("autovacuum", "off")
         .start()
 }
 
@@ -87,6 +88,13 @@ pub async fn age(database: &Database, rows: u32) {
     );
     superuser.batch_execute(&age).await.expect("rows are added");
     settle(&superuser).await;
+}
+
+/// Has Postgres vacuum as it does by default, from now on.
+pub async fn vacuum_from_now_on(superuser: &Session) {
+    for sql in ["ALTER SYSTEM SET autovacuum = on", "SELECT pg_reload_conf()"] {
+        superuser.batch_execute(sql).await.expect("autovacuum is on");
+    }
 }
 
 /// What autovacuum would do in the middle of a measurement.

@@ -115,16 +115,20 @@ pub struct Problem {
 }
 
 fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
-    let entry = catalog::find_enabled(key)?;
-    catalog::confirm(key);
+    let checked = catalog::find_enabled(key)?;
     redaction::remember(value);
-    validate::check(&entry, key, value)?;
-    let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
-    // The catalog may have changed while the value was checked. From here on no entry goes while it gets a credential.
+    // From here on no entry goes while it gets a credential.
     table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
-    catalog::find_enabled(key)?;
+    catalog::confirm(key);
+    validate::check(&checked, key, value)?;
+    let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
     turn::wait(org, key);
     let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
+    // While this waited, the entry may have changed. An error takes back what was saved.
+    let entry = catalog::find_enabled(key)?;
+    if entry != checked {
+        validate::check(&entry, key, value)?;
+    }
 
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync::hand_on(&entry, org, key, value);

@@ -1,6 +1,6 @@
 //! Many callers at once, transactions that are taken back, and what listeners hear of either.
 
-use crate::fixture::{Fixture, heard, sqlstate, until};
+use crate::fixture::{ASLEEP, CHECK, Fixture, heard, plpgsql, sqlstate, until};
 use crate::support::{ANY, count, enable, get, register, remove, revision, set};
 use integration_credentials_core::{
     error::ErrorCode,
@@ -331,4 +331,76 @@ async fn who_has_a_credential_changes_it_again_while_others_wait_in_line() {
             result.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn who_waits_goes_by_the_catalog_of_afterwards() {
+    let fixture = fixture().await;
+    let (admin, other) = (&fixture.admin, fixture.database.connect(ADMIN).await);
+    set(admin, ANY, VALUE).await.unwrap();
+    for (change, expected) in [
+        ("SELECT integration_credentials.admin_set_integration_enabled('any', false, 'actor')", "IC002"),
+        (
+            "SELECT integration_credentials.admin_register_integration('any', 'any', 'actor', '{\"maxLength\": 1}')",
+            "IC003",
+        ),
+    ] {
+        let [holder, waiter] = [fixture.database.connect(ADMIN).await, fixture.database.connect(ADMIN).await];
+        holder.batch_execute("BEGIN").await.unwrap();
+        set(&holder, ANY, VALUE).await.unwrap();
+        let waiting = tokio::spawn(async move { set(&waiter, ANY, "too late").await });
+        until(&fixture.superuser, WAITING).await;
+        other.batch_execute(change).await.unwrap();
+        holder.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(sqlstate(waiting.await.unwrap()), expected);
+        enable(&other, ANY, true).await.unwrap();
+        assert_eq!(get(&fixture.database.connect(READER).await, ANY).await.unwrap(), VALUE);
+        register(&other, ANY, json!({})).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_waits_hands_nothing_to_a_handler_that_is_gone() {
+    let fixture = fixture().await;
+    let (admin, waiter) = (&fixture.admin, fixture.database.connect(ADMIN).await);
+    fixture
+        .as_owner(
+            "CREATE TABLE app.seen (value text);
+             CREATE FUNCTION app.sync(org text, key text, value text) RETURNS void LANGUAGE sql
+                 AS 'INSERT INTO app.seen VALUES (value)'",
+        )
+        .await;
+    fixture.register("sync_handler", &[&ANY, &"app.sync(text, text, text)", &"surface"]).await.unwrap();
+    admin.batch_execute("BEGIN").await.unwrap();
+    set(admin, ANY, "seen").await.unwrap();
+    let waiting = tokio::spawn(async move { set(&waiter, ANY, "not seen").await });
+    until(&fixture.superuser, WAITING).await;
+    let take_off = "SELECT integration_credentials.register_sync_handler('any', NULL)";
+    fixture.superuser.batch_execute(take_off).await.unwrap();
+    admin.batch_execute("COMMIT").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    let seen = fixture.superuser.query("SELECT value FROM app.seen", &[]).await.unwrap();
+    assert_eq!(seen.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["seen"]);
+}
+
+#[tokio::test]
+async fn with_an_old_snapshot_a_slow_validator_and_an_unregistration_do_not_deadlock() {
+    let fixture = fixture().await;
+    let other = fixture.database.connect(ADMIN).await;
+    let check = plpgsql(CHECK, "PERFORM pg_sleep(1); RETURN NULL");
+    fixture.as_owner(&format!("CREATE FUNCTION {check}")).await;
+    fixture.register("validator", &[&ANY, &"app.check(text)"]).await.unwrap();
+    fixture.admin.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    let setting = set(&fixture.admin, ANY, VALUE);
+    let unregistering = async {
+        until(&fixture.superuser, ASLEEP).await;
+        let unregister = "SELECT integration_credentials.admin_unregister_integration('any', 'actor')";
+        other.batch_execute(unregister).await
+    };
+    let committed = async {
+        setting.await.unwrap();
+        fixture.admin.batch_execute("COMMIT").await.unwrap();
+    };
+    let (refused, ()) = tokio::join!(unregistering, committed);
+    assert_eq!(sqlstate(refused), "IC001");
 }

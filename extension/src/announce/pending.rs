@@ -5,6 +5,7 @@ use super::{send, two_phase};
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
 /// Of so many sessions in a database, some may be listeners, and to wake them is left to the worker.
@@ -18,7 +19,8 @@ struct Event {
 }
 
 thread_local! {
-    static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
+    // Never dropped: Postgres ends a transaction after the destructors of an exit() have run.
+    static EVENTS: RefCell<ManuallyDrop<Vec<Event>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static HANDED_OVER: Cell<Option<HandedOver>> = const { Cell::new(None) };
     static SESSIONS: Cell<Option<(Instant, c_int)>> = const { Cell::new(None) };
 }
@@ -33,6 +35,7 @@ pub fn install() {
     unsafe {
         pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(released), std::ptr::null_mut());
     }
 }
 
@@ -45,14 +48,15 @@ pub fn add(payload: CString) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    if EVENTS.with_borrow(Vec::is_empty) {
+    if EVENTS.with_borrow(|events| events.is_empty()) {
         return;
     }
     match event {
         pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => before_commit(),
         pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => two_phase::mark(),
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => ended(true),
-        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => ended(false),
+        pg_sys::XactEvent::XACT_EVENT_COMMIT
+        | pg_sys::XactEvent::XACT_EVENT_ABORT
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE => EVENTS.with_borrow_mut(|events| events.clear()),
         _ => {}
     }
 }
@@ -71,11 +75,21 @@ fn before_commit() {
     });
 }
 
-fn ended(is_committed: bool) {
-    if let Some(handed_over) = HANDED_OVER.take() {
+/// When a transaction has given back its locks. By then its commit is visible, and the other sessions have been told that
+/// what they know of the catalog is outdated, as they have before Postgres sends a NOTIFY.
+#[pg_guard]
+unsafe extern "C-unwind" fn released(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    is_committed: bool,
+    is_top_level: bool,
+    _argument: *mut c_void,
+) {
+    if is_top_level
+        && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS
+        && let Some(handed_over) = HANDED_OVER.take()
+    {
         handed_over.settle(is_committed);
     }
-    EVENTS.take();
 }
 
 fn send_all(events: &[Event]) {

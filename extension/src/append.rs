@@ -58,7 +58,10 @@ fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
     // SAFETY: in a transaction that may write. What an error leaves open is closed at its end, to which the lock is kept,
     // as that of an INSERT is. nextval, which may raise an error, is called under a guard.
     unsafe {
-        let relation = pg_sys::table_open(table::oid(log.table), pg_sys::RowExclusiveLock.cast_signed());
+        let relation = pg_sys::table_open(
+            table::lock(log.table, pg_sys::RowExclusiveLock),
+            pg_sys::NoLock.cast_signed(),
+        );
         let is_plain = is_plain(&*relation);
         let is_appended = is_plain && {
             let id = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(ids, false));
@@ -130,7 +133,9 @@ unsafe fn fill(
         attributes.len() == defaults.len() + columns.len()
             && attributes.iter().enumerate().all(|(index, attribute)| {
                 let is_its = |column: &&Column| {
-                    column.type_oid == attribute.atttypid && is_named(attribute, column.name)
+                    column.type_oid == attribute.atttypid
+                        && attribute.atttypmod == -1
+                        && is_named(attribute, column.name)
                 };
                 let column = defaults.iter().chain(columns).find(is_its);
                 if let Some(column) = column {

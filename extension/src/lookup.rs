@@ -18,6 +18,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether this transaction has written it, and may still take it back.
+    pub fn is_uncommitted(&self) -> bool {
+        // SAFETY: the header of the tuple, whose xmin is the field that every tuple on a page has.
+        unsafe { pg_sys::TransactionIdIsCurrentTransactionId((*(*self.tuple).t_data).t_choice.t_heap.t_xmin) }
+    }
+
     /// A column; `None` is NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
         let attribute = attribute(self.descriptor, column, T::type_oid());
@@ -41,7 +47,8 @@ pub fn find<const N: usize, R>(
     // SAFETY: names and keys outlive the scan. What an error leaves open is closed at the end of the transaction, to which
     // the lock on the table is kept, as that of a query is.
     unsafe {
-        let relation = pg_sys::table_open(table::oid(table), pg_sys::AccessShareLock.cast_signed());
+        let relation =
+            pg_sys::table_open(table::lock(table, pg_sys::AccessShareLock), pg_sys::NoLock.cast_signed());
         let descriptor = (*relation).rd_att;
         let mut keys = key.map(|(column, text)| {
             let attribute = attribute(descriptor, column, pg_sys::TEXTOID);

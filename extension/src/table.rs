@@ -1,8 +1,10 @@
 //! Our tables, and sequences, by name: their oids, remembered, and word of their changes.
 
+use crate::boundary::Raised;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 
 const SCHEMA: &CStr = c"integration_credentials";
 
@@ -13,7 +15,8 @@ struct Table {
 }
 
 thread_local! {
-    static TABLES: RefCell<Vec<Table>> = const { RefCell::new(Vec::new()) };
+    // Never dropped: Postgres ends a transaction after the destructors of an exit() have run.
+    static TABLES: RefCell<ManuallyDrop<Vec<Table>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static IS_FOLLOWED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -27,10 +30,23 @@ pub fn changes(name: &'static CStr) -> u64 {
     with(name, |table| table.changes)
 }
 
-/// Locks a table to the end of the transaction.
-pub fn lock(name: &'static CStr, mode: u32) {
-    // SAFETY: it waits, and may be cancelled.
-    unsafe { pg_sys::LockRelationOid(oid(name), mode.cast_signed()) };
+/// Locks a table to the end of the transaction, and returns its oid.
+pub fn lock(name: &'static CStr, mode: u32) -> pg_sys::Oid {
+    let mode = mode.cast_signed();
+    loop {
+        let found = oid(name);
+        if found == pg_sys::InvalidOid {
+            Raised::internal(format!("integration_credentials: the table {name:?} is missing")).throw();
+        }
+        // SAFETY: it waits, and may be cancelled. Meanwhile another table may have got the name.
+        unsafe {
+            pg_sys::LockRelationOid(found, mode);
+            if oid(name) == found {
+                return found;
+            }
+            pg_sys::UnlockRelationOid(found, mode);
+        }
+    }
 }
 
 fn with<R>(name: &'static CStr, read: impl Fn(&Table) -> R) -> R {

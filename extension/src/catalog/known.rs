@@ -41,8 +41,9 @@ pub fn get(key: &str) -> Option<Rc<Entry>> {
 pub fn learn(key: &str, look: impl FnOnce() -> Option<Entry>) -> Option<Rc<Entry>> {
     let as_of = changes();
     let entry = Rc::new(look()?);
-    // If the catalog changed meanwhile, what was seen may be of before.
-    if as_of == changes() && entry.rules.len() <= LONGEST_RULES {
+    // A statement that fails takes back what it has written before its triggers have told anybody. And if the catalog
+    // changed meanwhile, what was seen may be of before.
+    if !entry.is_uncommitted && as_of == changes() && entry.rules.len() <= LONGEST_RULES {
         KNOWN.with_borrow_mut(|known| {
             if known.as_of != as_of || known.entries.len() >= MOST {
                 known.entries.clear();

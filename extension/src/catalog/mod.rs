@@ -13,7 +13,9 @@ pub mod known;
 const TABLE: &CStr = c"integration_catalog";
 
 /// A catalog entry, as far as setting a credential needs it.
+#[derive(PartialEq, Eq)]
 pub struct Entry {
+    is_uncommitted: bool,
     is_enabled: bool,
     /// Its rules.
     pub rules: Document,
@@ -24,6 +26,7 @@ pub struct Entry {
 }
 
 /// A sync handler, as registered.
+#[derive(PartialEq, Eq)]
 pub struct Sync {
     /// The function.
     pub handler: Registered,
@@ -32,6 +35,7 @@ pub struct Sync {
 }
 
 /// A function, as registered.
+#[derive(PartialEq, Eq)]
 pub struct Registered {
     /// Its signature.
     pub signature: String,
@@ -82,6 +86,7 @@ fn read(row: &Row) -> Entry {
     };
     let mode = row.get::<String>(c"sync_mode").and_then(|mode| SyncMode::parse(&mode));
     Entry {
+        is_uncommitted: row.is_uncommitted(),
         is_enabled: row.get(c"is_enabled").unwrap_or(false),
         rules: row.get(c"rules").unwrap_or_default(),
         validator: registered(c"validator", c"validator_owner"),

@@ -115,6 +115,16 @@ async fn whatever_the_operator_has_given_the_table_happens() {
 }
 
 #[tokio::test]
+async fn a_moment_is_as_exact_as_its_column() {
+    let Logs { admin, superuser } = logs().await;
+    let seconds = "ALTER TABLE integration_credentials.tool_metering ALTER created_at TYPE timestamptz(0)";
+    superuser.batch_execute(seconds).await.unwrap();
+    set(&admin, ANY, "value").await.unwrap();
+    let inexact = "SELECT FROM integration_credentials.tool_metering WHERE extract(microseconds FROM created_at) % 1000000 <> 0";
+    assert_eq!(superuser.query(inexact, &[]).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn every_index_finds_it() {
     let logs = logs().await;
     change(&logs, "CREATE INDEX ON LOG (created_at)").await;

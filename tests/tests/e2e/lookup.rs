@@ -1,7 +1,7 @@
 //! A row that is found by its index is the one that a query would find, and what is remembered of the catalog is true.
 
-use crate::fixture::until;
-use crate::support::{ANY, enable, get, register, set};
+use crate::fixture::{sqlstate, until};
+use crate::support::{ANY, count, enable, get, register, set};
 use serde_json::json;
 use tests::{ADMIN, Cluster, Database, READER, Session};
 
@@ -185,4 +185,58 @@ async fn a_standby_is_told_too() {
         enable(&superuser, ANY, true).await.unwrap();
         until(&superuser, replayed).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_failed_statement_wrote_is_not_remembered() {
+    let database = Cluster::shared().database().await;
+    let other = database.superuser().await;
+    register(&other, ANY, json!({})).await.unwrap();
+    set(&other, ANY, "value").await.unwrap();
+    enable(&other, ANY, false).await.unwrap();
+
+    // A session that knows nothing. The triggers would come after the functions.
+    let session = database.superuser().await;
+    let made = format!(
+        "WITH i AS (INSERT INTO {CATALOG} (integration_key, display_name) VALUES ('ghost', 'Ghost') RETURNING *)
+         SELECT integration_credentials.admin_set_integration_credentials(integration_key, 'value', 'x'),
+                1 / (length(integration_key) - 5)
+         FROM i"
+    );
+    assert_eq!(sqlstate(session.batch_execute(&made).await), "22012");
+    assert_eq!(sqlstate(set(&session, "ghost", "value").await), "IC004");
+
+    let enabled = format!(
+        "WITH u AS (UPDATE {CATALOG} SET is_enabled = true WHERE integration_key = 'any' RETURNING *)
+         SELECT integration_credentials.get_integration_credentials(integration_key),
+                1 / (length(integration_key) - 3)
+         FROM u"
+    );
+    assert_eq!(sqlstate(session.batch_execute(&enabled).await), "22012");
+    assert_eq!(sqlstate(get(&session, ANY).await), "IC002");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_table_takes_the_one_that_has_the_name_afterwards() {
+    let database = Cluster::shared().database().await;
+    let (admin, superuser) = (database.connect(ADMIN).await, database.superuser().await);
+    register(&admin, ANY, json!({})).await.unwrap();
+    set(&admin, ANY, "value").await.unwrap();
+    superuser
+        .batch_execute(
+            "BEGIN;
+             ALTER TABLE integration_credentials.tool_metering RENAME TO last_year;
+             CREATE TABLE integration_credentials.tool_metering
+                 (LIKE integration_credentials.last_year INCLUDING ALL)",
+        )
+        .await
+        .unwrap();
+    let waiting = tokio::spawn(async move { set(&admin, ANY, "value").await });
+    let is_waiting =
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until(&database.superuser().await, is_waiting).await;
+    superuser.batch_execute("COMMIT").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(count(&superuser, "last_year").await, 2, "registered and set once");
+    assert_eq!(count(&superuser, "tool_metering").await, 1);
 }

@@ -51,6 +51,16 @@ impl Comparison {
         Self { target: Some(Target::AtMost(most)), ..self }
     }
 
+    /// The figure of each pair of turns.
+    fn figures(&self, samples: &HashMap<usize, Vec<Sample>>) -> Vec<f64> {
+        let [ours, theirs] = self.pair.map(|side| &samples[&side]);
+        ours.iter().zip(theirs).map(|(ours, theirs)| self.figure.of(ours, theirs)).collect()
+    }
+
+    fn outcome(&self, samples: &HashMap<usize, Vec<Sample>>) -> Outcome {
+        judge(Estimate::of(&self.figures(samples)), self.figure, self.margin)
+    }
+
     fn row(&self, outcome: Outcome, sides: Option<[Sample; 2]>) -> Row {
         Row {
             measure: self.measure.into(),
@@ -64,7 +74,7 @@ impl Comparison {
 }
 
 /// Measures the sides, as often as the effort says, and makes a row of each comparison. In a hurry, only of those that
-/// have a target.
+/// have a target. Else, where a row is too noisy and there is time, all have as many turns again, once.
 pub async fn compare(effort: &Effort, sides: &[Side<'_>], mut comparisons: Vec<Comparison>) -> Vec<Row> {
     comparisons.retain(|comparison| effort.full || comparison.target.is_some());
     let is_needed = |side: &usize| comparisons.iter().any(|comparison| comparison.pair.contains(side));
@@ -72,21 +82,32 @@ pub async fn compare(effort: &Effort, sides: &[Side<'_>], mut comparisons: Vec<C
 
     let seconds = effort.seconds();
     let round = needed.iter().map(|_| Duration::from_secs(seconds.into()) + OVERHEAD).sum::<Duration>();
-    if effort.remaining() < round * effort.rounds.try_into().expect("few rounds") {
+    let rounds = round * effort.rounds.try_into().expect("few rounds");
+    if effort.remaining() < rounds {
         let missed = |it: &Comparison| it.row(Outcome::NotMeasured("out of time"), None);
         return comparisons.iter().map(missed).collect();
     }
 
-    let turn = async |turn: usize| sides[needed[turn]].measure(seconds).await;
-    let samples: HashMap<_, _> =
-        needed.iter().copied().zip(alternate(effort.rounds, needed.len(), turn).await).collect();
+    let mut samples: HashMap<usize, Vec<Sample>> = HashMap::new();
+    for _ in 0..2 {
+        let turn = async |turn: usize| sides[needed[turn]].measure(seconds).await;
+        for (&side, more) in needed.iter().zip(alternate(effort.rounds, needed.len(), turn).await) {
+            samples.entry(side).or_default().extend(more);
+        }
+        let is_sure = |it: &Comparison| matches!(it.outcome(&samples), Outcome::Measured(_));
+        if !effort.full || comparisons.iter().all(is_sure) || effort.remaining() < rounds {
+            break;
+        }
+    }
     let row = |comparison: &Comparison| {
-        let [ours, theirs] = comparison.pair.map(|side| &samples[&side]);
-        let pairs: Vec<_> =
-            ours.iter().zip(theirs).map(|(ours, theirs)| comparison.figure.of(ours, theirs)).collect();
-        eprintln!("{}, against {}: {pairs:.2?}", comparison.measure, comparison.baseline);
-        let outcome = judge(Estimate::of(&pairs), comparison.figure, comparison.margin);
-        comparison.row(outcome, Some([Sample::median(ours), Sample::median(theirs)]))
+        eprintln!(
+            "{}, against {}: {:.2?}",
+            comparison.measure,
+            comparison.baseline,
+            comparison.figures(&samples)
+        );
+        let sides = comparison.pair.map(|side| Sample::median(&samples[&side]));
+        comparison.row(comparison.outcome(&samples), Some(sides))
     };
     comparisons.iter().map(row).collect()
 }

@@ -37,9 +37,9 @@ impl Report {
         }
         writeln!(
             text,
-            "\nMedians of {} rounds in alternation, the ratio pair by pair. The spread is the interval that holds the \
-             true median with 90 % or more. 10,000 keys and values of 64 bytes unless said; CPU is that of all processes \
-             of the server, for a call.\n",
+            "\nMedians of {} rounds in alternation, or of twice as many where those were too noisy, the ratio pair by \
+             pair. The spread is the interval that holds the true median with 90 % or more. 10,000 keys and values of \
+             64 bytes unless said; CPU is that of all processes of the server, for a call.\n",
             effort.rounds
         )?;
         if !effort.full {

@@ -16,7 +16,8 @@ unsafe extern "C-unwind" {
 /// How long to rest after a batch, for each session that it may have woken: so that in a crowd one transaction sends for
 /// many, and the machine has time for something else than to wake them.
 const REST_PER_SESSION: Duration = Duration::from_micros(20);
-const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// With 1 ms, 8 callers that set credentials get through 2.7 % fewer calls, and 32 get through 1.7 % fewer.
+const SHORTEST_REST: Duration = Duration::from_millis(3);
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// Asks the postmaster for the worker. Restarted a second after it fails: what it was to send is still in the queue.

@@ -55,7 +55,7 @@ soak: install
 
 # Leave the machine alone meanwhile. The report goes to target/bench.
 bench: install
-	cargo bench --quiet --locked --package intcred --bench cache -- $(if $(QUICK),--quick)
+	cargo bench --quiet --locked --package intcred --bench cache -- $(if $(filter-out 0,$(QUICK)),--quick)
 	cargo bench --locked --package tests --bench server
 
 docs: deps

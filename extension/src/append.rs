@@ -3,7 +3,6 @@
 //! Only while the table is as sql/tables.sql made it: whoever has given it a trigger, a rule, a policy, a constraint or
 //! another column gets an INSERT. Indexes, of whatever kind, are the executor's business either way.
 
-use crate::lookup::{attributes, is_named};
 use crate::statement::{Statement, execute};
 use crate::table;
 use pgrx::datum::DatumWithOid;
@@ -58,10 +57,7 @@ fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
     // SAFETY: in a transaction that may write. What an error leaves open is closed at its end, to which the lock is kept,
     // as that of an INSERT is. nextval, which may raise an error, is called under a guard.
     unsafe {
-        let relation = pg_sys::table_open(
-            table::lock(log.table, pg_sys::RowExclusiveLock),
-            pg_sys::NoLock.cast_signed(),
-        );
+        let relation = table::open(log.table, pg_sys::RowExclusiveLock);
         let is_plain = is_plain(&*relation);
         let is_appended = is_plain && {
             let id = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(ids, false));
@@ -72,7 +68,7 @@ fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
             ];
             insert(relation, &defaults, columns)
         };
-        pg_sys::table_close(relation, pg_sys::NoLock.cast_signed());
+        table::close(relation);
         is_appended
     }
 }
@@ -129,13 +125,11 @@ unsafe fn fill(
 ) -> bool {
     // SAFETY: the descriptor is that of the relation, which is open, and of the slot.
     unsafe {
-        let attributes = attributes(descriptor);
+        let attributes = table::columns(descriptor);
         attributes.len() == defaults.len() + columns.len()
             && attributes.iter().enumerate().all(|(index, attribute)| {
                 let is_its = |column: &&Column| {
-                    column.type_oid == attribute.atttypid
-                        && attribute.atttypmod == -1
-                        && is_named(attribute, column.name)
+                    attribute.atttypmod == -1 && table::is_column(attribute, column.name, column.type_oid)
                 };
                 let column = defaults.iter().chain(columns).find(is_its);
                 if let Some(column) = column {

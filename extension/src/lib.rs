@@ -17,7 +17,7 @@
 //! | `settings` | the settings, and the org of the session |
 //! | `statement` | SQL that is planned once a session |
 //! | `lookup`, `append` | reading one row by its key; adding one to a log |
-//! | `table` | the tables by name |
+//! | `table` | a table of ours by its name |
 //! | `turn`, `lock` | waiting in line for a credential; locks of our own |
 //! | `document` | a JSON document as Postgres keeps it |
 //! | `timestamp` | a moment, as the results write it |

@@ -47,8 +47,7 @@ pub fn find<const N: usize, R>(
     // SAFETY: names and keys outlive the scan. What an error leaves open is closed at the end of the transaction, to which
     // the lock on the table is kept, as that of a query is.
     unsafe {
-        let relation =
-            pg_sys::table_open(table::lock(table, pg_sys::AccessShareLock), pg_sys::NoLock.cast_signed());
+        let relation = table::open(table, pg_sys::AccessShareLock);
         let descriptor = (*relation).rd_att;
         let mut keys = key.map(|(column, text)| {
             let attribute = attribute(descriptor, column, pg_sys::TEXTOID);
@@ -76,7 +75,7 @@ pub fn find<const N: usize, R>(
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| read(&Row { descriptor, tuple }));
         pg_sys::systable_endscan(scan);
-        pg_sys::table_close(relation, pg_sys::NoLock.cast_signed());
+        table::close(relation);
         found
     }
 }
@@ -99,29 +98,11 @@ fn attribute<'a>(
     type_oid: pg_sys::Oid,
 ) -> &'a pg_sys::FormData_pg_attribute {
     // SAFETY: the descriptor of a relation that is open.
-    let attributes = unsafe { attributes(descriptor) };
-    let is_asked_for = |attribute: &&pg_sys::FormData_pg_attribute| {
-        attribute.atttypid == type_oid && is_named(attribute, column)
-    };
-    attributes.iter().find(is_asked_for).unwrap_or_else(|| {
+    let mut columns = unsafe { table::columns(descriptor) }.iter();
+    columns.find(|attribute| table::is_column(attribute, column, type_oid)).unwrap_or_else(|| {
         let problem = format!(
             "integration_credentials: the table has no column {column:?} of the type it was made with"
         );
         Raised::internal(problem).throw()
     })
-}
-
-/// The columns of a table, dropped ones included.
-///
-/// # Safety
-/// The descriptor is that of a relation, and used only while that is open.
-pub unsafe fn attributes<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
-    // SAFETY: the caller vouches for it.
-    unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
-}
-
-/// Whether a column has this name.
-pub fn is_named(attribute: &pg_sys::FormData_pg_attribute, name: &CStr) -> bool {
-    let name = name.to_bytes_with_nul();
-    attribute.attname.data.iter().zip(name).all(|(a, b)| a.cast_unsigned() == *b)
 }

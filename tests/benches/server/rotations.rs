@@ -27,7 +27,7 @@ pub async fn flat(effort: &Effort, cluster: &Cluster) -> Vec<Row> {
     const LONGEST: Duration = Duration::from_mins(3);
     let database = stage::database(cluster, stage::KEYS).await;
     stage::fill(&database, stage::KEYS).await;
-    stage::vacuum_from_now_on(&database.superuser().await).await;
+    stage::vacuum_from_now_on(cluster, &database).await;
     let mut calls = rows::calls(cluster, &database, rows::SET);
     calls.clients = 32;
     calls.options = "-c synchronous_commit=off";

@@ -91,10 +91,10 @@ pub async fn age(database: &Database, rows: u32) {
 }
 
 /// Has Postgres vacuum as it does by default, from now on.
-pub async fn vacuum_from_now_on(superuser: &Session) {
-    for sql in ["ALTER SYSTEM SET autovacuum = on", "SELECT pg_reload_conf()"] {
-        superuser.batch_execute(sql).await.expect("autovacuum is on");
-    }
+pub async fn vacuum_from_now_on(cluster: &Cluster, database: &Database) {
+    let superuser = database.superuser().await;
+    superuser.batch_execute("ALTER SYSTEM SET autovacuum = on").await.expect("autovacuum is on");
+    cluster.reload();
 }
 
 /// What autovacuum would do in the middle of a measurement.

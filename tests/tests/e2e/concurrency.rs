@@ -1,6 +1,6 @@
 //! Many callers at once, transactions that are taken back, and what listeners hear of either.
 
-use crate::fixture::{ASLEEP, CHECK, Fixture, heard, plpgsql, sqlstate, until};
+use crate::fixture::{ASLEEP, Fixture, WAITING, heard, sqlstate, until};
 use crate::support::{ANY, count, enable, get, register, remove, revision, set};
 use integration_credentials_core::{
     error::ErrorCode,
@@ -26,10 +26,6 @@ async fn fixture() -> Fixture {
 async fn events(listener: &mut Session, expected: usize) -> Vec<Event> {
     heard(listener, expected).await.iter().map(|payload| Event::parse(payload).unwrap()).collect()
 }
-
-/// A session of the database waits for a lock.
-const WAITING: &str =
-    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// Sets each key in a session of its own. A lock holds all the calls up until the last has come.
 async fn set_at_once(fixture: &Fixture, keys: Vec<String>) {
@@ -360,36 +356,10 @@ async fn who_waits_goes_by_the_catalog_of_afterwards() {
 }
 
 #[tokio::test]
-async fn who_waits_hands_nothing_to_a_handler_that_is_gone() {
-    let fixture = fixture().await;
-    let (admin, waiter) = (&fixture.admin, fixture.database.connect(ADMIN).await);
-    fixture
-        .as_owner(
-            "CREATE TABLE app.seen (value text);
-             CREATE FUNCTION app.sync(org text, key text, value text) RETURNS void LANGUAGE sql
-                 AS 'INSERT INTO app.seen VALUES (value)'",
-        )
-        .await;
-    fixture.register("sync_handler", &[&ANY, &"app.sync(text, text, text)", &"surface"]).await.unwrap();
-    admin.batch_execute("BEGIN").await.unwrap();
-    set(admin, ANY, "seen").await.unwrap();
-    let waiting = tokio::spawn(async move { set(&waiter, ANY, "not seen").await });
-    until(&fixture.superuser, WAITING).await;
-    let take_off = "SELECT integration_credentials.register_sync_handler('any', NULL)";
-    fixture.superuser.batch_execute(take_off).await.unwrap();
-    admin.batch_execute("COMMIT").await.unwrap();
-    waiting.await.unwrap().unwrap();
-    let seen = fixture.superuser.query("SELECT value FROM app.seen", &[]).await.unwrap();
-    assert_eq!(seen.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["seen"]);
-}
-
-#[tokio::test]
 async fn with_an_old_snapshot_a_slow_validator_and_an_unregistration_do_not_deadlock() {
     let fixture = fixture().await;
     let other = fixture.database.connect(ADMIN).await;
-    let check = plpgsql(CHECK, "PERFORM pg_sleep(1); RETURN NULL");
-    fixture.as_owner(&format!("CREATE FUNCTION {check}")).await;
-    fixture.register("validator", &[&ANY, &"app.check(text)"]).await.unwrap();
+    fixture.validator("PERFORM pg_sleep(1); RETURN NULL").await;
     fixture.admin.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     let setting = set(&fixture.admin, ANY, VALUE);
     let unregistering = async {

@@ -136,6 +136,10 @@ pub async fn heard(listener: &mut Session, expected: usize) -> Vec<String> {
     notifications.iter().map(|notification| notification.payload().to_owned()).collect()
 }
 
+/// A session of the database waits for a lock.
+pub const WAITING: &str =
+    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 /// A session of the database is in `pg_sleep`.
 pub const ASLEEP: &str =
     "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";

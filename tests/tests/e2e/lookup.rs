@@ -1,6 +1,6 @@
 //! A row that is found by its index is the one that a query would find, and what is remembered of the catalog is true.
 
-use crate::fixture::{sqlstate, until};
+use crate::fixture::{WAITING, sqlstate, until};
 use crate::support::{ANY, count, enable, get, register, set};
 use serde_json::json;
 use tests::{ADMIN, Cluster, Database, READER, Session};
@@ -232,9 +232,7 @@ async fn whoever_waits_for_a_table_takes_the_one_that_has_the_name_afterwards() 
         .await
         .unwrap();
     let waiting = tokio::spawn(async move { set(&admin, ANY, "value").await });
-    let is_waiting =
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    until(&database.superuser().await, is_waiting).await;
+    until(&database.superuser().await, WAITING).await;
     superuser.batch_execute("COMMIT").await.unwrap();
     waiting.await.unwrap().unwrap();
     assert_eq!(count(&superuser, "last_year").await, 2, "registered and set once");

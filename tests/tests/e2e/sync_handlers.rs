@@ -1,6 +1,6 @@
 //! Sync handlers: what becomes of a saved credential, and of the call when handing it on fails.
 
-use crate::fixture::{ASLEEP, Fixture, assert_unlogged, heard, plpgsql, sqlstate, until};
+use crate::fixture::{ASLEEP, Fixture, WAITING, assert_unlogged, heard, plpgsql, sqlstate, until};
 use crate::support::{ANY, count, get, remove, revision, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
@@ -421,4 +421,19 @@ async fn what_a_remote_database_says_meanwhile_is_not_logged() {
     assert_handed_on(set(&fixture.admin, ANY, canary.as_str()).await);
     assert_eq!(remote_values(&database).await, [canary.as_str()]);
     assert_unlogged(&canary);
+}
+
+#[tokio::test]
+async fn who_waits_hands_nothing_to_a_handler_that_is_gone() {
+    let fixture = Fixture::with_handler("surface", "INSERT INTO app.seen VALUES (value)").await;
+    let (admin, waiter) = (&fixture.admin, fixture.database.connect(ADMIN).await);
+    admin.batch_execute("BEGIN").await.unwrap();
+    set(admin, ANY, "seen").await.unwrap();
+    let waiting = tokio::spawn(async move { set(&waiter, ANY, "not seen").await });
+    until(&fixture.superuser, WAITING).await;
+    let take_off = "SELECT integration_credentials.register_sync_handler('any', NULL)";
+    fixture.superuser.batch_execute(take_off).await.unwrap();
+    admin.batch_execute("COMMIT").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(fixture.seen().await, ["seen"]);
 }

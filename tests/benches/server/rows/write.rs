@@ -176,16 +176,15 @@ pub async fn grown(effort: &Effort, cluster: &Cluster) -> Vec<Row> {
         let calls = calls(cluster, database, SET);
         Side::Pgbench(Pgbench { keys, options, ..calls })
     };
-    let both = |options| [side(&grown, GROWN, options), side(&empty, stage::KEYS, options)];
-    let [waiting, working] = [both(""), both("-c synchronous_commit=off")];
+    let sides = |options| [side(&grown, GROWN, options), side(&empty, stage::KEYS, options)];
     let (measure, baseline) = ("set, 1,000,000 audit rows and 100,000 keys", "ours, nothing but 10,000 keys");
     let mut rows = compare(
         effort,
-        &waiting,
+        &sides(""),
         vec![Comparison::of(measure, baseline, [0, 1]).at_least(0.95).within(0.05)],
     )
     .await;
-    let measure = "the same, synchronous_commit = off";
-    rows.extend(compare(effort, &working, vec![Comparison::of(measure, baseline, [0, 1])]).await);
+    let working = Comparison::of("the same, synchronous_commit = off", baseline, [0, 1]);
+    rows.extend(compare(effort, &sides("-c synchronous_commit=off"), vec![working]).await);
     rows
 }

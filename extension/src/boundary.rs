@@ -173,9 +173,20 @@ impl Raised {
 }
 
 /// Postgres' `MAKE_SQLSTATE`: six bits a character.
-fn pack(sqlstate: &str) -> c_int {
-    sqlstate.bytes().rev().fold(0, |packed, byte| (packed << 6) | c_int::from((byte - b'0') & 0x3f))
+const fn pack(sqlstate: &str) -> c_int {
+    let sqlstate = sqlstate.as_bytes();
+    let (mut packed, mut at) = (0, sqlstate.len());
+    while at > 0 {
+        at -= 1;
+        packed = (packed << 6) | ((sqlstate[at] - b'0') & 0x3f) as c_int;
+    }
+    packed
 }
+
+/// By this address the log hook knows a message of ours.
+pub static FILE: &CStr = c"integration_credentials";
+/// The class of our own SQLSTATEs, packed.
+pub const OWN_CLASS: c_int = pack("IC");
 
 // Left out of pgrx's bindings on purpose; the boundary is where they belong.
 unsafe extern "C-unwind" {
@@ -238,7 +249,7 @@ unsafe fn report(level: PgLogLevel, raised: Raised) {
         }
         errhidestmt(true);
         errhidecontext(true);
-        errfinish(c"integration_credentials".as_ptr(), 0, std::ptr::null());
+        errfinish(FILE.as_ptr(), 0, std::ptr::null());
     }
 }
 

@@ -47,6 +47,7 @@ pub fn install() {
             pg_sys::ExecutorStart_hook = Some(starting);
             pg_sys::ProcessUtility_hook = Some(utility);
             pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut());
+            redaction::watch_errors();
         }
     }
 }
@@ -67,7 +68,7 @@ unsafe extern "C-unwind" fn analyzed(
 ) {
     // SAFETY: Postgres passes a valid state, and what it is for goes on to the next hook.
     unsafe {
-        quietly(|| redaction::analyzed(&mut *state));
+        quietly(|| redaction::analyzed(&mut *state, query));
         if let Some(next) = NEXT.get().and_then(|next| next.analyzed) {
             next(state, query, jumble);
         }
@@ -127,11 +128,11 @@ unsafe fn is_commit_prepared(command: *const pg_sys::PlannedStmt) -> bool {
 unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PARALLEL_ABORT => {
-            quietly(redaction::transaction_failed);
+            quietly(redaction::forget);
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT
         | pg_sys::XactEvent::XACT_EVENT_PARALLEL_COMMIT
-        | pg_sys::XactEvent::XACT_EVENT_PREPARE => quietly(redaction::transaction_done),
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE => quietly(redaction::forget),
         _ => {}
     }
 }

@@ -9,7 +9,7 @@
 //! | [`envelope`] | a credential as it is stored: encrypted, bound to its place |
 //! | [`seal`] | a value that its owner encrypted, to a public key of the server |
 //! | [`redact`] | a text without the secret |
-//! | [`statement`] | where a secret stands in the text of a statement |
+//! | [`sql_text`] | the text of statements and messages, without what may be a secret |
 //! | [`tool`] | which parameters of which tool are sensitive |
 //! | [`event`] | the payload of a notification |
 //! | [`jsonb`] | a JSON document in Postgres' own form |
@@ -27,5 +27,5 @@ pub mod ring;
 #[cfg(feature = "rules")]
 pub mod rules;
 pub mod seal;
-pub mod statement;
+pub mod sql_text;
 pub mod tool;

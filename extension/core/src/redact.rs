@@ -8,14 +8,18 @@
 //!
 //! Code that means to smuggle a secret out (one letter at a time, reversed, summed up) is not stopped by this.
 
+use crate::sql_text::Dropped;
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
+use foldhash::quality::RandomState;
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use std::fmt::Write;
+use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::ops::Range;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// What stands where a secret was.
 pub const REDACTED: &str = "<redacted>";
@@ -40,136 +44,308 @@ pub fn reason(text: &str, secret: &str) -> String {
 /// `text` without `secret`.
 #[must_use]
 pub fn redact(text: &str, secret: &str) -> String {
-    let needles = Needles::of(secret);
-    let found = needles.find_in(text.as_bytes());
-    if found.is_empty() {
-        return text.to_owned();
+    let mut needles = Needles::default();
+    match needles.add(secret).and_then(|()| needles.hide(text.as_bytes())) {
+        Ok(None) => text.to_owned(),
+        // What is left out begins and ends between characters.
+        Ok(Some(redacted)) => String::from_utf8(redacted).unwrap_or_else(|_| REDACTED.to_owned()),
+        Err(dropped) => dropped.text().to_owned(),
     }
-    if secret.len() < SHORT {
-        return REDACTED.to_owned();
-    }
-    let mut redacted = String::with_capacity(text.len());
-    let mut kept_to = 0;
-    for Range { start, end } in found {
-        // A match may begin or end within a character.
-        let start = text.floor_char_boundary(start).max(kept_to);
-        let end = text.ceil_char_boundary(end);
-        redacted.push_str(&text[kept_to..start]);
-        redacted.push_str(REDACTED);
-        kept_to = end;
-    }
-    redacted.push_str(&text[kept_to..]);
-    redacted
 }
 
-/// What is searched for, all in lower case.
-struct Needles {
-    windows: Zeroizing<Vec<u64>>,
-    short: Vec<Zeroizing<Vec<u8>>>,
+/// The forms of secrets, to be sought in texts in linear time. Only hashes of their pieces are kept.
+#[derive(Default)]
+pub struct Needles {
+    pieces: HashSet<u64, RandomState>,
+    /// Which lengths there are of forms that are shorter than a window: a bit for each.
+    lengths: u8,
+    has_short_secret: bool,
 }
 
 impl Needles {
-    fn of(secret: &str) -> Self {
-        let mut needles = Self { windows: Zeroizing::new(Vec::new()), short: Vec::new() };
-        match serde_json::from_str::<Value>(secret) {
-            Ok(mut document @ (Value::Object(_) | Value::Array(_))) => {
-                wipe(&mut document);
-                json_values(secret).for_each(|token| needles.add_json_value(token));
+    /// Adds a secret. Fails where there is no memory, and may then have added a part of it.
+    pub fn add(&mut self, secret: &str) -> Result<(), Dropped> {
+        self.has_short_secret |= secret.len() < SHORT;
+        let is_document = secret.trim_ascii_start().starts_with(['{', '[']);
+        if is_document && serde_json::from_str::<IgnoredAny>(secret).is_ok() {
+            for token in json_values(secret) {
+                let spelled = token.trim_matches('"');
+                if spelled.len() >= SHORT {
+                    self.add_written(spelled.bytes())?;
+                    self.add_encoded(spelled.bytes())?;
+                }
+                let meant = Unescaped::of(spelled);
+                if spelled.contains('\\') && meant.clone().count() >= SHORT {
+                    self.add_written(meant.clone())?;
+                    self.add_encoded(meant)?;
+                }
             }
-            _ => needles.add_written(secret),
+        } else {
+            self.add_written(secret.bytes())?;
         }
-        needles.add_encoded(secret);
-        needles.windows.sort_unstable();
-        needles.windows.dedup();
-        needles
-    }
-
-    /// A string or number of a JSON text.
-    fn add_json_value(&mut self, token: &str) {
-        let spelled = token.trim_matches('"');
-        if spelled.len() >= SHORT {
-            self.add_written(spelled);
-            self.add_encoded(spelled);
-        }
-        let meant = serde_json::from_str::<String>(token).map(Zeroizing::new);
-        if let Some(meant) = meant.ok().filter(|meant| meant.len() >= SHORT && meant.as_str() != spelled) {
-            self.add_written(&meant);
-            self.add_encoded(&meant);
-        }
+        self.add_encoded(secret.bytes())
     }
 
     /// As it is, and as SQL and JSON would quote it.
-    fn add_written(&mut self, text: &str) {
-        self.add(text.as_bytes());
-        if text.contains(['\'', '\\']) {
-            let mut quoted = Zeroizing::new(text.replace('\'', "''"));
-            self.add(quoted.as_bytes());
-            let doubled = quoted.replace('\\', "\\\\");
-            quoted.zeroize();
-            self.add(Zeroizing::new(doubled).as_bytes());
+    fn add_written(&mut self, text: impl Iterator<Item = u8> + Clone) -> Result<(), Dropped> {
+        self.add_form(text.clone())?;
+        let is_special = |byte| matches!(byte, b'\'' | b'\\' | b'"' | ..b' ');
+        if text.clone().any(is_special) {
+            let twice = |byte, doubles: bool| std::iter::repeat_n(byte, if doubles { 2 } else { 1 });
+            let doubled = text.clone().flat_map(move |byte| twice(byte, byte == b'\''));
+            self.add_form(doubled.clone())?;
+            self.add_form(doubled.flat_map(move |byte| twice(byte, byte == b'\\')))?;
+            self.add_form(text.flat_map(json_escaped))?;
         }
-        if let Ok(escaped) = serde_json::to_string(text).map(Zeroizing::new)
-            && escaped.len() > text.len() + 2
-        {
-            self.add(&escaped.as_bytes()[1..escaped.len() - 1]);
-        }
+        Ok(())
     }
 
     /// In hex and in base64, wherever in a group of three bytes it begins.
-    fn add_encoded(&mut self, text: &str) {
-        let mut hex = Zeroizing::new(String::with_capacity(2 * text.len()));
-        for byte in text.bytes() {
-            // Writing into a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-        }
-        self.add(hex.as_bytes());
-        for skip in 0..3 {
-            let bytes = text.as_bytes().get(skip..).unwrap_or_default();
-            // The last character of an unpadded group depends on what follows.
-            let whole = bytes.len() / 3 * 3;
-            self.add(Zeroizing::new(STANDARD_NO_PAD.encode(&bytes[..whole])).as_bytes());
-            self.add(Zeroizing::new(URL_SAFE_NO_PAD.encode(&bytes[..whole])).as_bytes());
-        }
-        self.add(Zeroizing::new(STANDARD_NO_PAD.encode(text)).as_bytes());
-    }
-
-    fn add(&mut self, form: &[u8]) {
-        let form = Zeroizing::new(form.to_ascii_lowercase());
-        if form.len() >= WINDOW {
-            self.windows.extend(windows(&form));
-        } else if !form.is_empty() {
-            self.short.push(form);
-        }
-    }
-
-    /// The places where the secret stands in `text`, in order and apart.
-    fn find_in(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let text = Zeroizing::new(text.to_ascii_lowercase());
-        let long = windows(&text)
-            .enumerate()
-            .filter(|(_, window)| self.windows.binary_search(window).is_ok())
-            .map(|(at, _)| at..at + WINDOW);
-        let short = self.short.iter().flat_map(|needle| {
-            text.windows(needle.len())
-                .enumerate()
-                .filter(|(_, candidate)| *candidate == needle.as_slice())
-                .map(|(at, _)| at..at + needle.len())
-        });
-        let mut found: Vec<Range<usize>> = long.chain(short).collect();
-        found.sort_unstable_by_key(|range| range.start);
-        found.dedup_by(|next, last| {
-            let touches = next.start <= last.end;
-            if touches {
-                last.end = last.end.max(next.end);
+    fn add_encoded(&mut self, text: impl Iterator<Item = u8> + Clone) -> Result<(), Dropped> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.add_form(text.clone().flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])))?;
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            for skip in 0..3 {
+                // The last character of an unpadded group depends on what follows.
+                self.add_form(Base64 { text: text.clone().skip(skip), engine: &engine, to_the_end: false }.flatten())?;
             }
-            touches
-        });
-        found
+            self.add_form(Base64 { text: text.clone(), engine: &engine, to_the_end: true }.flatten())?;
+        }
+        Ok(())
+    }
+
+    fn add_form(&mut self, form: impl Iterator<Item = u8>) -> Result<(), Dropped> {
+        let (mut window, mut length) = (Window::default(), 0_usize);
+        for byte in form {
+            window.push(byte);
+            length = length.saturating_add(1);
+            if length >= WINDOW {
+                self.add_piece(window.last(WINDOW))?;
+            }
+        }
+        if (1..WINDOW).contains(&length) {
+            self.lengths |= 1 << length;
+            self.add_piece(window.last(length))?;
+        }
+        Ok(())
+    }
+
+    fn add_piece(&mut self, piece: (u64, usize)) -> Result<(), Dropped> {
+        const FIRST: usize = 256;
+        if self.pieces.len() == self.pieces.capacity() {
+            self.pieces.try_reserve(self.pieces.len().max(FIRST)).map_err(|_| Dropped::NoMemory)?;
+        }
+        self.pieces.insert(self.pieces.hasher().hash_one(piece));
+        Ok(())
+    }
+
+    fn has(&self, piece: (u64, usize)) -> bool {
+        self.pieces.contains(&self.pieces.hasher().hash_one(piece))
+    }
+
+    /// The text without the secrets; `None` if there is none in it.
+    pub fn hide(&self, text: &[u8]) -> Result<Option<Vec<u8>>, Dropped> {
+        let mut copy = Copy { text, bytes: Vec::new(), kept_to: 0, found: 0..0 };
+        let mut window = Window::default();
+        for (at, &byte) in text.iter().enumerate() {
+            window.push(byte);
+            let end = at + 1;
+            let is_found =
+                |&length: &usize| end >= length && (length == WINDOW || self.lengths >> length & 1 == 1) && self.has(window.last(length));
+            if let Some(length) = (1..=WINDOW).rev().find(is_found) {
+                if self.has_short_secret {
+                    copy.push(REDACTED.as_bytes())?;
+                    return Ok(Some(copy.bytes));
+                }
+                copy.leave_out(end - length, end)?;
+            }
+        }
+        if copy.found.is_empty() {
+            return Ok(None);
+        }
+        copy.flush()?;
+        copy.push(&text[copy.kept_to..])?;
+        Ok(Some(copy.bytes))
     }
 }
 
-fn windows(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    bytes.array_windows().map(|window: &[u8; WINDOW]| u64::from_ne_bytes(*window))
+/// The last eight bytes, in small letters.
+#[derive(Clone, Copy, Default)]
+struct Window(u64);
+
+impl Window {
+    fn push(&mut self, byte: u8) {
+        self.0 = self.0 << 8 | u64::from(byte.to_ascii_lowercase());
+    }
+
+    fn last(self, length: usize) -> (u64, usize) {
+        (if length < WINDOW { self.0 & ((1 << (8 * length)) - 1) } else { self.0 }, length)
+    }
+}
+
+/// A copy of a text without what was found in it.
+struct Copy<'a> {
+    text: &'a [u8],
+    bytes: Vec<u8>,
+    kept_to: usize,
+    /// What was found last, which may still grow.
+    found: Range<usize>,
+}
+
+impl Copy<'_> {
+    /// Pieces are left out in the order of their ends. One may begin within a character: all bytes of characters that
+    /// are not ASCII have the highest bit, in every encoding that a server has.
+    fn leave_out(&mut self, start: usize, end: usize) -> Result<(), Dropped> {
+        if end <= self.found.end {
+            return Ok(());
+        }
+        let is_part = |byte: &&u8| !byte.is_ascii();
+        let end = end + if self.text[end - 1].is_ascii() { 0 } else { self.text[end..].iter().take_while(is_part).count() };
+        if start > self.found.end || self.found.is_empty() {
+            self.flush()?;
+            let before = &self.text[self.kept_to.min(start)..start];
+            let start = start - if self.text[start].is_ascii() { 0 } else { before.iter().rev().take_while(is_part).count() };
+            self.found = start.max(self.kept_to)..end;
+        } else {
+            self.found = self.found.start.min(start).max(self.kept_to)..end;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Dropped> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        self.push(&self.text[self.kept_to..self.found.start])?;
+        self.push(REDACTED.as_bytes())?;
+        self.kept_to = self.found.end;
+        Ok(())
+    }
+
+    fn push(&mut self, text: &[u8]) -> Result<(), Dropped> {
+        if self.bytes.capacity() == 0 {
+            // A form of four bytes becomes one of ten.
+            self.bytes.try_reserve_exact(3 * self.text.len() + REDACTED.len()).map_err(|_| Dropped::NoMemory)?;
+        }
+        if self.bytes.capacity() - self.bytes.len() < text.len() {
+            return Err(Dropped::TooLong);
+        }
+        self.bytes.extend_from_slice(text);
+        Ok(())
+    }
+}
+
+/// The groups of four characters that encode each three bytes.
+struct Base64<'a, T, E> {
+    text: T,
+    engine: &'a E,
+    to_the_end: bool,
+}
+
+impl<T: Iterator<Item = u8>, E: Engine> Iterator for Base64<'_, T, E> {
+    type Item = std::iter::Take<std::array::IntoIter<u8, 4>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut group = [0; 3];
+        let mut length = 0;
+        for (place, byte) in group.iter_mut().zip(&mut self.text) {
+            *place = byte;
+            length += 1;
+        }
+        if length == 0 || (length < group.len() && !self.to_the_end) {
+            return None;
+        }
+        let mut encoded = [0; 4];
+        let written = self.engine.encode_slice(&group[..length], &mut encoded).unwrap_or_default();
+        Some(encoded.into_iter().take(written))
+    }
+}
+
+/// How JSON spells a byte within a string.
+fn json_escaped(byte: u8) -> impl Iterator<Item = u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let (mut spelled, length) = ([byte, 0, 0, 0, 0, 0], 1);
+    let letter = match byte {
+        b'"' | b'\\' => Some(byte),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        0x08 => Some(b'b'),
+        0x0c => Some(b'f'),
+        _ => None,
+    };
+    let length = match letter {
+        Some(letter) => {
+            spelled[..2].copy_from_slice(&[b'\\', letter]);
+            2
+        }
+        None if byte < b' ' => {
+            spelled = [b'\\', b'u', b'0', b'0', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]];
+            6
+        }
+        None => length,
+    };
+    spelled.into_iter().take(length)
+}
+
+/// The bytes that a JSON string means.
+#[derive(Clone)]
+struct Unescaped<'a> {
+    spelled: std::str::Chars<'a>,
+    pending: std::iter::Take<std::array::IntoIter<u8, 4>>,
+}
+
+impl<'a> Unescaped<'a> {
+    fn of(spelled: &'a str) -> Self {
+        Self { spelled: spelled.chars(), pending: [0; 4].into_iter().take(0) }
+    }
+
+    fn unit(&mut self) -> u32 {
+        let (digits, rest) = self.spelled.as_str().split_at_checked(4).unwrap_or(("", ""));
+        self.spelled = rest.chars();
+        u32::from_str_radix(digits, 16).unwrap_or_default()
+    }
+
+    fn escaped(&mut self) -> char {
+        match self.spelled.next() {
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('u') => {
+                let first = self.unit();
+                let is_pair = (0xd800..0xdc00).contains(&first) && self.spelled.as_str().starts_with("\\u");
+                if is_pair {
+                    self.spelled.by_ref().take(2).for_each(drop);
+                    let second = self.unit();
+                    let code = 0x1_0000 + ((first & 0x3ff) << 10 | (second & 0x3ff));
+                    char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+                } else {
+                    char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)
+                }
+            }
+            Some(other) => other,
+            None => '\\',
+        }
+    }
+}
+
+impl Iterator for Unescaped<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        self.pending.next().or_else(|| {
+            let next = match self.spelled.next()? {
+                '\\' => self.escaped(),
+                other => other,
+            };
+            let mut bytes = [0; 4];
+            let length = next.encode_utf8(&mut bytes).len();
+            self.pending = bytes.into_iter().take(length);
+            self.pending.next()
+        })
+    }
 }
 
 /// The strings and numbers of a valid JSON text, but for the names of members. A parsed document would not do: it has
@@ -204,6 +380,7 @@ fn token_length(text: &str) -> usize {
 }
 
 /// Wipes the texts of a JSON document that held a secret.
+#[cfg(feature = "rules")]
 pub(crate) fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),

@@ -1,31 +1,56 @@
 //! The values that this transaction has set, for as long as an error of it may still quote one: what a handler sent to a
 //! foreign server may come back in an error as late as at commit.
 
-use integration_credentials_core::redact::{REDACTED, redact};
-use integration_credentials_core::statement::looks_secret;
-use std::borrow::Cow;
+use integration_credentials_core::redact::Needles;
+use integration_credentials_core::sql_text::{Dropped, looks_secret};
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use zeroize::Zeroizing;
 
-/// How much is kept, in bytes. Of a transaction that sets more, no error says anything in detail.
+/// How much is kept, in bytes. Of a transaction that sets more, every message is treated as if it named a call.
 const BUDGET: usize = 64 * 1024;
 
-#[derive(Default)]
 struct Values {
     kept: Vec<Zeroizing<String>>,
     bytes: usize,
+    /// The forms of the first values, as many as `sought` says.
+    needles: Option<Needles>,
+    sought: usize,
+}
+
+impl Values {
+    const NONE: Self = Self { kept: Vec::new(), bytes: 0, needles: None, sought: 0 };
+
+    fn keep(&mut self, value: &str) -> Result<(), std::collections::TryReserveError> {
+        let mut copy = Zeroizing::new(String::new());
+        copy.try_reserve_exact(value.len())?;
+        copy.push_str(value);
+        self.kept.try_reserve(1)?;
+        self.kept.push(copy);
+        Ok(())
+    }
+
+    fn needles(&mut self) -> Result<&Needles, Dropped> {
+        let needles = self.needles.get_or_insert_default();
+        for value in self.kept.iter().skip(self.sought) {
+            needles.add(value)?;
+            self.sought += 1;
+        }
+        Ok(needles)
+    }
 }
 
 thread_local! {
-    static VALUES: RefCell<Values> = RefCell::default();
+    // Never dropped: a process that exits may still write messages.
+    static VALUES: RefCell<ManuallyDrop<Values>> = const { RefCell::new(ManuallyDrop::new(Values::NONE)) };
 }
 
 /// Remembers a value until the transaction ends.
 pub fn remember(value: &str) {
     VALUES.with_borrow_mut(|values| {
-        values.bytes += value.len();
-        if values.bytes <= BUDGET {
-            values.kept.push(Zeroizing::new(value.to_owned()));
+        values.bytes = values.bytes.saturating_add(value.len());
+        if values.bytes <= BUDGET && values.keep(value).is_err() {
+            values.bytes = usize::MAX;
         }
     });
 }
@@ -39,32 +64,24 @@ pub fn remember_if_secret(text: &str) {
 
 /// Forgets them all.
 pub fn forget() {
-    // When the process exits, they may be gone before its last transaction is.
-    let _ = VALUES.try_with(|values| {
-        if values.borrow().bytes > 0 {
-            values.take();
+    VALUES.with_borrow_mut(|values| {
+        if values.bytes > 0 {
+            **values = Values::NONE;
         }
     });
 }
 
 /// Whether there is any.
 pub fn is_any() -> bool {
-    VALUES.try_with(|values| values.borrow().bytes > 0).unwrap_or(false)
+    VALUES.with_borrow(|values| values.bytes > 0)
 }
 
-/// A text of a message without the values. `tells_all` says that it is the detail of an error.
-pub fn redacted(text: Cow<'_, [u8]>, tells_all: bool) -> Cow<'_, [u8]> {
-    let redacted = VALUES.try_with(|values| {
-        let values = values.borrow();
-        if values.bytes > BUDGET && tells_all {
-            return Some(REDACTED.as_bytes().to_vec());
-        }
-        let (first, rest) = values.kept.split_first()?;
-        let first = redact(&String::from_utf8_lossy(&text), first);
-        Some(rest.iter().fold(first, |text, value| redact(&text, value)).into_bytes())
-    });
-    match redacted {
-        Ok(Some(redacted)) => Cow::Owned(redacted),
-        _ => text,
-    }
+/// Whether there were more than are kept.
+pub fn is_over_budget() -> bool {
+    VALUES.with_borrow(|values| values.bytes > BUDGET)
+}
+
+/// A text of a message without the values; `None` if it has none of them.
+pub fn without_values(text: &[u8]) -> Result<Option<Vec<u8>>, Dropped> {
+    VALUES.with_borrow_mut(|values| if values.kept.is_empty() { Ok(None) } else { values.needles()?.hide(text) })
 }

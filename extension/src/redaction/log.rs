@@ -1,14 +1,13 @@
 //! Every message on its way into the log. What is changed here is changed for the client, too.
 
-use super::{live, statement};
-use integration_credentials_core::redact::REDACTED;
-use integration_credentials_core::statement::log::{
-    audited, is_node_tree, without_parameters, without_quotations,
+use super::text::{backslashes, current, is_secret};
+use super::{activity, live, shown};
+use crate::boundary;
+use integration_credentials_core::sql_text::{
+    Dropped, MAX_BYTES, is_masked, is_node_tree, names_one, redacted, without_cut_quotations, without_inserts,
 };
-use integration_credentials_core::statement::{Secrets, without_literals};
 use memchr::memmem;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +23,7 @@ thread_local! {
 
 const DROPPED: &CStr = c"<redacted: this could not be searched for secrets>";
 const TREE: &[u8] = b"<redacted: the tree of a statement that takes a secret>";
+const QUOTING: &[u8] = b"<redacted: a message that may quote a secret>";
 
 pub fn install() {
     // SAFETY: a variable of the postmaster, which has one thread.
@@ -48,6 +48,9 @@ unsafe extern "C-unwind" fn emit(error: *mut pg_sys::ErrorData) {
         if done.is_err() || DISTRUSTED.replace(false) {
             error.hide_stmt = true;
             texts(error).for_each(|text| drop_text(*text));
+        }
+        if error.elevel >= PgLogLevel::ERROR as c_int {
+            activity::note_logged();
         }
         if let Some(next) = NEXT.get().copied().flatten() {
             next(error);
@@ -74,132 +77,200 @@ fn drop_text(text: *mut c_char) {
     // SAFETY: a C string, in memory of its own.
     unsafe {
         let length = CStr::from_ptr(text).count_bytes().min(DROPPED.count_bytes());
+        wipe(text);
         ptr::copy_nonoverlapping(DROPPED.as_ptr(), text, length);
         *text.add(length) = 0;
     }
 }
 
 unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
-    let current = statement::current();
-    let secrets = current.and_then(|text| statement::find(text.to_bytes()));
     let is_error = error.elevel >= PgLogLevel::ERROR as c_int;
-    let message = Message {
-        statement: current.map(CStr::to_bytes).zip(secrets.as_ref()),
-        may_quote: is_error
-            && quotes_what_it_got(error.sqlerrcode)
-            && (secrets.is_some() || is_about_a_call(error.internalquery)),
-    };
-    let parts = [
-        ptr::from_mut(&mut error.detail),
-        &raw mut error.detail_log,
-        &raw mut error.context,
-        &raw mut error.internalquery,
-    ];
-    let context = error.assoc_context;
-    for text in texts(error) {
-        let is_part = parts.contains(&ptr::from_mut(text));
-        // SAFETY: a C string.
-        let old = unsafe { CStr::from_ptr(*text) }.to_bytes();
-        if let Cow::Owned(new) = message.redacted(old, is_part, is_error) {
-            // SAFETY: the context is that of the message.
-            unsafe { replace(text, &new, context) };
+    let statement = current().map(CStr::to_bytes).filter(|text| is_secret(text));
+    // SAFETY: C strings.
+    let names = |text: &*mut c_char| names_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
+    let is_ours = is_ours(error);
+    let may_hold_one = statement.is_some() || live::is_over_budget() || texts(error).any(|text| names(text));
+    if may_hold_one && !is_ours {
+        // SAFETY: the caller vouches for the message.
+        unsafe {
+            if is_error && quotes_what_it_got(error.sqlerrcode) {
+                say_nothing(error);
+            } else {
+                hide_literals(error, statement, is_error);
+            }
         }
     }
-    // SAFETY: a statement that has failed is not parsed any more. One that has not may still be.
-    unsafe { hide_statement(error, current, secrets.as_ref(), is_error) };
-}
-
-/// Sees to what the log writes of the statement itself.
-unsafe fn hide_statement(
-    error: &mut pg_sys::ErrorData,
-    current: Option<&CStr>,
-    secrets: Option<&Secrets>,
-    is_error: bool,
-) {
-    let (Some(text), Some(secrets)) = (current, secrets) else { return };
-    if secrets.is_masked(text.to_bytes()) {
-        return;
-    }
-    if is_error && statement::is_from_client(text.as_ptr()) {
-        statement::report_activity(text.to_bytes(), secrets);
-        // SAFETY: the caller vouches for a failed statement.
-        unsafe { statement::mask_in_place(text.as_ptr(), secrets) };
-    } else {
-        error.hide_stmt = true;
+    // SAFETY: as above.
+    unsafe {
+        hide_other_sessions(error);
+        hide_values(error);
+        hide_statement(error, statement.is_some(), is_error);
     }
 }
 
-/// Whether a statement that some function ran takes a secret.
-fn is_about_a_call(internal_query: *const c_char) -> bool {
-    // SAFETY: NULL or a C string.
-    !internal_query.is_null()
-        && statement::find(unsafe { CStr::from_ptr(internal_query) }.to_bytes()).is_some()
+/// Whether our own code raised it, with nothing in it that is not ours.
+fn is_ours(error: &pg_sys::ErrorData) -> bool {
+    std::ptr::eq(error.filename, boundary::FILE.as_ptr()) && class(error.sqlerrcode) == boundary::OWN_CLASS
+}
+
+const fn class(sqlstate: c_int) -> c_int {
+    const CLASS: c_int = 0xfff;
+    sqlstate & CLASS
 }
 
 /// Errors of Postgres that say what they stumbled on: malformed data, and names or syntax.
 fn quotes_what_it_got(sqlstate: c_int) -> bool {
-    const CLASS: c_int = 0xfff;
-    let class = |error: PgSqlErrorCode| error as c_int & CLASS;
-    [
-        class(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION),
-        class(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION),
-    ]
-    .contains(&(sqlstate & CLASS))
+    let quoting = [
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        PgSqlErrorCode::ERRCODE_INVALID_SQL_STATEMENT_NAME,
+        PgSqlErrorCode::ERRCODE_INVALID_CURSOR_NAME,
+        PgSqlErrorCode::ERRCODE_INVALID_CATALOG_NAME,
+        PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+        PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+    ];
+    // Of a right that is missing only names of existing objects are told.
+    sqlstate != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as c_int
+        && quoting.into_iter().any(|code| class(code as c_int) == class(sqlstate))
 }
 
-/// What is known of a message when its texts are looked at.
-struct Message<'a> {
-    statement: Option<(&'a [u8], &'a Secrets)>,
-    may_quote: bool,
+/// Leaves of an error its code, its position, and what its source calls it in any language.
+unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
+    let context = error.assoc_context;
+    if !error.message.is_null() {
+        // SAFETY: the identifier of a message is a constant of the code that raised it.
+        let format = unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format).to_bytes()) };
+        let message = format.filter(|format| format.iter().any(u8::is_ascii_alphabetic) && *format != b"%s");
+        match message.map_or(Ok(None), |format| without_inserts(format).map(Some)) {
+            // SAFETY: as for the caller.
+            Ok(message) => unsafe { replace(&mut error.message, message.as_deref().unwrap_or(QUOTING), context) },
+            Err(_) => drop_text(error.message),
+        }
+    }
+    error.internalpos = 0;
+    for text in parts(error) {
+        // SAFETY: C strings in the message's own memory, which is freed with it.
+        unsafe { wipe(*text) };
+        *text = ptr::null_mut();
+    }
 }
 
-impl Message<'_> {
-    /// A text without secrets. A part is one that says more than the message does.
-    fn redacted<'a>(&self, text: &'a [u8], is_part: bool, is_error: bool) -> Cow<'a, [u8]> {
-        let mut text = self.without_calls(text);
-        if let Some((_, secrets)) = self.statement {
-            text = Cow::Owned(without_parameters(&text, &secrets.parameters));
-            if secrets.is_elsewhere {
-                text = Cow::Owned(without_literals(&text));
+/// What says more than the message itself does.
+fn parts(error: &mut pg_sys::ErrorData) -> impl Iterator<Item = &mut *mut c_char> {
+    let message = usize::from(!error.message.is_null());
+    texts(error).skip(message)
+}
+
+/// Takes whatever may be a value out of the texts of a message.
+unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>, is_error: bool) {
+    let context = error.assoc_context;
+    // SAFETY: C strings, and a context that is the message's.
+    unsafe {
+        if !error.message.is_null() {
+            let message = CStr::from_ptr(error.message).to_bytes();
+            if names_one(message) || says_more(error, message, is_error) {
+                put(&mut error.message, around(message, statement), context);
             }
         }
-        if self.may_quote {
-            text = Cow::Owned(if is_part { REDACTED.into() } else { without_quotations(&text) });
-        }
-        if (self.statement.is_some() || statement::last_was_secret() || live::is_any()) && is_node_tree(&text)
-        {
-            text = Cow::Owned(TREE.to_vec());
-        }
-        live::redacted(text, is_part && is_error)
-    }
-
-    fn without_calls<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.statement.is_some()
-            && let Some(redacted) =
-                audited(text, |statement| self.without_calls(statement).into_owned(), parameters)
-        {
-            return Cow::Owned(redacted);
-        }
-        // The statement itself is read from its own beginning, whatever stands before it.
-        if let Some((statement, secrets)) = self.statement
-            && let Some(at) = memmem::find(text, statement)
-        {
-            let (before, rest) = text.split_at(at);
-            let after = &rest[statement.len()..];
-            return Cow::Owned([before, &secrets.redacted(statement), &self.without_calls(after)].concat());
-        }
-        match statement::find_in_message(text) {
-            Some(secrets) => Cow::Owned(secrets.redacted(text)),
-            None => Cow::Borrowed(text),
+        for text in parts(error) {
+            put(text, redacted(CStr::from_ptr(*text).to_bytes(), backslashes()), context);
         }
     }
 }
 
-/// What pgaudit writes behind the statement: nothing but its own words stays.
-fn parameters(tail: &[u8]) -> Vec<u8> {
-    match tail {
-        b"" | b",<none>" | b",<not logged>" => tail.to_vec(),
-        _ => format!(",{REDACTED}").into_bytes(),
+/// Whether a message may show a statement's values without its name: what is written for the log alone, by pgaudit for
+/// one. A duration is none.
+unsafe fn says_more(error: &pg_sys::ErrorData, message: &[u8], is_error: bool) -> bool {
+    // SAFETY: NULL or a C string.
+    let format = unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format)) };
+    let is_for_the_log = !is_error && error.elevel <= PgLogLevel::LOG_SERVER_ONLY as c_int;
+    (is_for_the_log && format != Some(c"duration: %s ms")) || message.starts_with(b"AUDIT: ")
+}
+
+/// A message that quotes the statement, or something of it. What stands before a statement is the server's own.
+fn around(message: &[u8], statement: Option<&[u8]>) -> Result<Vec<u8>, Dropped> {
+    let Some((at, statement)) = statement
+        .filter(|_| message.len() <= MAX_BYTES)
+        .and_then(|statement| Some((memmem::find(message, statement)?, statement)))
+    else {
+        return redacted(message, backslashes());
+    };
+    let (before, rest) = message.split_at(at);
+    let shown = redacted(statement, backslashes())?;
+    let after = redacted(&rest[statement.len()..], backslashes())?;
+    let mut whole = Vec::new();
+    whole.try_reserve_exact(before.len() + shown.len() + after.len()).map_err(|_| Dropped::NoMemory)?;
+    for part in [before, &shown, &after] {
+        whole.extend_from_slice(part);
+    }
+    Ok(whole)
+}
+
+/// What the server quotes of other sessions' statements may be cut before the name that tells what they are.
+unsafe fn hide_other_sessions(error: &mut pg_sys::ErrorData) {
+    let Some(limit) = activity::limit() else { return };
+    let context = error.assoc_context;
+    // SAFETY: C strings, and a context that is the message's; variables of this process.
+    unsafe {
+        let is_deadlock = error.sqlerrcode == PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED as c_int;
+        if is_deadlock && !error.detail_log.is_null() && !error.detail.is_null() {
+            let known = CStr::from_ptr(error.detail).to_bytes();
+            let detail = CStr::from_ptr(error.detail_log).to_bytes();
+            let kept = without_cut_quotations(detail, known, limit, backslashes());
+            put(&mut error.detail_log, kept, context);
+        }
+        // What a process was doing that crashed.
+        let is_postmaster = pg_sys::MyProcPid == pg_sys::PostmasterPid;
+        if is_postmaster
+            && let Some(detail) = error.detail.as_ref()
+            && activity::is_cut(CStr::from_ptr(detail).to_bytes())
+        {
+            put(&mut error.detail, Err::<Vec<u8>, _>(Dropped::TooLong), context);
+        }
+    }
+}
+
+/// Takes the values that this transaction has set out of the texts of a message.
+unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
+    if !live::is_any() && !activity::last_was_secret() {
+        return;
+    }
+    let context = error.assoc_context;
+    for text in texts(error) {
+        // SAFETY: C strings, and a context that is the message's.
+        unsafe {
+            let old = CStr::from_ptr(*text).to_bytes();
+            if is_node_tree(old) {
+                replace(text, TREE, context);
+                continue;
+            }
+            match live::without_values(old) {
+                Ok(None) => {}
+                Ok(Some(new)) => replace(text, &new, context),
+                Err(dropped) => replace(text, dropped.text().as_bytes(), context),
+            }
+        }
+    }
+}
+
+/// Sees to what the log writes of the statement itself.
+unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_error: bool) {
+    let Some(text) = current().filter(|_| is_secret) else { return };
+    if is_error && shown::is_from_client(text.as_ptr()) {
+        // SAFETY: a statement that has failed is not parsed any more. One that has not may still be.
+        unsafe { shown::mask_in_place(text.as_ptr()) };
+    } else if !is_masked(text.to_bytes(), backslashes()) {
+        error.hide_stmt = true;
+    }
+}
+
+unsafe fn put(text: &mut *mut c_char, new: Result<Vec<u8>, Dropped>, context: pg_sys::MemoryContext) {
+    // SAFETY: as for the caller.
+    unsafe {
+        match new {
+            Ok(new) => replace(text, &new, context),
+            Err(dropped) => replace(text, dropped.text().as_bytes(), context),
+        }
     }
 }
 
@@ -214,8 +285,16 @@ unsafe fn replace(text: &mut *mut c_char, new: &[u8], context: pg_sys::MemoryCon
         }
         ptr::copy_nonoverlapping(new.as_ptr().cast(), copy, new.len());
         *copy.add(new.len()) = 0;
-        std::slice::from_raw_parts_mut((*text).cast::<u8>(), CStr::from_ptr(*text).count_bytes()).zeroize();
+        wipe(*text);
         pg_sys::pfree((*text).cast());
         *text = copy;
+    }
+}
+
+/// Overwrites a text with nothing.
+unsafe fn wipe(text: *mut c_char) {
+    // SAFETY: a C string, in memory of its own.
+    unsafe {
+        std::slice::from_raw_parts_mut(text.cast::<u8>(), CStr::from_ptr(text).count_bytes()).zeroize();
     }
 }

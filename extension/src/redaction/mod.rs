@@ -2,30 +2,28 @@
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | `statement` | the text of a statement in this server: found, overwritten where it stands, reported anew |
-//! | `memo` | what was found in the text of last time |
+//! | `text` | which statements may hold a secret |
+//! | `analysis` | whether a statement calls one of our functions, once Postgres has parsed it |
+//! | `shown` | the text of a statement, overwritten where it stands |
+//! | `activity` | what `pg_stat_activity` shows of this session |
 //! | `log` | every message on its way into the log, and to the client |
 //! | `live` | the values that this transaction has set |
 //!
 //! The text is overwritten in place rather than kept from each of its readers: Postgres has parsed it by then and needs it
 //! for nothing but to show it, and its readers (views, statistics, cursors, contexts, other extensions) are many.
+//!
+//! All of this sees the statements of people who never heard of us. It works in linear time, on a constant stack, in
+//! memory that it asks for and may be refused, and raises no error; on doubt a text is dropped.
 
+mod activity;
+mod analysis;
 mod live;
 mod log;
-mod memo;
-mod statement;
+mod shown;
+mod text;
 
-pub use live::{remember, remember_if_secret};
+pub use activity::watch_errors;
+pub use live::{forget, remember, remember_if_secret};
 pub use log::{distrust, install};
-pub use statement::{Came, analyzed, how_the_value_came, masked_copy};
-
-/// A transaction has failed, and its error is written.
-pub fn transaction_failed() {
-    statement::report_activity_again();
-    live::forget();
-}
-
-/// A transaction has ended well.
-pub fn transaction_done() {
-    live::forget();
-}
+pub use shown::{analyzed, masked_copy};
+pub use text::{Came, how_the_value_came};

@@ -1,0 +1,232 @@
+//! A text without what may be a secret: overwritten in place, or as a copy.
+
+use super::known::{FUNCTIONS, is_known};
+use super::lexer::{Kind, Position, Token, tokens};
+use super::names::plain_names;
+use crate::redact::REDACTED;
+use std::ops::Range;
+
+/// Of a longer text no copy is made.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// Why there is no copy of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is longer than [`MAX_BYTES`], or would be more than twice as long with its replacements.
+    TooLong,
+    /// There is no memory for it.
+    NoMemory,
+}
+
+impl Dropped {
+    /// What is shown instead.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::TooLong => "<redacted: a long text that may hold a secret>",
+            Self::NoMemory => "<redacted: no memory to look for secrets>",
+        }
+    }
+}
+
+/// A copy of the text with `<redacted>` in place of each thing that may be a secret.
+pub fn redacted(text: &[u8], backslashes: bool) -> Result<Vec<u8>, Dropped> {
+    let mut copy = Copy::of(text)?;
+    let mut kept_to = 0;
+    for token in tokens(text, backslashes) {
+        copy.keep(&text[kept_to..token.whole.start])?;
+        kept_to = token.whole.end;
+        if stays(text, &token) {
+            copy.keep(&text[token.whole])?;
+            continue;
+        }
+        match token.kind {
+            Kind::Word | Kind::Number => copy.hide()?,
+            // The tag is a text, too.
+            Kind::Tag => copy.keep(b"$$")?,
+            Kind::DollarQuoted => {
+                copy.keep(b"$$")?;
+                copy.hide_around_names(&text[token.content.clone()])?;
+                copy.keep(if token.content.end < token.whole.end { b"$$" } else { b"" })?;
+            }
+            _ => {
+                copy.keep(&text[token.whole.start..token.content.start])?;
+                copy.hide_around_names(&text[token.content.clone()])?;
+                copy.keep(&text[token.content.end..token.whole.end])?;
+            }
+        }
+    }
+    copy.keep(&text[kept_to..])?;
+    Ok(copy.bytes)
+}
+
+/// A copy that never grows beyond the memory it began with.
+struct Copy {
+    bytes: Vec<u8>,
+    is_hidden: bool,
+}
+
+impl Copy {
+    fn of(text: &[u8]) -> Result<Self, Dropped> {
+        const AT_LEAST: usize = 1024;
+        if text.len() > MAX_BYTES {
+            return Err(Dropped::TooLong);
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(2 * text.len() + AT_LEAST).map_err(|_| Dropped::NoMemory)?;
+        Ok(Self { bytes, is_hidden: false })
+    }
+
+    fn push(&mut self, text: &[u8]) -> Result<(), Dropped> {
+        if self.bytes.capacity() - self.bytes.len() < text.len() {
+            return Err(Dropped::TooLong);
+        }
+        self.bytes.extend_from_slice(text);
+        Ok(())
+    }
+
+    fn keep(&mut self, text: &[u8]) -> Result<(), Dropped> {
+        self.is_hidden &= text.trim_ascii().is_empty();
+        self.push(text)
+    }
+
+    /// Of things that follow each other one replacement stands for all.
+    fn hide(&mut self) -> Result<(), Dropped> {
+        if std::mem::replace(&mut self.is_hidden, true) { Ok(()) } else { self.push(REDACTED.as_bytes()) }
+    }
+
+    /// What is called stays, so that the text is known again for what it is.
+    fn hide_around_names(&mut self, content: &[u8]) -> Result<(), Dropped> {
+        let mut start = 0;
+        self.is_hidden = false;
+        for (name, end) in plain_names(content) {
+            if name > start {
+                self.hide()?;
+            }
+            self.keep(&content[name..end])?;
+            start = end;
+        }
+        if content.len() > start { self.hide() } else { Ok(()) }
+    }
+}
+
+/// Overwrites each thing that may be a secret where it stands. The text keeps its length and its tokens, so that positions
+/// in it stay right. Doing so twice changes nothing.
+pub fn mask(text: &mut [u8], backslashes: bool) {
+    visit(&mut Overwriting(text), backslashes);
+}
+
+/// Whether masking would change nothing.
+#[must_use]
+pub fn is_masked(text: &[u8], backslashes: bool) -> bool {
+    let mut comparing = Comparing { text, is_same: true };
+    visit(&mut comparing, backslashes);
+    comparing.is_same
+}
+
+/// Overwrites all of a text of which nothing is sure but that it calls one of the functions.
+pub fn blank(text: &mut [u8]) {
+    text.fill(b' ');
+    let name = FUNCTIONS[0].0;
+    if let Some(start) = text.get_mut(..name.len()) {
+        start.copy_from_slice(name);
+    }
+}
+
+/// A text, and what is done where a thing is to be overwritten with a filler.
+trait Sheet {
+    fn text(&self) -> &[u8];
+    fn fill(&mut self, range: Range<usize>, filler: u8);
+}
+
+struct Overwriting<'a>(&'a mut [u8]);
+
+impl Sheet for Overwriting<'_> {
+    fn text(&self) -> &[u8] {
+        self.0
+    }
+
+    fn fill(&mut self, range: Range<usize>, filler: u8) {
+        self.0[range].fill(filler);
+    }
+}
+
+struct Comparing<'a> {
+    text: &'a [u8],
+    is_same: bool,
+}
+
+impl Sheet for Comparing<'_> {
+    fn text(&self) -> &[u8] {
+        self.text
+    }
+
+    fn fill(&mut self, range: Range<usize>, filler: u8) {
+        self.is_same &= self.text[range].iter().all(|&byte| byte == filler);
+    }
+}
+
+fn visit(sheet: &mut impl Sheet, backslashes: bool) {
+    let mut position = Position::new(backslashes);
+    while let Some(token) = position.next_token(sheet.text()) {
+        if stays(sheet.text(), &token) {
+            continue;
+        }
+        match token.kind {
+            // Not letters: before a quote, they could be taken for a part of the literal.
+            Kind::Word => sheet.fill(token.whole, b'_'),
+            Kind::Number | Kind::BitString => sheet.fill(token.content, b'0'),
+            Kind::UnicodeName => sheet.fill(token.content, b'x'),
+            Kind::Tag => sheet.fill(token.content, b'_'),
+            // Also the tag, at both ends.
+            Kind::DollarQuoted => {
+                fill_tag(sheet, token.whole.start..token.content.start);
+                fill_tag(sheet, token.content.end..token.whole.end);
+                fill_around_names(sheet, token.content);
+            }
+            _ => fill_around_names(sheet, token.content),
+        }
+    }
+}
+
+/// Between the dollars.
+fn fill_tag(sheet: &mut impl Sheet, delimiter: Range<usize>) {
+    if delimiter.len() > 2 {
+        sheet.fill(delimiter.start + 1..delimiter.end - 1, b'_');
+    }
+}
+
+/// What is called stays, so that the text is known again for what it is.
+fn fill_around_names(sheet: &mut impl Sheet, content: Range<usize>) {
+    let mut start = content.start;
+    while start < content.end {
+        let name = plain_names(&sheet.text()[start..content.end]).next();
+        let (name_start, name_end) = name.map_or((content.end, content.end), |(from, to)| (start + from, start + to));
+        fill_with_word(sheet, start..name_start);
+        start = name_end;
+    }
+}
+
+/// Begins with the word that says what was done, where there is room.
+fn fill_with_word(sheet: &mut impl Sheet, range: Range<usize>) {
+    let mut start = range.start;
+    if range.len() >= REDACTED.len() {
+        for letter in REDACTED.bytes() {
+            sheet.fill(start..start + 1, letter);
+            start += 1;
+        }
+    }
+    // No letter: a name that follows, or comes before, must stay a name.
+    sheet.fill(start..range.end, b'*');
+}
+
+/// Whether a token may be seen as it is.
+fn stays(text: &[u8], token: &Token) -> bool {
+    match token.kind {
+        Kind::Symbol | Kind::Parameter => true,
+        Kind::Word | Kind::QuotedName => is_known(&text[token.content.clone()]),
+        Kind::Comment | Kind::UnicodeName | Kind::Tag => token.content.is_empty(),
+        kind if kind.is_text() => token.content.is_empty(),
+        _ => false,
+    }
+}

@@ -1,0 +1,176 @@
+//! Whether a text names a function that takes a secret.
+//!
+//! Every statement and every message of the server is asked this, so the first answer takes nanoseconds. A name that is
+//! spelled in any way that Postgres' scanner accepts counts, and so does a text that may spell any name at all.
+
+use super::known::FUNCTIONS;
+use memchr::{memchr, memchr_iter, memchr2_iter};
+
+/// Whether a text names such a function, other than by its signature (`... ON FUNCTION name(text, text, text)`).
+#[must_use]
+pub fn names_one(text: &[u8]) -> bool {
+    plain_names(text).any(|(start, end)| !is_signature(text, start, end))
+        || memchr_iter(b'&', text).any(|at| is_unicode(text, at))
+        || (may_be_encoded(text) && spells_one(text))
+}
+
+/// Whether a statement may execute a prepared one, by whatever name.
+#[must_use]
+pub fn executes(text: &[u8]) -> bool {
+    memchr2_iter(b'x', b'X', text).any(|at| is_around(text, at, b"e", b"xecute"))
+}
+
+/// Where the names stand, written as they are, in capital or small letters.
+pub(super) fn plain_names(text: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+    const TAIL: &[u8] = b"_credentials";
+    memchr_iter(b'_', text).filter(move |&at| is_around(text, at, b"", TAIL)).filter_map(move |at| {
+        let end = at + TAIL.len();
+        // What goes on is another name. What stands before this one may be an escape: E'\nadmin_...'.
+        let goes_on = text.get(end).is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let name = FUNCTIONS.iter().find(|(name, _)| is_around(text, end, name, b""))?.0;
+        (!goes_on).then_some((end - name.len(), end))
+    })
+}
+
+fn is_around(text: &[u8], at: usize, before: &[u8], from: &[u8]) -> bool {
+    let (left, right) = text.split_at(at);
+    left.len() >= before.len()
+        && left[left.len() - before.len()..].eq_ignore_ascii_case(before)
+        && right.get(..from.len()).is_some_and(|right| right.eq_ignore_ascii_case(from))
+}
+
+/// `U&"..."` and `U&'...'` may spell any name, by an escape character of their own.
+fn is_unicode(text: &[u8], at: usize) -> bool {
+    is_around(text, at, b"u", b"&\"") || is_around(text, at, b"u", b"&'")
+}
+
+/// `FUNCTION name`, and behind it nothing or nothing but words in parentheses.
+fn is_signature(text: &[u8], start: usize, end: usize) -> bool {
+    const LOOK_AHEAD: usize = 256;
+    const SCHEMA: &[u8] = b"integration_credentials.";
+    let is_blank = |byte: &u8| b" \t".contains(byte);
+    let mut before = &text[..start];
+    if let Some((rest, schema)) = before.split_last_chunk::<{ SCHEMA.len() }>()
+        && schema.eq_ignore_ascii_case(SCHEMA)
+    {
+        before = rest;
+    }
+    let blanks = before.iter().rev().take(LOOK_AHEAD).take_while(|byte| is_blank(byte)).count();
+    let before = &before[..before.len() - blanks];
+    let announced = blanks > 0
+        && [&b"function"[..], b"procedure", b"routine"].iter().any(|word| is_around(before, before.len(), word, b""));
+    let after = &text[end..text.len().min(end + LOOK_AHEAD)];
+    let after = after.trim_ascii_start();
+    let arguments = match after.strip_prefix(b"(") {
+        None => true,
+        Some(arguments) => memchr(b')', arguments).is_some_and(|length| {
+            let is_word = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_' || *byte == b',' || is_blank(byte);
+            arguments[..length].iter().all(is_word)
+        }),
+    };
+    announced && arguments
+}
+
+/// Whether a text has backslashes, or a literal that may go on in the next line.
+fn may_be_encoded(text: &[u8]) -> bool {
+    memchr(b'\\', text).is_some()
+        || memchr_iter(b'\'', text).any(|at| {
+            let blank = |byte: &&u8| byte.is_ascii_whitespace();
+            text[..at].iter().rev().take_while(blank).any(|byte| b"\r\n".contains(byte))
+        })
+}
+
+/// Whether a text spells a name by escapes of E'...', or in literals that go on in the next line, between which there
+/// may be comments. The text is read twice at once: as if it had no comments, and as if `--` meant nothing.
+fn spells_one(text: &[u8]) -> bool {
+    let mut whole = Matcher::default();
+    let mut uncommented = Matcher::default();
+    let mut is_comment = false;
+    let mut at = 0;
+    while at < text.len() {
+        let (byte, length) = decoded(&text[at..]);
+        if length == 1 && text[at..].starts_with(b"--") {
+            is_comment = true;
+        } else if is_comment && b"\r\n".contains(&byte) {
+            is_comment = false;
+        }
+        if whole.matches(byte) || (!is_comment && uncommented.matches(byte)) {
+            return true;
+        }
+        at += length;
+    }
+    whole.matches(b' ') || uncommented.matches(b' ')
+}
+
+/// The next character, if it is of one byte, and how many bytes spell it.
+fn decoded(text: &[u8]) -> (u8, usize) {
+    let Some(escape) = text.strip_prefix(b"\\") else { return (text[0].to_ascii_lowercase(), 1) };
+    let (digits, radix, most) = match escape.first() {
+        Some(b'x') => (1, 16, 2),
+        Some(b'u') => (1, 16, 4),
+        Some(b'U') => (1, 16, 8),
+        Some(b'0'..=b'7') => (0, 8, 3),
+        _ => return (b'\\', 1),
+    };
+    let digits_of = |byte: &&u8| char::from(**byte).is_digit(radix);
+    let spelled = &escape[digits..];
+    let count = spelled.iter().take(most).take_while(digits_of).count();
+    if count == 0 {
+        return (b'\\', 1);
+    }
+    let code = spelled[..count]
+        .iter()
+        .filter_map(|&byte| char::from(byte).to_digit(radix))
+        .fold(0_u32, |code, digit| code.wrapping_mul(radix).wrapping_add(digit));
+    // What is no byte is no letter of a name.
+    (u8::try_from(code).unwrap_or(0xff).to_ascii_lowercase(), 1 + digits + count)
+}
+
+/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past quotes and white space.
+#[derive(Default)]
+struct Matcher {
+    matched: [usize; FUNCTIONS.len()],
+    is_complete: bool,
+}
+
+impl Matcher {
+    /// Whether a name has ended with the byte before this one.
+    fn matches(&mut self, byte: u8) -> bool {
+        if std::mem::take(&mut self.is_complete) && !(byte.is_ascii_alphanumeric() || byte == b'_') {
+            return true;
+        }
+        if byte.is_ascii_whitespace() || byte == b'\'' {
+            return false;
+        }
+        for ((name, failures), matched) in NAMES.iter().zip(&mut self.matched) {
+            while *matched > 0 && name.get(*matched) != Some(&byte) {
+                *matched = failures[*matched - 1];
+            }
+            *matched += usize::from(name.get(*matched) == Some(&byte));
+            self.is_complete |= *matched == name.len();
+        }
+        false
+    }
+}
+
+const LONGEST: usize = 33;
+
+static NAMES: [(&[u8], [usize; LONGEST]); FUNCTIONS.len()] =
+    [(FUNCTIONS[0].0, failures(FUNCTIONS[0].0)), (FUNCTIONS[1].0, failures(FUNCTIONS[1].0))];
+
+/// For each prefix the length of its longest border.
+const fn failures(name: &[u8]) -> [usize; LONGEST] {
+    let mut failures = [0; LONGEST];
+    let (mut at, mut matched) = (1, 0);
+    while at < name.len() {
+        while matched > 0 && name[at] != name[matched] {
+            matched = failures[matched - 1];
+        }
+        if name[at] == name[matched] {
+            matched += 1;
+        }
+        failures[at] = matched;
+        at += 1;
+    }
+    failures
+}

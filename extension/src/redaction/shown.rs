@@ -1,0 +1,145 @@
+//! The text of a statement that may hold a secret, overwritten where it stands.
+
+use super::text::{backslashes, is_secret, note_call};
+use super::{activity, analysis};
+use integration_credentials_core::sql_text::{blank, is_masked, mask};
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+/// Whether a text is the client's own, in a buffer that this process may write to. Other processes that run statements
+/// may have theirs anywhere.
+pub fn is_from_client(text: *const c_char) -> bool {
+    // SAFETY: variables of this process.
+    unsafe {
+        let is_session = matches!(
+            pg_sys::MyBackendType,
+            pg_sys::BackendType::B_BACKEND | pg_sys::BackendType::B_WAL_SENDER
+        );
+        is_session && ptr::eq(text, pg_sys::debug_query_string)
+    }
+}
+
+/// Takes care of a statement that has been analyzed: from here on its text is only shown.
+///
+/// # Safety
+/// `state` is what it was analyzed with, and `query` what came of it.
+pub unsafe fn analyzed(state: &mut pg_sys::ParseState, query: *mut pg_sys::Query) {
+    let source = state.p_sourcetext;
+    if source.is_null() {
+        return;
+    }
+    // SAFETY: a C string, by its definition. What came from the client is parsed whole before any of it is analyzed.
+    unsafe {
+        let is_secret = is_secret(CStr::from_ptr(source).to_bytes()) || analysis::calls_one(query);
+        activity::note_analyzed(is_secret);
+        if !is_secret {
+            return;
+        }
+        note_call();
+        if is_from_client(source) {
+            mask_in_place(source);
+        } else if !is_masked(CStr::from_ptr(source).to_bytes(), backslashes()) {
+            mask_copies(source);
+            state.p_sourcetext = copy_masked(source);
+        }
+    }
+}
+
+/// Overwrites the client's statement where it stands, and the copies that were made of it, and shows it so in
+/// `pg_stat_activity`.
+///
+/// # Safety
+/// `text` is from the client, and will not be parsed any more.
+pub unsafe fn mask_in_place(text: *const c_char) {
+    // SAFETY: the caller vouches for the text: it is in a message buffer or in the memory of a plan, neither of which is
+    // constant, and nothing else in this process refers to it as Rust's.
+    unsafe {
+        let length = CStr::from_ptr(text).count_bytes();
+        if is_masked(CStr::from_ptr(text).to_bytes(), backslashes()) {
+            return;
+        }
+        mask_copies(text);
+        mask_known(std::slice::from_raw_parts_mut(text.cast_mut().cast(), length));
+        activity::report(text);
+    }
+}
+
+/// Masks a text, so that it is known again for what it is.
+fn mask_known(text: &mut [u8]) {
+    mask(text, backslashes());
+    if !is_secret(text) {
+        blank(text);
+    }
+}
+
+/// A plan that is going to be kept has its copy already. It cannot be reached by any name yet, but its memory can: the
+/// copy is what its memory context is identified by.
+unsafe fn mask_copies(text: *const c_char) {
+    // SAFETY: memory contexts form trees, which nobody changes meanwhile. The identifier of one with this name is the
+    // text of the plan that lives in it.
+    unsafe {
+        let text = CStr::from_ptr(text);
+        for root in [pg_sys::MessageContext, pg_sys::CurrentMemoryContext] {
+            for context in contexts(root) {
+                let (name, copy) = (context.name, context.ident.cast_mut());
+                if !name.is_null()
+                    && CStr::from_ptr(name) == c"CachedPlanSource"
+                    && !copy.is_null()
+                    && !ptr::eq(copy, text.as_ptr())
+                    && CStr::from_ptr(copy) == text
+                {
+                    mask_known(std::slice::from_raw_parts_mut(copy.cast(), text.count_bytes()));
+                }
+            }
+        }
+    }
+}
+
+/// A memory context and all below it. The tree is walked by its own links, however deep it is.
+unsafe fn contexts(root: pg_sys::MemoryContext) -> impl Iterator<Item = &'static pg_sys::MemoryContextData> {
+    // SAFETY: the caller vouches for the tree, which does not change while it is walked.
+    let valid = |context: pg_sys::MemoryContext| unsafe { context.as_ref() };
+    std::iter::successors(valid(root), move |&context| {
+        valid(context.firstchild).or_else(|| {
+            let up = std::iter::successors(Some(context), |&context| valid(context.parent));
+            up.take_while(|context| !ptr::eq(*context, root)).find_map(|context| valid(context.nextchild))
+        })
+    })
+}
+
+/// A copy of a text without its secrets and of the same length, in the current memory context; `None` where the text has
+/// none to show.
+///
+/// # Safety
+/// `text` is NULL or a C string.
+pub unsafe fn masked_copy(text: *const c_char) -> Option<*const c_char> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the caller vouches for the text.
+    unsafe {
+        let bytes = CStr::from_ptr(text).to_bytes();
+        (is_secret(bytes) && !is_masked(bytes, backslashes())).then(|| copy_masked(text))
+    }
+}
+
+unsafe fn copy_masked(text: *const c_char) -> *const c_char {
+    // What stands in for a text that there is no memory for.
+    const NONE: &CStr = c"<redacted: no memory to look for secrets>";
+    // SAFETY: the caller vouches for the text; the copy is the current context's.
+    unsafe {
+        let text = CStr::from_ptr(text).to_bytes_with_nul();
+        let flags = (pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_HUGE).cast_signed();
+        let copy = pg_sys::MemoryContextAllocExtended(pg_sys::CurrentMemoryContext, text.len(), flags);
+        if copy.is_null() {
+            return NONE.as_ptr();
+        }
+        let copy = std::slice::from_raw_parts_mut(copy.cast::<u8>(), text.len());
+        copy.copy_from_slice(text);
+        if let Some((_, text)) = copy.split_last_mut() {
+            mask_known(text);
+        }
+        copy.as_ptr().cast()
+    }
+}

@@ -11,10 +11,17 @@ use integration_credentials_core::{
     redact::{MAX_REASON_CHARS, REDACTED, reason, redact as redacted},
     rules::Rules,
     seal,
-    statement::{self, Parameters, Reading, log},
+    sql_text::{self, Dropped, MAX_BYTES},
 };
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use std::{str::from_utf8, sync::LazyLock};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    str::from_utf8,
+    sync::LazyLock,
+    thread,
+};
 
 /// Panics when it does not hold for the input.
 type Property = fn(&[u8]);
@@ -26,7 +33,7 @@ pub const PROPERTIES: [(&str, Property); 6] = [
     ("keyring", keyring),
     ("redact", redact),
     ("rules", rules),
-    ("statement", statement),
+    ("sql_text", sql_text),
 ];
 
 /// The keyring of the published test vector.
@@ -101,35 +108,94 @@ pub fn rules(input: &[u8]) {
     }
 }
 
-/// A literal value is hidden whatever follows its call, and a text that is masked keeps its length.
-pub fn statement(input: &[u8]) {
-    let prepared = |name: &[u8]| (name == b"p").then_some(Parameters::All);
-    let reading = Reading { backslashes: input.first() == Some(&b'\\'), prepared: &prepared };
-    if let Some(secrets) = statement::find(input, reading) {
-        let _ = secrets.redacted(input);
-        let mut masked = input.to_vec();
-        secrets.mask(&mut masked);
-        assert_eq!(masked.len(), input.len());
-        assert!(secrets.is_masked(&masked));
+/// What the hooks run keeps to a small stack and to the memory that it is meant to take; a text that is masked keeps its
+/// length; and a literal value is hidden whatever stands around its call.
+pub fn sql_text(input: &[u8]) {
+    const STACK: usize = 64 * 1024;
+    thread::scope(|scope| {
+        let in_small = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || hides(input));
+        in_small.expect("a thread").join().expect("the properties hold");
+    });
+}
+
+fn hides(input: &[u8]) {
+    let backslashes = input.first() == Some(&b'\\');
+    let none = taken(|| {
+        let _ = sql_text::names_one(input);
+        let _ = sql_text::executes(input);
+        let _ = sql_text::value_is_written(input, backslashes);
+        let _ = sql_text::is_masked(input, backslashes);
+        let _ = sql_text::is_node_tree(input);
+    });
+    assert_eq!(none, 0, "bytes are allocated to look at a text");
+
+    let mut masked = input.to_vec();
+    assert_eq!(taken(|| sql_text::mask(&mut masked, backslashes)), 0, "bytes are allocated to mask a text");
+    assert_eq!(masked.len(), input.len());
+    if sql_text::names_one(input) && !sql_text::names_one(&masked) {
+        sql_text::blank(&mut masked);
+        // A shorter text has no room for a call.
+        assert!(sql_text::names_one(&masked) || masked.len() < "admin_set_integration_credentials".len());
     }
-    let _ = log::without_parameters(input, &Parameters::All);
-    let _ = log::without_quotations(input);
-    let _ = log::audited(input, <[u8]>::to_vec, <[u8]>::to_vec);
-    let _ = statement::without_literals(input);
+
+    let most = 2 * input.len() + 1024;
+    let copied = taken(|| match sql_text::redacted(input, backslashes) {
+        Ok(copy) => assert!(copy.len() <= most),
+        Err(dropped) => assert!(dropped == Dropped::TooLong && input.len() > MAX_BYTES.min(256)),
+    });
+    assert!(copied <= most, "{copied} bytes are allocated for a copy");
+    let _ = sql_text::without_inserts(input);
+    let quoted = taken(|| drop(sql_text::without_cut_quotations(input, b"Process", 100, backslashes)));
+    assert!(quoted <= 8 * input.len() + 4096, "{quoted} bytes are allocated for what is quoted");
 
     let Some((value, rest)) = two_texts(input) else { return };
-    // The name of one of the functions stays, even in a value.
-    if value.to_ascii_lowercase().contains("_credentials") {
-        return;
+    // A keyword, or a name of ours, stays.
+    let is_long = |word: &&str| word.len() > 12 && !word.to_ascii_lowercase().contains("_credentials");
+    let call = format!("{rest} SELECT admin_set_integration_credentials('slack', '{}', 'me'){rest}", value.replace('\'', "''"));
+    let mut masked = call.clone().into_bytes();
+    sql_text::mask(&mut masked, backslashes);
+    let copy = sql_text::redacted(call.as_bytes(), backslashes).unwrap_or_default();
+    for hidden in [String::from_utf8_lossy(&masked), String::from_utf8_lossy(&copy)] {
+        let words = value.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(is_long);
+        for word in words {
+            assert!(!hidden.contains(word) || "<redacted>".contains(word), "{word:?} in {hidden}");
+        }
     }
-    let call = |value: &str| format!("SELECT admin_set_integration_credentials('slack', '{value}'");
-    let text = format!("{}, 'me'){rest}", call(&value.replace('\'', "''")));
-    let reading = Reading { backslashes: false, ..reading };
-    let secrets = statement::find(text.as_bytes(), reading).expect("it has a call");
-    let redacted =
-        String::from_utf8_lossy(&secrets.redacted(text.as_bytes())).replace("'slack'", "'<redacted>'");
-    let hidden = if value.is_empty() { "" } else { REDACTED };
-    assert!(redacted.starts_with(&call(hidden).replace("'slack'", "'<redacted>'")), "{redacted}");
+}
+
+/// The most bytes that this thread had at a time while it did something, beside those that it had before.
+fn taken(work: impl FnOnce()) -> usize {
+    let before = HELD.get();
+    MOST.set(before);
+    work();
+    MOST.get().saturating_sub(before)
+}
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    static MOST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's memory, counted for each thread.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: what the system's allocator is asked for is handed on as it is; the counters have no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.set(HELD.get().wrapping_add(layout.size()));
+        MOST.set(MOST.get().max(HELD.get()));
+        // SAFETY: the caller's own request.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        HELD.set(HELD.get().wrapping_sub(layout.size()));
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
 }
 
 fn two_texts(input: &[u8]) -> Option<(&str, &str)> {
@@ -151,6 +217,8 @@ fn secrets(credential: &str) -> Vec<String> {
         Ok(document @ (Value::Object(_) | Value::Array(_))) => {
             texts(document).into_iter().filter(|text| text.len() >= 4).collect()
         }
+        // A document of which some number is too large for the parser is one, too.
+        Err(_) if serde_json::from_str::<IgnoredAny>(credential).is_ok() => Vec::new(),
         _ if credential.is_empty() => Vec::new(),
         _ => vec![credential.to_owned()],
     }

@@ -15,10 +15,12 @@ use base64::{
 };
 use foldhash::quality::RandomState;
 use serde::de::IgnoredAny;
+#[cfg(feature = "rules")]
 use serde_json::Value;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::ops::Range;
+#[cfg(feature = "rules")]
 use zeroize::Zeroize;
 
 /// What stands where a secret was.
@@ -69,7 +71,8 @@ impl Needles {
         let is_document = secret.trim_ascii_start().starts_with(['{', '[']);
         if is_document && serde_json::from_str::<IgnoredAny>(secret).is_ok() {
             for token in json_values(secret) {
-                let spelled = token.trim_matches('"');
+                let string = token.strip_prefix('"').and_then(|token| token.strip_suffix('"'));
+                let spelled = string.unwrap_or(token);
                 if spelled.len() >= SHORT {
                     self.add_written(spelled.bytes())?;
                     self.add_encoded(spelled.bytes())?;

@@ -140,7 +140,13 @@ unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
     if !error.message.is_null() {
         // SAFETY: the identifier of a message is a constant of the code that raised it.
         let format = unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format).to_bytes()) };
-        let message = format.filter(|format| format.iter().any(u8::is_ascii_alphabetic) && *format != b"%s");
+        let message = match format {
+            // What the scanner inserts is its name for the error.
+            Some(b"%s at or near \"%s\"") => Some(&b"syntax error at or near \"%s\""[..]),
+            Some(b"%s at end of input") => Some(&b"syntax error at end of input"[..]),
+            Some(b"%s") | None => None,
+            Some(format) => Some(format),
+        };
         match message.map_or(Ok(None), |format| without_inserts(format).map(Some)) {
             // SAFETY: as for the caller.
             Ok(message) => unsafe { replace(&mut error.message, message.as_deref().unwrap_or(QUOTING), context) },

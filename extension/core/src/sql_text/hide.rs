@@ -174,50 +174,39 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
         }
         match token.kind {
             // Not letters: before a quote, they could be taken for a part of the literal.
-            Kind::Word => sheet.fill(token.whole, b'_'),
-            Kind::Number | Kind::BitString => sheet.fill(token.content, b'0'),
-            Kind::UnicodeName => sheet.fill(token.content, b'x'),
-            Kind::Tag => sheet.fill(token.content, b'_'),
-            // Also the tag, at both ends.
+            Kind::Word => fill(sheet, token.whole, b'_'),
+            Kind::Number | Kind::BitString => fill(sheet, token.content, b'0'),
+            Kind::Tag => fill(sheet, token.content, b'_'),
+            // Also the tag, at both ends: never one that ends the code around it.
             Kind::DollarQuoted => {
-                fill_tag(sheet, token.whole.start..token.content.start);
-                fill_tag(sheet, token.content.end..token.whole.end);
-                fill_around_names(sheet, token.content);
+                let (start, end) = (token.whole.start, token.whole.end);
+                fill(sheet, start + 1..token.content.start - 1, b'x');
+                fill(sheet, token.content.clone(), b'*');
+                fill(sheet, (token.content.end + 1).min(end)..end.saturating_sub(1).max(token.content.end), b'x');
             }
-            _ => fill_around_names(sheet, token.content),
+            // No letters either: a name that follows, or comes before, must stay a name.
+            _ => fill(sheet, token.content, b'*'),
         }
     }
 }
 
-/// Between the dollars.
-fn fill_tag(sheet: &mut impl Sheet, delimiter: Range<usize>) {
-    if delimiter.len() > 2 {
-        sheet.fill(delimiter.start + 1..delimiter.end - 1, b'_');
-    }
-}
-
-/// What is called stays, so that the text is known again for what it is.
-fn fill_around_names(sheet: &mut impl Sheet, content: Range<usize>) {
-    let mut start = content.start;
-    while start < content.end {
-        let name = plain_names(&sheet.text()[start..content.end]).next();
-        let (name_start, name_end) = name.map_or((content.end, content.end), |(from, to)| (start + from, start + to));
-        fill_with_word(sheet, start..name_start);
-        start = name_end;
-    }
-}
-
-/// Begins with the word that says what was done, where there is room.
-fn fill_with_word(sheet: &mut impl Sheet, range: Range<usize>) {
+/// Overwrites all but the names of the functions: so the text is known again for what it is. Where quotes allow it, and
+/// there is room, it begins with the word that says what was done.
+fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
     let mut start = range.start;
-    if range.len() >= REDACTED.len() {
-        for letter in REDACTED.bytes() {
-            sheet.fill(start..start + 1, letter);
-            start += 1;
+    while start < range.end {
+        let name = plain_names(&sheet.text()[start..range.end]).next();
+        let (name_start, name_end) = name.map_or((range.end, range.end), |(from, to)| (start + from, start + to));
+        if filler == b'*' && name_start - start >= REDACTED.len() {
+            for letter in REDACTED.bytes() {
+                sheet.fill(start..start + 1, letter);
+                start += 1;
+            }
         }
+        sheet.fill(start..name_start, filler);
+        // In a word it would otherwise become a part of the name.
+        start = name_end + usize::from(name_end < range.end && sheet.text()[name_end] == b'$');
     }
-    // No letter: a name that follows, or comes before, must stay a name.
-    sheet.fill(start..range.end, b'*');
 }
 
 /// Whether a token may be seen as it is.

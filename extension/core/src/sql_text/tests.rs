@@ -107,6 +107,7 @@ fn a_masked_text_keeps_its_length_and_its_tokens() {
         format!("SELECT {F}('k', 's3cret-s3cret', 'me'), {F}('k', 's', 'me'), {F}('k', 12::text || X'1f', 'me')"),
         format!("WITH s AS (SELECT 's3cret-s3cret' AS v) SELECT {F}('k', s.v, E'm\\'e') FROM s -- 'c'"),
         format!("DO $a$ BEGIN EXECUTE 'SELECT {F}($1, $2, $3)' USING 'k', 's3cret', 'me'; END $a$"),
+        format!("SELECT $a$ $b${F}('x')$b$ $c$ {F}('k', 's3cret', 'me') $a$, 'x', $d$s3cret$d$"),
         format!("SELECT {F}(E'a'\n'b\\'c', U&\"x\", U&'\\00e4', n'x', \"ü\", ü, 1.5e3, $1)"),
     ] {
         let once = masked(&text);

@@ -174,6 +174,7 @@ impl<'a> Writer<'a> {
     }
 
     fn statement(&mut self, fault: Fault, depth: u32) -> String {
+        let number = self.number;
         let statement = match self.random.u8(..if depth > 2 { 3 } else { 12 }) {
             4 => {
                 let body = format!("BEGIN{}PERFORM {}; END", self.space(), self.some_call(fault));
@@ -199,7 +200,7 @@ impl<'a> Writer<'a> {
                 format!("SELECT app.run({})", self.literal(&inner))
             }
             9 => format!("EXPLAIN{}ANALYZE {}", self.space(), self.query(fault)),
-            10 => format!("CREATE TEMP TABLE t{} AS {}", self.number, self.query(fault)),
+            10 => format!("CREATE TEMP TABLE t{number} AS {}", self.query(fault)),
             11 => format!("SELECT 1;{}{};SELECT 'x'", self.space(), self.query(fault)),
             _ => self.query(fault),
         };
@@ -478,7 +479,7 @@ impl<'a> Writer<'a> {
             "/* /* ( */ $a$ */",
             " --$$\n ",
         ];
-        self.one(SPACES)
+        *self.one(SPACES)
     }
 
     fn gap(&mut self) -> &'static str {

@@ -86,6 +86,8 @@ async fn run(time: Duration) {
 
     let evidence = Evidence::default();
     let (mut cases, mut succeeded) = (Vec::new(), 0);
+    let control = control(&database, &operator, &languages, &evidence).await;
+    cases.push(control);
     let end = Instant::now() + time;
     for round in only.map_or(0, |case| case / ROUND).. {
         let mut random = Rng::with_seed(seed.wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
@@ -123,12 +125,32 @@ async fn run(time: Duration) {
     report::assert_none(&problems, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("leaks-random.txt"));
 }
 
+/// What is prepared and declared in the plainest of ways, so that it is sure to be found.
+async fn control(database: &Database, operator: &Session, languages: &[String], evidence: &Evidence) -> Case {
+    let canary = Canary::new();
+    let call = format!("SELECT app.keep('any', '{canary}', 'x')");
+    let sends = vec![
+        Send::Simple(format!("PREPARE p AS {call}")),
+        Send::Simple(format!("DECLARE c CURSOR WITH HOLD FOR {call}")),
+        Send::Simple(call.replace("'any'", "'any', 1")),
+    ];
+    let case = Case { number: u64::MAX, function: NOBODYS, canary, sends, is_sound: false };
+    let mut sender = Sender::new(database, operator, languages, &mut Rng::with_seed(0)).await;
+    (sender.before, sender.is_silent) = (&[], false);
+    sender.session.batch_execute("RESET log_min_messages").await.unwrap();
+    sender.send(&case, evidence).await;
+    sender.finish(evidence).await;
+    case
+}
+
 /// A session, in some language and state.
 struct Sender<'a> {
     session: Session,
     operator: &'a Session,
     pid: i32,
     backslashes: bool,
+    /// Whether nothing is logged.
+    is_silent: bool,
     /// What each case begins with.
     before: &'static [&'static str],
 }
@@ -150,7 +172,8 @@ impl<'a> Sender<'a> {
         if random.bool() {
             settings += &format!("SET lc_messages = '{}';", languages[random.usize(..languages.len())]);
         }
-        if random.u8(..5) == 0 {
+        let is_silent = random.u8(..5) == 0;
+        if is_silent {
             settings += "SET log_min_messages = panic;";
         }
         if backslashes {
@@ -158,7 +181,7 @@ impl<'a> Sender<'a> {
         }
         session.batch_execute(&settings).await.unwrap();
         let pid = session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-        Self { session, operator, pid, backslashes, before: STATES[random.usize(..STATES.len())] }
+        Self { session, operator, pid, backslashes, is_silent, before: STATES[random.usize(..STATES.len())] }
     }
 
     fn write(&self, seed: u64, number: u64) -> Case {
@@ -191,14 +214,30 @@ impl<'a> Sender<'a> {
                 // Shown if the test fails.
                 println!("case {}: {send:?}: {error:?}", case.number);
             }
-            succeeded &= sent.is_ok();
+            self.hear(&sent, evidence);
             self.look(evidence).await;
+            // EXECUTE of what could not be prepared names nothing.
+            if sent.is_err() {
+                succeeded = false;
+                break;
+            }
         }
         if !self.before.is_empty() {
             self.own(evidence).await;
-            self.session.batch_execute("COMMIT").await.unwrap();
+            // A cursor that is to outlive it is read to its end.
+            let committed = self.session.batch_execute("COMMIT").await;
+            self.hear(&committed, evidence);
         }
         succeeded
+    }
+
+    /// What the client is told that is logged, too. (What is not logged, no hook sees.)
+    fn hear<T>(&self, answer: &Result<T, tokio_postgres::Error>, evidence: &Evidence) {
+        if let Err(error) = answer
+            && !self.is_silent
+        {
+            evidence.add(Channel::Messages, format!("{error:?}"));
+        }
     }
 
     async fn look(&self, evidence: &Evidence) {
@@ -245,7 +284,8 @@ fn leaked(cases: &[Case], leaks: &BTreeSet<Leak>) -> Vec<String> {
 /// Where the values of the controls should have been found.
 fn missing(cases: &[Case], leaks: &BTreeSet<Leak>) -> Vec<String> {
     let controls: Vec<_> = leaks.iter().filter(|leak| cases[leak.cell].is_control()).collect();
-    let channels = [Channel::Stderr, Channel::Csv, Channel::Json].map(|channel| (channel, ""));
+    let channels =
+        [Channel::Stderr, Channel::Csv, Channel::Json, Channel::Messages].map(|channel| (channel, ""));
     let views = ["pg_stat_activity", "pg_stat_statements"].map(|view| (Channel::After, view));
     let own = ["pg_prepared_statements", "pg_cursors"].map(|view| (Channel::Own, view));
     let all = channels.into_iter().chain(views).chain(own);

@@ -1,6 +1,9 @@
 //! What is left of a statement that had a secret in it: all but the secret. (`leaks` looks for the secret itself.)
 
-use crate::support::*;
+use crate::{
+    fixture::{WAITING, until},
+    support::*,
+};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
@@ -175,4 +178,67 @@ async fn a_literal_earns_a_notice_or_is_refused() {
     assert_eq!(get(&database.connect(READER).await, ANY).await.unwrap(), "a parameter again");
     let error = admin.batch_execute("SET integration_credentials.refuse_literals = off").await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42501");
+}
+
+/// Where Postgres cuts the text that it keeps for other sessions.
+const CUT: usize = 1024;
+
+/// Who reports a deadlock quotes what the others run, as far as Postgres keeps it: in half of these, without the name of
+/// the function.
+#[tokio::test]
+async fn the_report_of_a_deadlock_has_no_value_of_the_other_session() {
+    let mut cluster = Cluster::private();
+    let database = cluster.database().await;
+    drop(admin_of(&database).await);
+    let superuser = database.superuser().await;
+    // Who waits for longer finds nothing out: the report is the other one's.
+    let patient = format!("ALTER ROLE {ADMIN} SET deadlock_timeout = '1h'");
+    superuser.batch_execute(&patient).await.unwrap();
+    let secret = Canary::new();
+    let statements = [0, CUT / 2, CUT, 3 * CUT].map(|length| {
+        let (pad, wait) = ("é".repeat(length / 2), "pg_advisory_xact_lock(2)");
+        [
+            format!(
+                "WITH v AS (SELECT '{secret}'::text AS v), w AS (SELECT {wait}, '{pad}')
+                 SELECT {F}('any', v.v, 'me') FROM v, w"
+            ),
+            format!("SELECT {F}('any', '{secret}', (SELECT 'me' FROM {wait})) /*{pad}*/"),
+            format!(
+                "DO $$ DECLARE v text := '{secret}'; BEGIN
+                    PERFORM {wait}, '{pad}'; PERFORM {F}('any', v, 'me');
+                 END $$"
+            ),
+            format!("SELECT '{secret}', '{pad}', {wait}; SELECT {F}('any', 'x', 'me')"),
+            format!("EXECUTE p('{secret}', '{pad}')"),
+            format!("DO $$ BEGIN EXECUTE 'EXECUTE p(''{secret}'', ''{pad}'')'; END $$"),
+        ]
+    });
+    for statement in statements.as_flattened() {
+        let waiting = database.connect(ADMIN).await;
+        let prepare = format!(
+            "PREPARE p AS SELECT {F}('any', $1, (SELECT 'me' FROM pg_advisory_xact_lock(2) WHERE $2 <> 'x'))"
+        );
+        waiting.batch_execute(&prepare).await.unwrap();
+        let reporting = database.superuser().await;
+        reporting
+            .batch_execute("SET deadlock_timeout = '10ms'; BEGIN; SELECT pg_advisory_xact_lock(2)")
+            .await
+            .unwrap();
+        waiting.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(1)").await.unwrap();
+        let deadlock = async {
+            until(&superuser, WAITING).await;
+            let error = reporting.batch_execute("SELECT pg_advisory_xact_lock(1)").await.unwrap_err();
+            assert_eq!(error.code().unwrap().code(), "40P01");
+            secret.assert_absent(&error);
+            reporting.batch_execute("ROLLBACK").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(waiting.batch_execute(statement), deadlock);
+        ended.unwrap();
+        waiting.batch_execute("COMMIT").await.unwrap();
+    }
+    drop(superuser);
+    cluster.stop(Shutdown::Fast);
+    let log = cluster.log();
+    assert_eq!(log.matches("ERROR:  deadlock detected").count(), statements.as_flattened().len());
+    assert!(secret.find(log.as_bytes()).is_empty(), "{log}");
 }

@@ -145,7 +145,8 @@ impl<'a> Writer<'a> {
                 let query = self.query(fault);
                 vec![Send::Bind("SELECT app.run($1)".into(), query)]
             }
-            3 => vec![Send::Extended(self.statement(fault, 0))],
+            // One statement, that is.
+            3 => vec![Send::Extended(self.query(fault))],
             4 => {
                 let query = self.query(fault);
                 let declare = format!("DECLARE c{number} CURSOR WITH HOLD FOR {query}");
@@ -214,7 +215,14 @@ impl<'a> Writer<'a> {
     /// DO.
     fn block(&mut self, body: &str) -> String {
         let language = *self.one(&["", "LANGUAGE plpgsql ", "language \"plpgsql\" "]);
-        format!("{}{}{language}{}", self.cased("do"), self.space(), self.literal(body))
+        // It takes no literal with a type.
+        let body = loop {
+            let literal = self.literal(body);
+            if !literal.starts_with('N') {
+                break literal;
+            }
+        };
+        format!("{}{}{language}{body}", self.cased("do"), self.space())
     }
 
     fn prepare(&mut self, name: &str) -> String {
@@ -223,7 +231,12 @@ impl<'a> Writer<'a> {
     }
 
     fn execute(&mut self, name: &str, fault: Fault) -> String {
-        let value = self.expression(fault, 0);
+        // It takes no subquery.
+        let value = if fault == Fault::Cast {
+            format!("({})::int::text", self.value_literal())
+        } else {
+            format!("coalesce({}, 'x')", self.value_literal())
+        };
         format!("{}{}{name}{}({value})", self.cased("execute"), self.space(), self.gap())
     }
 
@@ -258,7 +271,11 @@ impl<'a> Writer<'a> {
             }
             3 => format!("{select}*{from} {}", self.some_call(fault)),
             4 => format!("{select}1 WHERE {} IS NOT NULL", self.some_call(fault)),
-            5 => format!("{select}(SELECT {}), 'x', {}", self.some_call(fault), self.some_call(Fault::None)),
+            5 => format!(
+                "{select}(SELECT {}) AS a, 'x' AS b, {} AS c",
+                self.some_call(fault),
+                self.some_call(Fault::None)
+            ),
             _ if fault == Fault::Division => format!("{select}{}, 1/0", self.some_call(fault)),
             _ => format!("{select}{}", self.some_call(fault)),
         }

@@ -274,6 +274,11 @@ impl Cluster {
         String::from_utf8_lossy(&fs::read(self.log_file()).expect("the log is readable")).into_owned()
     }
 
+    /// Empties it.
+    pub fn clear_log(&self) {
+        File::create(self.log_file()).expect("the log is writable");
+    }
+
     fn log_file(&self) -> PathBuf {
         self.data_dir().join("server.log")
     }

@@ -8,7 +8,8 @@
 #   make unit       the tests that need no Postgres
 #   make e2e        the tests against live clusters
 #   make fuzz       a minute (FUZZ_SECONDS) of fuzzing; the first build takes some minutes
-#   make soak       10,000 rotations while everything breaks at random, for five minutes or SOAK_MINUTES=
+#   make soak       10,000 rotations while everything breaks at random, then statements and hostile texts at random;
+#                   each for five minutes or SOAK_MINUTES=
 #   make bench      how fast it is, against what people write by hand: 15 minutes; 3 with QUICK=1
 #   make docs       the documentation of the library, with warnings as errors
 #   make deps       what building and testing need
@@ -52,6 +53,8 @@ fuzz: deps
 
 soak: install
 	cargo test --locked --package tests --test faults -- --include-ignored --exact soak::ten_thousand_rotations
+	cargo test --locked --package tests --test e2e -- --include-ignored --exact \
+		leaks::random::nor_in_any_spelling_at_all hostile::no_text_at_all_takes_a_server_down
 
 # Leave the machine alone meanwhile. The report goes to target/bench.
 bench: install

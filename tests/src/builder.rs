@@ -11,6 +11,8 @@ pub struct Builder {
     pub(crate) preload: Vec<String>,
     pub(crate) keys: Keys,
     pub(crate) settings: Vec<(String, String)>,
+    pub(crate) languages: Vec<String>,
+    pub(crate) memory_kb: Option<u64>,
 }
 
 /// Where the server finds its keyring.
@@ -30,6 +32,8 @@ impl Builder {
             preload: vec![EXTENSION.into()],
             keys: Keys::File(keyring.as_bytes().to_vec()),
             settings: Vec::new(),
+            languages: Vec::new(),
+            memory_kb: None,
         }
     }
 
@@ -74,6 +78,17 @@ impl Builder {
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
         self
+    }
+
+    /// Has a locale for each of these languages, by the names of [`crate::installation::Installation::languages`], so
+    /// that `lc_messages` may be any of them.
+    pub fn languages(self, languages: &[String]) -> Self {
+        Self { languages: languages.to_vec(), ..self }
+    }
+
+    /// Limits the address space of each process of the server, as `ulimit -v` does.
+    pub fn memory_kb(self, limit: u64) -> Self {
+        Self { memory_kb: Some(limit), ..self }
     }
 
     /// Makes the cluster and starts its server.

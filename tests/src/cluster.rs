@@ -16,7 +16,10 @@ use std::{
     fs::{self, File, Permissions},
     io,
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     sync::{OnceLock, atomic::AtomicU32},
@@ -27,6 +30,9 @@ use std::{
 /// Longer than a start, a stop or a recovery ever takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(10);
+
+/// The locale that the C library always has.
+const LOCALE: &str = "/usr/lib/locale/C.utf8";
 
 /// How to stop a server.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +53,8 @@ pub struct Cluster {
     /// Whether the login roles exist. Roles are the whole cluster's, and CREATE ROLE knows no IF NOT EXISTS: who makes
     /// some holds the lock.
     pub(crate) has_roles: tokio::sync::Mutex<bool>,
+    /// The limit of the address space of each process of the server.
+    memory_kb: Option<u64>,
     postmaster: Option<Child>,
     janitor: Janitor,
 }
@@ -76,6 +84,7 @@ impl Cluster {
         }
         let port = if builder.tcp { free_port() } else { 5432 };
         let mut cluster = Self::nowhere(installation, port);
+        cluster.memory_kb = builder.memory_kb;
         cluster.initialize(builder).expect("the cluster's files are written");
         cluster.start();
         cluster
@@ -99,6 +108,7 @@ impl Cluster {
             port,
             databases: AtomicU32::new(0),
             has_roles: tokio::sync::Mutex::new(false),
+            memory_kb: None,
             postmaster: None,
         }
     }
@@ -129,7 +139,18 @@ impl Cluster {
             Keys::None => {}
         }
         settings.extend(builder.settings);
-        self.configure(&settings)
+        self.configure(&settings)?;
+        if builder.languages.is_empty() {
+            return Ok(());
+        }
+        fs::create_dir(self.locales())?;
+        builder.languages.iter().try_for_each(|language| symlink(LOCALE, self.locales().join(language)))
+    }
+
+    /// A locale for each of the languages. What gettext chooses a translation by is the locale's name, so that any will do
+    /// under that name, and nobody need generate one.
+    fn locales(&self) -> PathBuf {
+        self.dir.join("locales")
     }
 
     /// Adds to `postgresql.conf`, where the last line for a setting wins.
@@ -148,9 +169,14 @@ impl Cluster {
         assert!(self.postmaster.is_none(), "the server is running already");
         let log = File::options().append(true).create(true).open(self.log_file()).expect("the log opens");
         self.installation.give(&self.log_file()).expect("the log is given to the server's user");
-        let postmaster = self
-            .installation
-            .command("postgres", &self.dir)
+        let mut command = match self.memory_kb {
+            Some(limit) => self.installation.limited_command("postgres", &self.dir, limit),
+            None => self.installation.command("postgres", &self.dir),
+        };
+        if self.locales().exists() {
+            command.env("LOCPATH", self.locales());
+        }
+        let postmaster = command
             .arg("-D")
             .arg(self.data_dir())
             .stdin(Stdio::null())
@@ -246,6 +272,11 @@ impl Cluster {
     #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file()).expect("the log is readable")).into_owned()
+    }
+
+    /// Empties it.
+    pub fn clear_log(&self) {
+        File::create(self.log_file()).expect("the log is writable");
     }
 
     fn log_file(&self) -> PathBuf {

@@ -82,6 +82,11 @@ impl Database {
         format!("host=127.0.0.1 port={port} dbname={name} user={role}")
     }
 
+    /// The file of the socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket_dir.join(format!(".s.PGSQL.{}", self.port))
+    }
+
     /// Connects as `role`.
     pub async fn connect(&self, role: &str) -> Session {
         Session::open(&self.dsn(role)).await

@@ -3,7 +3,9 @@
 use crate::process::without_inherited_settings;
 use nix::unistd::{User, geteuid};
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     io::{self, Write},
     os::unix::{
         fs::{OpenOptionsExt, chown},
@@ -22,6 +24,7 @@ pub struct Installation {
     bindir: PathBuf,
     sharedir: PathBuf,
     pkglibdir: PathBuf,
+    localedir: PathBuf,
     /// Postgres refuses to run as root. None: the tests run as an ordinary user, and so do the servers.
     user: Option<User>,
 }
@@ -32,16 +35,16 @@ impl Installation {
     pub fn find() -> Self {
         let pg_config = env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
         let output = Command::new(&pg_config)
-            .args(["--bindir", "--sharedir", "--pkglibdir"])
+            .args(["--bindir", "--sharedir", "--pkglibdir", "--localedir"])
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}. {MISSING}", pg_config.display()));
         let answer = String::from_utf8(output.stdout).expect("pg_config answers in UTF-8");
-        let [bindir, sharedir, pkglibdir] =
+        let [bindir, sharedir, pkglibdir, localedir] =
             answer.lines().map(PathBuf::from).collect::<Vec<_>>().try_into().unwrap_or_else(|_| {
-                panic!("{} does not name three directories: {answer:?}. {MISSING}", pg_config.display())
+                panic!("{} does not name four directories: {answer:?}. {MISSING}", pg_config.display())
             });
         assert!(bindir.join("initdb").exists(), "there is no initdb in {}. {MISSING}", bindir.display());
-        Self { bindir, sharedir, pkglibdir, user: geteuid().is_root().then(unprivileged) }
+        Self { bindir, sharedir, pkglibdir, localedir, user: geteuid().is_root().then(unprivileged) }
     }
 
     /// Panics unless `make install` has put the extension where the server looks for it.
@@ -66,6 +69,23 @@ impl Installation {
         );
     }
 
+    /// The languages, other than English, that the server's messages are translated into.
+    #[must_use]
+    pub fn languages(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.localedir).into_iter().flatten().flatten();
+        let translated = entries.filter(|entry| entry.path().join("LC_MESSAGES/postgres-15.mo").exists());
+        let mut languages: Vec<_> =
+            translated.map(|entry| entry.file_name().into_string().expect("a language")).collect();
+        languages.sort();
+        assert!(
+            !languages.is_empty(),
+            "no translation of Postgres' messages is in {}: on Debian, `make deps` installs them with postgresql-15; a \
+             Postgres from elsewhere must be built with --enable-nls",
+            self.localedir.display()
+        );
+        languages
+    }
+
     /// Where the server looks for the extension's library.
     #[must_use]
     pub fn extension_library(&self) -> PathBuf {
@@ -75,7 +95,20 @@ impl Installation {
     /// One of Postgres' own programs, as the server's user, at home in `dir`.
     #[must_use]
     pub fn command(&self, program: &str, dir: &Path) -> Command {
-        let mut command = Command::new(self.bindir.join(program));
+        self.command_of(self.bindir.join(program), dir)
+    }
+
+    /// The same, with so many kilobytes of address space at most.
+    #[must_use]
+    pub fn limited_command(&self, program: &str, dir: &Path, kilobytes: u64) -> Command {
+        let mut command = self.command_of("sh", dir);
+        command.args(["-c", "ulimit -v \"$0\" && exec \"$@\"", &kilobytes.to_string()]);
+        command.arg(self.bindir.join(program));
+        command
+    }
+
+    fn command_of(&self, program: impl AsRef<OsStr>, dir: &Path) -> Command {
+        let mut command = Command::new(program);
         without_inherited_settings(&mut command);
         command.current_dir(dir).env("HOME", dir);
         if let Some(user) = &self.user {

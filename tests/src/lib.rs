@@ -10,6 +10,7 @@
 //! | `janitor` | cleans up after a test process, however it ends |
 //! | [`database`] | a fresh database with the extension, and its roles |
 //! | [`session`] | a connection, with the notices and notifications it received |
+//! | [`wire`] | a connection without a driver in between |
 //! | [`process`] | running a program: arguments and standard input in, exit code and output back |
 //! | [`canary`] | a random secret, and the search for it in any form |
 //! | [`refusal`] | what each error of the extension must look like |
@@ -24,6 +25,7 @@ pub mod process;
 pub mod refusal;
 pub mod session;
 mod standby;
+pub mod wire;
 
 pub use builder::Builder;
 pub use canary::Canary;
@@ -32,3 +34,4 @@ pub use database::{ADMIN, AUDITOR, Database, OUTSIDER, READER, SUPERUSER};
 pub use process::{Output, intcred, run};
 pub use refusal::assert_error;
 pub use session::Session;
+pub use wire::Wire;

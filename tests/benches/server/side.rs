@@ -5,22 +5,25 @@ use intcred::{CacheOptions, Changes, CredentialCache, Settings};
 use std::time::{Duration, Instant};
 use tests::{ADMIN, Cluster, Database, OUTSIDER, READER, Session};
 use tokio::time::sleep;
+use tokio_postgres::types::ToSql;
 
 /// One side of a comparison.
 pub enum Side<'a> {
     /// Calls from clients.
     Pgbench(Pgbench<'a>),
-    /// Calls in a loop inside one statement.
+    /// A statement again and again, as a rule one with a loop of calls in it.
     Statement(Statement<'a>),
     /// From a commit to its listener.
     Delivery(Delivery<'a>),
 }
 
-/// Calls in a loop inside one statement: what they cost without the way there and back.
+/// A statement. With a loop of calls in it, it shows what they cost without the way there and back.
 pub struct Statement<'a> {
     pub cluster: &'a Cluster,
     pub session: Session,
     pub sql: String,
+    /// A text for `$1`, if there is one.
+    pub parameter: Option<String>,
     /// How many calls the statement makes.
     pub calls: u32,
 }
@@ -65,12 +68,12 @@ impl Sample {
 impl Side<'_> {
     /// Has its turn.
     pub async fn measure(&self, seconds: u16) -> Sample {
-        let server = match self {
+        let cluster = match self {
             Side::Pgbench(side) => side.cluster,
             Side::Statement(side) => side.cluster,
             Side::Delivery(side) => side.cluster,
-        }
-        .postmaster_pid();
+        };
+        let server = cluster.postmaster_pid();
         let before = cpu::of_tree(server).await;
         let (calls, rate, delivery) = match self {
             Side::Pgbench(side) => {
@@ -84,6 +87,8 @@ impl Side<'_> {
             Side::Delivery(side) => side.run(seconds).await,
         };
         let used = cpu::of_tree(server).await.saturating_sub(before);
+        // At its loudest a server logs gigabytes, which the disk should not be busy with in the next turn.
+        cluster.clear_log();
         Sample { rate, cpu: used.as_secs_f64() * 1e6 / calls, delivery }
     }
 }
@@ -91,9 +96,10 @@ impl Side<'_> {
 impl Statement<'_> {
     async fn run(&self, seconds: u16) -> (f64, f64) {
         let statement = self.session.prepare(&self.sql).await.expect("the statement is correct");
+        let parameter = self.parameter.as_ref().map(|text| text as &(dyn ToSql + Sync));
         let (began, mut calls) = (Instant::now(), 0.0);
         while began.elapsed() < Duration::from_secs(seconds.into()) {
-            self.session.query(&statement, &[]).await.expect("the calls succeed");
+            self.session.query(&statement, parameter.as_slice()).await.expect("the calls succeed");
             calls += f64::from(self.calls);
         }
         (calls, calls / began.elapsed().as_secs_f64())

@@ -1,6 +1,9 @@
-//! What is left of a statement that had a secret in it: all but the secret. (`leaks` looks for the secret itself.)
+//! What is left of a statement that had a secret in it: its shape, and nothing that was written into it. (`leaks` looks for the secret itself.)
 
-use crate::support::*;
+use crate::{
+    fixture::{WAITING, until},
+    support::*,
+};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
@@ -15,7 +18,7 @@ async fn admin_of(database: &Database) -> Session {
 }
 
 #[tokio::test]
-async fn the_log_keeps_the_rest_of_the_statement() {
+async fn the_log_keeps_the_shape_of_the_statement() {
     let mut cluster =
         Cluster::builder().setting("log_statement", "all").setting("log_error_verbosity", "verbose").start();
     let database = cluster.database().await;
@@ -36,14 +39,14 @@ async fn the_log_keeps_the_rest_of_the_statement() {
     cluster.stop(Shutdown::Fast);
     let log = cluster.log();
     for line in [
-        format!("statement: SELECT {F}('any', '<redacted>', 'literal'), 'the rest'"),
-        "ERROR:  22012: division by zero".to_owned(),
-        "column \"<redacted>\" does not exist".to_owned(),
+        format!("statement: SELECT {F}('<redacted>', '<redacted>', '<redacted>'), '<redacted>'"),
+        "ERROR:  22012: ".to_owned(),
+        "ERROR:  42703: ".to_owned(),
         format!(
-            "PREPARE p AS SELECT {F}($1, $2, $3); EXECUTE p('<redacted>', '<redacted>', '<redacted>'); SELECT 'still here'"
+            "PREPARE p AS SELECT {F}($1, $2, $3); EXECUTE p('<redacted>', '<redacted>', '<redacted>'); SELECT '<redacted>'"
         ),
-        "statement: EXECUTE p('any', '<redacted>', 'again')".to_owned(),
-        "$1 = 'any', $2 = '<redacted>', $3 = 'actor'".to_owned(),
+        "statement: EXECUTE p('<redacted>', '<redacted>', '<redacted>')".to_owned(),
+        "$1 = '<redacted>', $2 = '<redacted>', $3 = '<redacted>'".to_owned(),
     ] {
         assert!(log.contains(&line), "{line} is not in:\n{log}");
     }
@@ -56,18 +59,46 @@ async fn the_client_is_told_what_was_wrong_without_the_value() {
     let admin = admin_of(&database).await;
     let secret = Canary::new();
     let value = secret.as_str();
-    for (call, expected) in [
-        (format!("'any', \"{value}\", 'me'"), "column \"<redacted>\" does not exist"),
-        (format!("'any', '{value}'::json::text, 'me'"), "invalid input syntax for type json"),
-        (
-            format!("'any', '{value}'"),
-            "function integration_credentials.admin_set_integration_credentials(unknown, unknown) does not exist",
-        ),
+    for (call, words, sqlstate) in [
+        (format!("'any', \"{value}\", 'me'"), "does not exist", "42703"),
+        (format!("'any', '{value}'::json::text, 'me'"), "invalid input syntax for type", "22P02"),
+        (format!("'any', '{value}'"), "does not exist", "42883"),
     ] {
         let error = admin.batch_execute(&format!("SELECT {F}({call})")).await.unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.message(), expected);
+        assert!(error.message().contains(words), "{error:?}");
+        assert_eq!(error.code().code(), sqlstate);
+        assert!(error.position().is_some(), "{error:?}");
+        assert_eq!((error.detail(), error.hint(), error.where_()), (None, None, None), "{error:?}");
         secret.assert_absent(&format!("{error:?}"));
+    }
+    // What the extension itself says is whole.
+    secret.assert_absent(&assert_error(set(&admin, "nowhere", value).await, ErrorCode::IntegrationNotFound));
+}
+
+/// The text of another statement, or of a grant, is nobody's secret.
+#[tokio::test]
+async fn what_names_no_call_stays_in_the_log() {
+    let mut cluster = Cluster::builder().setting("log_statement", "all").start();
+    let database = cluster.database().await;
+    let superuser = database.superuser().await;
+    let kept = [
+        format!("GRANT EXECUTE ON FUNCTION {F}(text, text, text) TO {ADMIN}"),
+        format!("COMMENT ON FUNCTION {F}(text, text, text) IS NULL"),
+        format!("ALTER FUNCTION {F}(text, text, text) RESET work_mem"),
+        "SELECT 'nothing to hide', 42".to_owned(),
+        "PREPARE q AS SELECT $1::int; EXECUTE q('42'); DEALLOCATE q".to_owned(),
+        format!("SELECT {F}_sealed('any', NULL, 'kept') WHERE false"),
+    ];
+    for statement in &kept {
+        superuser.batch_execute(statement).await.unwrap();
+    }
+    drop(superuser);
+    cluster.stop(Shutdown::Fast);
+    let log = cluster.log();
+    for statement in kept {
+        let line = format!("statement: {statement}");
+        assert!(log.contains(&line), "{line} is not in:\n{log}");
     }
 }
 
@@ -87,9 +118,16 @@ async fn the_views_show_the_statement_without_its_value() {
 
     let simple = format!("SELECT {F}('any', '{value}', 'me')");
     admin.batch_execute(&simple).await.unwrap();
-    assert_eq!(activity(pid).await, simple.replace(value, "<redacted>"));
+    // It is overwritten where it stands.
+    let hidden = |shown: &str| {
+        secret.assert_absent(&shown);
+        assert!(shown.contains(F) && !shown.contains("'any'") && !shown.contains("'me'"), "{shown}");
+    };
+    let shown = activity(pid).await;
+    hidden(&shown);
+    assert_eq!(shown.len(), simple.len(), "{shown}");
     admin.batch_execute(&simple.replace("'me'", "'me'::nothing")).await.unwrap_err();
-    assert!(activity(pid).await.contains("<redacted>"));
+    hidden(&activity(pid).await);
 
     let prepared = admin.prepare(&simple).await.unwrap();
     admin
@@ -98,7 +136,7 @@ async fn the_views_show_the_statement_without_its_value() {
         .unwrap();
     for _ in 0..3 {
         admin.query(&prepared, &[]).await.unwrap();
-        secret.assert_absent(&activity(pid).await);
+        hidden(&activity(pid).await);
     }
     for view in ["pg_prepared_statements", "pg_cursors"] {
         let rows = admin
@@ -108,8 +146,7 @@ async fn the_views_show_the_statement_without_its_value() {
         assert!(!rows.is_empty(), "{view}");
         for row in rows {
             let statement: String = row.get(0);
-            assert!(statement.contains("<redacted>"), "{statement}");
-            secret.assert_absent(&statement);
+            hidden(&statement);
         }
     }
     admin.batch_execute("FETCH c; COMMIT; EXECUTE p").await.unwrap();
@@ -175,4 +212,67 @@ async fn a_literal_earns_a_notice_or_is_refused() {
     assert_eq!(get(&database.connect(READER).await, ANY).await.unwrap(), "a parameter again");
     let error = admin.batch_execute("SET integration_credentials.refuse_literals = off").await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42501");
+}
+
+/// Where Postgres cuts the text that it keeps for other sessions.
+const CUT: usize = 1024;
+
+/// Who reports a deadlock quotes what the others run, as far as Postgres keeps it: in half of these, without the name of
+/// the function.
+#[tokio::test]
+async fn the_report_of_a_deadlock_has_no_value_of_the_other_session() {
+    let mut cluster = Cluster::private();
+    let database = cluster.database().await;
+    drop(admin_of(&database).await);
+    let superuser = database.superuser().await;
+    // Who waits for longer finds nothing out: the report is the other one's.
+    let patient = format!("ALTER ROLE {ADMIN} SET deadlock_timeout = '1h'");
+    superuser.batch_execute(&patient).await.unwrap();
+    let secret = Canary::new();
+    let statements = [0, CUT / 2, CUT, 3 * CUT].map(|length| {
+        let (pad, wait) = ("é".repeat(length / 2), "pg_advisory_xact_lock(2)");
+        [
+            format!(
+                "WITH v AS (SELECT '{secret}'::text AS v), w AS (SELECT {wait}, '{pad}')
+                 SELECT {F}('any', v.v, 'me') FROM v, w"
+            ),
+            format!("SELECT {F}('any', '{secret}', (SELECT 'me' FROM {wait})) /*{pad}*/"),
+            format!(
+                "DO $$ DECLARE v text := '{secret}'; BEGIN
+                    PERFORM {wait}, '{pad}'; PERFORM {F}('any', v, 'me');
+                 END $$"
+            ),
+            format!("SELECT '{secret}', '{pad}', {wait}; SELECT {F}('any', 'x', 'me')"),
+            format!("EXECUTE p('{secret}', '{pad}')"),
+            format!("DO $$ BEGIN EXECUTE 'EXECUTE p(''{secret}'', ''{pad}'')'; END $$"),
+        ]
+    });
+    for statement in statements.as_flattened() {
+        let waiting = database.connect(ADMIN).await;
+        let prepare = format!(
+            "PREPARE p AS SELECT {F}('any', $1, (SELECT 'me' FROM pg_advisory_xact_lock(2) WHERE $2 <> 'x'))"
+        );
+        waiting.batch_execute(&prepare).await.unwrap();
+        let reporting = database.superuser().await;
+        reporting
+            .batch_execute("SET deadlock_timeout = '10ms'; BEGIN; SELECT pg_advisory_xact_lock(2)")
+            .await
+            .unwrap();
+        waiting.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(1)").await.unwrap();
+        let deadlock = async {
+            until(&superuser, WAITING).await;
+            let error = reporting.batch_execute("SELECT pg_advisory_xact_lock(1)").await.unwrap_err();
+            assert_eq!(error.code().unwrap().code(), "40P01");
+            secret.assert_absent(&error);
+            reporting.batch_execute("ROLLBACK").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(waiting.batch_execute(statement), deadlock);
+        ended.unwrap();
+        waiting.batch_execute("COMMIT").await.unwrap();
+    }
+    drop(superuser);
+    cluster.stop(Shutdown::Fast);
+    let log = cluster.log();
+    assert_eq!(log.matches("ERROR:  deadlock detected").count(), statements.as_flattened().len());
+    assert!(secret.find(log.as_bytes()).is_empty(), "{log}");
 }

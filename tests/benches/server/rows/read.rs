@@ -41,7 +41,7 @@ pub async fn read(effort: &Effort, cluster: &Cluster, database: &Database) -> Ve
     for function in ["integration_credentials.get_integration_credentials", "plain.get_credential"] {
         let (session, calls) = (database.connect(READER).await, stage::KEYS);
         let sql = format!("SELECT count({function}(n::text)) FROM generate_series(1, {calls}) n");
-        sides.push(Side::Statement(Statement { cluster, session, sql, calls }));
+        sides.push(Side::Statement(Statement { cluster, session, sql, parameter: None, calls }));
     }
     let comparison = Comparison::of("get, inside the server (a loop in one statement)", PLPGSQL, [0, 1]);
     rows.extend(compare(effort, &sides, vec![comparison.at_least(2.3)]).await);

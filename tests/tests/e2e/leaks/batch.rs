@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
 /// Longer than it takes all calls to get where they are held up, and a server to recover, on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Makes the calls, and collects what is seen meanwhile and afterwards. Returns what did not end as it should.
@@ -63,7 +63,7 @@ fn roles(cells: &[&Cell]) -> String {
         writeln!(
             script,
             // The views of a session about itself are for those who may read statistics.
-            "CREATE ROLE {role} LOGIN IN ROLE pg_read_all_stats{group};
+            "CREATE ROLE {role} LOGIN REPLICATION IN ROLE pg_read_all_stats{group};
              ALTER ROLE {role} SET integration_credentials.org_slug = '{role}';
              ALTER ROLE {role} SET statement_timeout = '50s';"
         )
@@ -131,10 +131,11 @@ async fn held_up(operator: &Session, cells: &[&Cell]) -> Vec<i32> {
         }
     };
     let Ok(pids) = timeout(PATIENCE, all).await else {
-        let names = "SELECT string_agg(usename || ': ' || state || ' ' || coalesce(wait_event, ''), ', ')
-                     FROM pg_stat_activity WHERE usename = ANY ($1)";
+        let names = "SELECT string_agg(usename || ': ' || state || ' ' || query, E'\n')
+                     FROM pg_stat_activity WHERE usename = ANY ($1)
+                         AND usename NOT IN (SELECT usename FROM pg_stat_activity WHERE wait_event_type = 'Lock')";
         let states: Option<String> = operator.query_one(names, &[&roles]).await.unwrap().get(0);
-        panic!("not all of {} calls are held up: {states:?}", cells.len());
+        panic!("not all of {} calls are held up: {}", cells.len(), states.unwrap_or_default());
     };
     pids
 }

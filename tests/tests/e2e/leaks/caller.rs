@@ -5,18 +5,20 @@ use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use intcred::{Client, Secret, Settings};
 use serde_json::Value;
-use tests::{Database, Session};
+use tests::{Database, Session, Wire};
 use tokio_postgres::{
     Row, SimpleQueryMessage, Statement,
     error::{DbError, ErrorPosition},
     types::{Format, IsNull, ToSql, Type, to_sql_checked},
 };
 
-/// A session, or two: the library opens its own.
+/// A session, or two: the library opens its own, and so does who is to replicate.
 pub struct Caller {
-    dsn: String,
+    database: Database,
+    role: String,
     session: Session,
     library: Option<Client>,
+    replication: Option<Wire>,
     /// What was prepared stays so.
     statement: Option<Statement>,
     /// Every part of every notice and error.
@@ -36,14 +38,23 @@ pub enum Failed {
 
 impl Caller {
     pub async fn new(database: &Database, role: &str) -> Self {
-        let (dsn, session) = (database.dsn(role), database.connect(role).await);
-        Self { dsn, session, library: None, statement: None, messages: String::new(), rows: String::new() }
+        Self {
+            database: database.clone(),
+            role: role.to_owned(),
+            session: database.connect(role).await,
+            library: None,
+            replication: None,
+            statement: None,
+            messages: String::new(),
+            rows: String::new(),
+        }
     }
 
     /// Takes a step.
     pub async fn take(&mut self, step: Step, call: &Call<'_>) -> Result<(), Failed> {
         let taken = match step {
             Step::LibrarySet | Step::LibrarySetPlain => self.by_library(step, call).await,
+            Step::Replication(sql) => self.by_replication(&sql).await,
             step => self.by_driver(step).await,
         };
         self.messages.extend(self.session.notices().iter().map(parts));
@@ -89,7 +100,12 @@ impl Caller {
                 let parameter = Parameter(&value, format);
                 session.query_typed(&sql, &[(&parameter, r#type)]).await.map(|rows| json(&rows))
             }
-            Step::LibrarySet | Step::LibrarySetPlain => unreachable!("the library's own"),
+            Step::Try(sql) => {
+                Ok(session.simple_query(sql).await.map(|rows| simple(&rows)).unwrap_or_default())
+            }
+            Step::LibrarySet | Step::LibrarySetPlain | Step::Replication(_) => {
+                unreachable!("not the driver's")
+            }
         };
         rows.map_err(|error| {
             let failed = error.code().map_or(Failed::Lost, |code| Failed::Refused(code.code().to_owned()));
@@ -97,8 +113,24 @@ impl Caller {
         })
     }
 
+    async fn by_replication(&mut self, sql: &str) -> Result<String, (Failed, String)> {
+        if self.replication.is_none() {
+            let parameters = [("replication", "database")];
+            self.replication = Some(Wire::open(&self.database, &self.role, &parameters).await);
+        }
+        let answer = self.replication.as_mut().expect("it is open").query(sql).await;
+        match answer.sqlstate {
+            Some(sqlstate) => Err((Failed::Refused(sqlstate), answer.messages)),
+            None if answer.is_lost => Err((Failed::Lost, answer.messages)),
+            None => {
+                self.messages += &answer.messages;
+                Ok(String::from_utf8_lossy(&answer.rows).into_owned())
+            }
+        }
+    }
+
     async fn by_library(&mut self, step: Step, call: &Call<'_>) -> Result<String, (Failed, String)> {
-        let settings = Settings::resolve(Some(&self.dsn)).unwrap();
+        let settings = Settings::resolve(Some(&self.database.dsn(&self.role))).unwrap();
         let client = Client::connect(&settings, |_| ()).await.unwrap();
         let client = self.library.insert(client);
         let secret = Secret::new(call.value.to_owned());

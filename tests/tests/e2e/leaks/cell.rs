@@ -4,7 +4,7 @@ use super::{
     call::Call,
     caller::{Caller, Failed},
     outcomes::{End, Outcome},
-    ways::Way,
+    ways::{Step, Way},
 };
 use integration_credentials_core::seal::{self, SealingKey};
 use tests::{Canary, Database};
@@ -47,7 +47,10 @@ impl Cell {
             value: self.canary.as_str(),
             sealed: &sealed,
         };
-        let mut steps = (self.way.steps)(&call).into_iter().peekable();
+        let mut steps = (self.way.steps)(&call);
+        let last = steps.pop();
+        let before = self.outcome.before.iter().map(|sql| Step::Try(sql));
+        let mut steps = steps.into_iter().chain(before).chain(last).peekable();
         while let Some(step) = steps.next() {
             if let Err(error) = caller.take(step, &call).await {
                 return (caller, Err(error));

@@ -1,6 +1,5 @@
 //! Where a secret is sought, and what was found.
 
-use super::cell::Cell;
 use std::{
     cell::RefCell,
     collections::BTreeSet,
@@ -8,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tests::{
-    Cluster,
+    Canary, Cluster,
     canary::{Form, Needles},
 };
 
@@ -68,10 +67,10 @@ impl Channel {
     }
 }
 
-/// A place where the secret of a cell was found.
+/// A place where a secret was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leak {
-    /// Which of the cells.
+    /// Whose: the number of the cell, or of the secret.
     pub cell: usize,
     pub channel: Channel,
     pub form: Form,
@@ -103,18 +102,17 @@ impl Evidence {
         fs::remove_dir_all(logs).expect("logs can be removed");
     }
 
-    /// Seeks the secrets of all cells in everything.
-    pub fn search(&self, cells: &[&Cell]) -> BTreeSet<Leak> {
-        let canaries: Vec<_> = cells.iter().map(|cell| &cell.canary).collect();
-        let needles = Needles::of_all(&canaries);
+    /// Seeks all secrets in everything.
+    pub fn search(&self, canaries: &[&Canary]) -> BTreeSet<Leak> {
+        let needles = Needles::of_all(canaries);
         let mut leaks = BTreeSet::new();
         for (channel, bytes) in self.0.borrow().iter() {
-            let mut seen_to = vec![0; cells.len()];
+            let mut seen_to = vec![0; canaries.len()];
             for (cell, form, offset) in needles.find(bytes) {
                 // Once a line is enough.
                 if offset >= seen_to[cell] {
                     seen_to[cell] = end_of_line(bytes, offset);
-                    let excerpt = excerpt(bytes, offset, cells[cell].canary.as_str());
+                    let excerpt = excerpt(bytes, offset, canaries[cell].as_str());
                     leaks.insert(Leak { cell, channel: *channel, form, excerpt });
                 }
             }

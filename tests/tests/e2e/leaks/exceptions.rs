@@ -21,7 +21,13 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ways: &[],
-        outcomes: &["log off", "::int, log off"],
+        outcomes: &[
+            "log off",
+            "::int, log off",
+            "syntax, log off",
+            "syntax in a savepoint, log off",
+            "failed transaction, log off",
+        ],
         channels: &[Channel::Messages],
         reason: "A message that goes to the client and not into the log (log_min_messages is above its level) is shown \
                  to no hook. It goes to who made the call, and to nobody else.",

@@ -12,7 +12,9 @@
 //! | [`views`] | what an operator sees |
 //! | [`evidence`] | the channels, and the search |
 //! | [`control`] | the same calls of a function that nobody hides |
+//! | [`languages`] | errors that quote a value, in each language that Postgres speaks |
 //! | [`exceptions`] | what still shows a value, and why |
+//! | [`random`] | statements at random, whatever they may be written like |
 //! | [`report`] | the matrix, to be read |
 
 mod batch;
@@ -22,7 +24,9 @@ mod cell;
 mod control;
 mod evidence;
 mod exceptions;
+mod languages;
 mod outcomes;
+mod random;
 mod report;
 mod server;
 mod views;
@@ -70,7 +74,7 @@ async fn matrix(order: Order, ways: &[Way]) {
     }
     evidence.add(Channel::ClientLog, client_log::captured().join("\n"));
 
-    let leaks = evidence.search(&cells.iter().chain(&controls).collect::<Vec<_>>());
+    let leaks = evidence.search(&cells.iter().chain(&controls).map(|cell| &cell.canary).collect::<Vec<_>>());
     let (leaks, controlled): (Vec<_>, Vec<_>) = leaks.iter().partition(|leak| leak.cell < cells.len());
     // What a driver logs is not ours.
     let ours = |leak: &&Leak| leak.channel != Channel::ClientLog || cells[leak.cell].way.is_by_library();

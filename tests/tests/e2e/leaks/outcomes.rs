@@ -17,6 +17,8 @@ pub struct Outcome {
     pub group: Option<&'static str>,
     pub key: &'static str,
     pub end: End,
+    /// What is done before the last step.
+    pub before: &'static [&'static str],
     /// What is set for the role.
     pub settings: &'static [&'static str],
     /// What the caller hears: none is success.
@@ -43,24 +45,32 @@ pub enum End {
 impl Outcome {
     /// Whether the value gets to the server at all when a call of this way ends like this.
     pub fn can_be_of(&self, way: &Way) -> bool {
-        use Carries::{Document, Execute, Literal, Parameter, Sealed};
-        match self.fault {
+        use Carries::{Document, Execute, LateParameter, Literal, Parameter, Replication, Sealed};
+        if !self.before.is_empty() && way.carries != Literal {
+            return false;
+        }
+        match (self.fault, way.carries) {
+            (Fault::None, LateParameter) => self.end != End::AtOnce,
             // A statement that nobody may call is not prepared.
-            Fault::None => self.group.is_some() || way.carries != Execute,
-            Fault::TooMany | Fault::Trailing => {
-                matches!(way.carries, Literal | Document | Execute | Parameter | Sealed)
+            (Fault::None, carries) => self.group.is_some() || carries != Execute,
+            (_, LateParameter) => false,
+            (_, Replication) => true,
+            (Fault::TooMany | Fault::Trailing, carries) => {
+                matches!(carries, Literal | Document | Execute | Parameter | Sealed)
             }
-            Fault::NotQualified => {
-                matches!(way.carries, Literal | Document | Parameter | Sealed)
-                    && !way.spelling.schema.is_empty()
+            (Fault::NotQualified, carries) => {
+                matches!(carries, Literal | Document | Parameter | Sealed) && !way.spelling.schema.is_empty()
             }
-            Fault::WrongPlace => matches!(way.carries, Literal | Document | Parameter),
-            Fault::Cast("json") => matches!(way.carries, Literal | Execute | Parameter),
-            Fault::Cast(_) => matches!(way.carries, Literal | Document | Execute | Parameter),
-            Fault::DoubleQuoted => matches!(way.carries, Literal | Document | Execute),
+            (Fault::WrongPlace, carries) => matches!(carries, Literal | Document | Parameter),
+            (Fault::Cast("json"), carries) => matches!(carries, Literal | Execute | Parameter),
+            (Fault::Cast(_), carries) => matches!(carries, Literal | Document | Execute | Parameter),
+            (Fault::DoubleQuoted, carries) => matches!(carries, Literal | Document | Execute),
         }
     }
 }
+
+/// An integration for what is to be got out of the way.
+pub const FILLER: &str = "filler";
 
 const ADMINS: &str = "integration_credentials_admin";
 const READERS: &str = "integration_credentials_reader";
@@ -71,11 +81,12 @@ const SUCCESS: Outcome = Outcome {
     group: Some(ADMINS),
     key: crate::support::ANY,
     end: End::Released,
+    before: &[],
     settings: &[],
     sqlstates: &[],
 };
 
-const ERROR: Outcome = Outcome { end: End::AtOnce, ..SUCCESS };
+pub const ERROR: Outcome = Outcome { end: End::AtOnce, ..SUCCESS };
 
 pub const OUTCOMES: &[Outcome] = &[
     SUCCESS,
@@ -102,6 +113,29 @@ pub const OUTCOMES: &[Outcome] = &[
         fault: Fault::Cast("int"),
         settings: &["log_min_messages = panic"],
         sqlstates: &["22P02"],
+        ..ERROR
+    },
+    Outcome {
+        name: "syntax, log off",
+        fault: Fault::Trailing,
+        settings: &["log_min_messages = panic"],
+        sqlstates: &["42601"],
+        ..ERROR
+    },
+    Outcome {
+        name: "syntax in a savepoint, log off",
+        fault: Fault::Trailing,
+        before: &["BEGIN", "SAVEPOINT s"],
+        settings: &["log_min_messages = panic"],
+        sqlstates: &["42601"],
+        ..ERROR
+    },
+    Outcome { name: "failed transaction", before: &["BEGIN", "SELECT 1/0"], sqlstates: &["25P02"], ..ERROR },
+    Outcome {
+        name: "failed transaction, log off",
+        before: &["BEGIN", "SELECT 1/0"],
+        settings: &["log_min_messages = panic"],
+        sqlstates: &["25P02"],
         ..ERROR
     },
     Outcome { name: "\"value\"", fault: Fault::DoubleQuoted, sqlstates: &["42703"], ..ERROR },

@@ -1,6 +1,6 @@
 //! A server with everything turned on that shows statements or parameters.
 
-use super::outcomes::REFUSED;
+use super::outcomes::{FILLER, REFUSED};
 use crate::support::{ANY, register};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::seal::SealingKey;
@@ -18,6 +18,8 @@ const OTHERS: [&str; 3] = ["auto_explain", "pg_stat_statements", "pgaudit"];
 
 const LOUD: &[(&str, &str)] = &[
     ("fsync", "off"),
+    // The calls of a column are made at the same time.
+    ("max_connections", "250"),
     ("logging_collector", "on"),
     ("log_destination", "stderr,csvlog,jsonlog"),
     ("log_filename", "server.log"),
@@ -90,6 +92,11 @@ const SCRIPT: &str = "
 
 /// Starts one, and makes a database in it.
 pub async fn start(order: Order) -> (Cluster, Database) {
+    start_in(order, &[]).await
+}
+
+/// The same, with languages that messages may be in.
+pub async fn start_in(order: Order, languages: &[String]) -> (Cluster, Database) {
     for (library, package) in [
         ("pgaudit", "postgresql-15-pgaudit"),
         ("auto_explain", "postgresql-15"),
@@ -101,14 +108,16 @@ pub async fn start(order: Order) -> (Cluster, Database) {
         Order::OursLast => (Builder::preload_before, READABLE),
         Order::OursFirst => (Builder::preload, DENSE),
     };
-    let builder = OTHERS.iter().fold(Cluster::builder(), |builder, library| preload(builder, library));
+    let builder = OTHERS
+        .iter()
+        .fold(Cluster::builder().languages(languages), |builder, library| preload(builder, library));
     let settings = LOUD.iter().chain(more);
     let cluster = settings.fold(builder, |builder, (name, value)| builder.setting(name, value)).start();
     cluster.named_database("postgres").superuser().await.batch_execute(&quiet()).await.unwrap();
     let database = cluster.database().await;
     let superuser = database.superuser().await;
     superuser.batch_execute(SCRIPT).await.unwrap();
-    for key in [ANY, REFUSED] {
+    for key in [ANY, REFUSED, FILLER] {
         register(&superuser, key, json!({})).await.unwrap();
     }
     let validator =

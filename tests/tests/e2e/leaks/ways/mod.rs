@@ -5,9 +5,15 @@
 //! | [`clients`] | how programs pass a value |
 //! | [`statements`] | what else a call may be part of |
 //! | [`spellings`] | how else a call and a literal may be written |
+//! | [`names`] | what names may be written like, and what they may hide |
+//! | [`sql`] | calls in SQL that is itself a value |
+//! | [`errors`] | how an error comes to quote a value: for the matrix of languages |
 
 mod clients;
+pub mod errors;
+mod names;
 mod spellings;
+mod sql;
 mod statements;
 
 use super::call::{Call, Spelling, USUAL};
@@ -34,8 +40,12 @@ pub enum Carries {
     Document,
     /// In an EXECUTE of a statement that has the call.
     Execute,
+    /// In a statement of a replication session that has the call.
+    Replication,
     /// In a parameter.
     Parameter,
+    /// In a parameter, after calls that succeed.
+    LateParameter,
     /// In the call of another function, which makes the call.
     Wrapped,
     /// Sealed.
@@ -60,6 +70,10 @@ pub enum Step {
     Query(String),
     /// COPY ... TO STDOUT, by the extended protocol.
     CopyOut(String),
+    /// By the simple protocol, in a replication session, which knows no other.
+    Replication(String),
+    /// By the simple protocol, whatever comes of it.
+    Try(&'static str),
     /// With one parameter.
     Bind { sql: String, value: Vec<u8>, format: Format, r#type: Type },
     /// `Client::set` of the library.
@@ -82,7 +96,7 @@ impl Way {
 
 /// All of them.
 pub fn all() -> Vec<Way> {
-    [CLIENTS, statements::STATEMENTS, spellings::SPELLINGS].concat()
+    [CLIENTS, statements::STATEMENTS, spellings::SPELLINGS, names::NAMES, sql::SQL].concat()
 }
 
 const LITERAL: Way = Way {
@@ -98,5 +112,14 @@ fn select(call: &Call) -> String {
 }
 
 fn prepare(call: &Call) -> Step {
-    Step::Simple(format!("PREPARE p(text) AS SELECT {}", call.sound("$1")))
+    prepare_as("p", call)
+}
+
+fn prepare_as(name: &str, call: &Call) -> Step {
+    Step::Simple(format!("PREPARE {name}(text) AS SELECT {}", call.sound("$1")))
+}
+
+/// A literal of any text.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

@@ -4,6 +4,7 @@ use super::{
     super::call::{Spelling, USUAL, hex},
     Carries, LITERAL, Step, Way, select,
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub const SPELLINGS: &[Way] = &[
     Way {
@@ -83,6 +84,51 @@ pub const SPELLINGS: &[Way] = &[
     Way {
         name: "literal on two lines",
         quote: |value| format!("'{}'\n '{}'", &value[..20], &value[20..]),
+        ..LITERAL
+    },
+    Way { name: "E'' on two lines", quote: |value| format!("E'x'\n'y\\', {value}'"), ..LITERAL },
+    Way {
+        name: "U&'' on two lines",
+        quote: |value| format!("U&'x'\r\n 'y\\\\, {value}\\005f' UESCAPE '\\'"),
+        ..LITERAL
+    },
+    Way {
+        name: "literal on three lines, with comments",
+        quote: |value| format!("'{}' -- '\n '{}' --\n\t'''; --'", &value[..20], &value[20..]),
+        ..LITERAL
+    },
+    Way { name: "N''", quote: |value| format!("N'{value}'"), ..LITERAL },
+    Way { name: "typed literal", quote: |value| format!("pg_catalog.text '{value}'"), ..LITERAL },
+    Way { name: "CAST", quote: |value| format!("CAST('{value}' AS varchar(100))"), ..LITERAL },
+    Way { name: "$é$", quote: |value| format!("$é1${value}$é1$"), ..LITERAL },
+    Way { name: "not only ASCII", quote: |value| format!("'ключ ∞ 𝄞 {value} é'"), ..LITERAL },
+    Way { name: "part of an array", quote: |value| format!("(ARRAY['x', '{value}'])[2]"), ..LITERAL },
+    Way {
+        name: "part of a text that is an array",
+        quote: |value| format!("(('{{x,\"{value}\"}}'::text[])[2])"),
+        ..LITERAL
+    },
+    Way {
+        name: "CASE",
+        quote: |value| format!("CASE WHEN current_user IS NULL THEN 'x' ELSE '{value}' END"),
+        ..LITERAL
+    },
+    Way {
+        name: "taken out of a document",
+        quote: |value| format!("('{{\"token\": \"{value}\"}}'::json->>'token')"),
+        ..LITERAL
+    },
+    Way {
+        name: "decoded from numbers",
+        quote: |value| {
+            let bytes: Vec<_> = value.bytes().map(|byte| byte.to_string()).collect();
+            format!("(SELECT string_agg(chr(n), '') FROM unnest(ARRAY[{}]) n)", bytes.join(","))
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "decoded from base64",
+        quote: |value| format!("convert_from(decode('{}', 'base64'), 'UTF8')", STANDARD.encode(value)),
         ..LITERAL
     },
     Way {

@@ -165,7 +165,8 @@ impl<'a> Sender<'a> {
         let backslashes = random.u8(..5) == 0;
         let mut settings = String::from("SET plan_cache_mode = force_custom_plan;");
         if random.bool() {
-            settings += &format!("SET lc_messages = '{}';", languages[random.usize(..languages.len())]);
+            let language = &languages[random.usize(..languages.len())];
+            settings.extend(["SET lc_messages = '", language, "';"]);
         }
         let is_silent = random.u8(..5) == 0;
         if is_silent {

@@ -33,18 +33,6 @@ pub const EXCEPTIONS: &[Exception] = &[
                  to no hook. It goes to who made the call, and to nobody else.",
     },
     Exception {
-        ways: &["DO, EXECUTE format", "DO, EXECUTE USING", "value from a CTE"],
-        outcomes: &["wrong place"],
-        channels: &[Channel::Stderr, Channel::Csv, Channel::Json, Channel::Messages],
-        reason: "A value in the place of the key is hidden where the call is written with its arguments, and looks it.",
-    },
-    Exception {
-        ways: &["DO, EXECUTE USING", "value from a CTE"],
-        outcomes: &["wrong place"],
-        channels: &[Channel::After],
-        reason: "The same.",
-    },
-    Exception {
         ways: &["literal for a function that calls ours"],
         outcomes: &[],
         channels: &[

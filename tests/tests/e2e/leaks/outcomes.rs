@@ -23,6 +23,8 @@ pub struct Outcome {
     pub settings: &'static [&'static str],
     /// What the caller hears: none is success.
     pub sqlstates: &'static [&'static str],
+    /// Whether it ends much as another one does, so that it is tried only with what programs do.
+    pub is_minor: bool,
 }
 
 /// Who ends it.
@@ -46,6 +48,9 @@ impl Outcome {
     /// Whether the value gets to the server at all when a call of this way ends like this.
     pub fn can_be_of(&self, way: &Way) -> bool {
         use Carries::{Document, Execute, LateParameter, Literal, Parameter, Replication, Sealed};
+        if self.is_minor && !way.is_common {
+            return false;
+        }
         if !self.before.is_empty() && way.carries != Literal {
             return false;
         }
@@ -84,26 +89,34 @@ const SUCCESS: Outcome = Outcome {
     before: &[],
     settings: &[],
     sqlstates: &[],
+    is_minor: false,
 };
 
 pub const ERROR: Outcome = Outcome { end: End::AtOnce, ..SUCCESS };
 
 pub const OUTCOMES: &[Outcome] = &[
     SUCCESS,
-    Outcome { name: "value refused", key: REFUSED, sqlstates: &["IC003"], ..SUCCESS },
+    Outcome { name: "value refused", key: REFUSED, sqlstates: &["IC003"], is_minor: true, ..SUCCESS },
     Outcome { name: "no grant", group: Some(READERS), sqlstates: &["42501"], ..ERROR },
-    Outcome { name: "no schema", group: None, sqlstates: &["42501", "42883"], ..ERROR },
+    Outcome { name: "no schema", group: None, sqlstates: &["42501", "42883"], is_minor: true, ..ERROR },
     // The second, when it is an EXECUTE that has too many.
     Outcome { name: "too many", fault: Fault::TooMany, sqlstates: &["42883", "42601"], ..ERROR },
-    Outcome { name: "unqualified", fault: Fault::NotQualified, sqlstates: &["42883"], ..ERROR },
+    Outcome {
+        name: "unqualified",
+        fault: Fault::NotQualified,
+        sqlstates: &["42883"],
+        is_minor: true,
+        ..ERROR
+    },
     Outcome { name: "syntax", fault: Fault::Trailing, sqlstates: &["42601"], ..ERROR },
-    Outcome { name: "::json", fault: Fault::Cast("json"), sqlstates: &["22P02"], ..ERROR },
+    Outcome { name: "::json", fault: Fault::Cast("json"), sqlstates: &["22P02"], is_minor: true, ..ERROR },
     Outcome { name: "::int", fault: Fault::Cast("int"), sqlstates: &["22P02"], ..ERROR },
     Outcome { name: "wrong place", fault: Fault::WrongPlace, sqlstates: &["IC004"], ..ERROR },
     Outcome {
         name: "read-only",
         settings: &["default_transaction_read_only = on"],
         sqlstates: &["25006"],
+        is_minor: true,
         ..ERROR
     },
     // What goes to the client alone.
@@ -113,6 +126,7 @@ pub const OUTCOMES: &[Outcome] = &[
         fault: Fault::Cast("int"),
         settings: &["log_min_messages = panic"],
         sqlstates: &["22P02"],
+        is_minor: true,
         ..ERROR
     },
     Outcome {
@@ -120,6 +134,7 @@ pub const OUTCOMES: &[Outcome] = &[
         fault: Fault::Trailing,
         settings: &["log_min_messages = panic"],
         sqlstates: &["42601"],
+        is_minor: true,
         ..ERROR
     },
     Outcome {
@@ -130,7 +145,13 @@ pub const OUTCOMES: &[Outcome] = &[
         sqlstates: &["42601"],
         ..ERROR
     },
-    Outcome { name: "failed transaction", before: &["BEGIN", "SELECT 1/0"], sqlstates: &["25P02"], ..ERROR },
+    Outcome {
+        name: "failed transaction",
+        before: &["BEGIN", "SELECT 1/0"],
+        sqlstates: &["25P02"],
+        is_minor: true,
+        ..ERROR
+    },
     Outcome {
         name: "failed transaction, log off",
         before: &["BEGIN", "SELECT 1/0"],
@@ -145,8 +166,9 @@ pub const OUTCOMES: &[Outcome] = &[
         end: End::TimedOut,
         settings: &["statement_timeout = '2s'"],
         sqlstates: &["57014"],
+        is_minor: true,
         ..SUCCESS
     },
-    Outcome { name: "terminated", end: End::Terminated, sqlstates: &["57P01"], ..SUCCESS },
+    Outcome { name: "terminated", end: End::Terminated, sqlstates: &["57P01"], is_minor: true, ..SUCCESS },
     Outcome { name: "killed", end: End::Killed, ..SUCCESS },
 ];

@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
 
     /// All of the case, and whether it should succeed.
     pub fn case(&mut self) -> (Vec<Send>, bool) {
-        let fault = *self.one(FAULTS);
+        let fault = self.one(FAULTS);
         let number = self.number;
         let sends = match self.random.u8(..10) {
             0 => {
@@ -187,7 +187,7 @@ impl<'a> Writer<'a> {
                 self.block(&body)
             }
             6 => {
-                let (variable, value) = (*self.one(COLUMNS), self.expression(fault, 0));
+                let (variable, value) = (self.one(COLUMNS), self.expression(fault, 0));
                 let call = self.call(variable, fault);
                 let body = format!("DECLARE {variable} text := {value}; BEGIN PERFORM {call}; END");
                 self.block(&body)
@@ -214,7 +214,7 @@ impl<'a> Writer<'a> {
 
     /// DO.
     fn block(&mut self, body: &str) -> String {
-        let language = *self.one(&["", "LANGUAGE plpgsql ", "language \"plpgsql\" "]);
+        let language = self.one(&["", "LANGUAGE plpgsql ", "language \"plpgsql\" "]);
         // It takes no literal with a type.
         let body = loop {
             let literal = self.literal(body);
@@ -257,15 +257,15 @@ impl<'a> Writer<'a> {
         let from = format!("{}{}", self.space(), self.cased("from"));
         match self.random.u8(..8) {
             0 => {
-                let (column, value) = (*self.one(COLUMNS), self.expression(fault, 0));
+                let (column, value) = (self.one(COLUMNS), self.expression(fault, 0));
                 format!("WITH v({column}) AS (SELECT {value}) {select}{}{from} v", self.call(column, fault))
             }
             1 => {
-                let (column, value) = (*self.one(COLUMNS), self.expression(fault, 0));
+                let (column, value) = (self.one(COLUMNS), self.expression(fault, 0));
                 format!("{select}{}{from} (VALUES ({value})) AS t({column})", self.call(column, fault))
             }
             2 => {
-                let (column, value) = (*self.one(COLUMNS), self.expression(fault, 0));
+                let (column, value) = (self.one(COLUMNS), self.expression(fault, 0));
                 let call = self.call(&format!("t.{column}"), fault);
                 format!("{select}{call}{from} (SELECT {value} AS {column}) AS t")
             }
@@ -296,7 +296,7 @@ impl<'a> Writer<'a> {
         };
         let name = self.identifier(self.function.name);
         let more = if fault == Fault::TooMany { ", 'one more'" } else { "" };
-        let arrow = *self.one(&["=>", ":="]);
+        let arrow = self.one(&["=>", ":="]);
         let arguments = match self.random.u8(..4) {
             0 => {
                 let (key, name, actor) =
@@ -347,7 +347,7 @@ impl<'a> Writer<'a> {
 
     /// The value, with something around it.
     fn text(&mut self) -> String {
-        let (before, after) = (*self.one(JUNK), *self.one(JUNK));
+        let (before, after) = (self.one(JUNK), self.one(JUNK));
         format!("{before}{}{after}", self.value)
     }
 
@@ -370,7 +370,7 @@ impl<'a> Writer<'a> {
             .iter()
             .map(|part| part.chars().map(|character| escape(self, character)).collect())
             .collect();
-        let between = *self.one(&["'\n'", "' \n\t'", "' -- '\n '", "'\r\n'", "'--\n\n'"]);
+        let between = self.one(&["'\n'", "' \n\t'", "' -- '\n '", "'\r\n'", "'--\n\n'"]);
         format!("{quote}{}'{end}", written.join(between))
     }
 
@@ -394,7 +394,7 @@ impl<'a> Writer<'a> {
         if possible.is_empty() || text.ends_with('$') {
             return format!("$t{}$", self.random.u32(..));
         }
-        (*self.one(&possible)).to_owned()
+        self.one(&possible).to_owned()
     }
 
     /// What is part of names and of none of the values may be written as a number; so the value stays to be found.
@@ -402,15 +402,15 @@ impl<'a> Writer<'a> {
         matches!(character, '_' | '.' | '(' | ' ') && self.random.u8(..4) == 0
     }
 
-    fn doubled(&mut self, character: char) -> String {
+    fn doubled(_: &mut Self, character: char) -> String {
         if character == '\'' { "''".into() } else { character.into() }
     }
 
     fn escaped(&mut self, character: char) -> String {
         match character {
-            '\'' => (*self.one(&["''", r"\'", r"\x27", r"\047", r"\u0027"])).into(),
-            '\\' => (*self.one(&[r"\\", r"\x5c", r"\134"])).into(),
-            '\n' => (*self.one(&["\n", r"\n"])).into(),
+            '\'' => self.one(&["''", r"\'", r"\x27", r"\047", r"\u0027"]).into(),
+            '\\' => self.one(&[r"\\", r"\x5c", r"\134"]).into(),
+            '\n' => self.one(&["\n", r"\n"]).into(),
             _ if self.may_be_number(character) => {
                 let code = u32::from(character);
                 match self.random.u8(..4) {
@@ -452,7 +452,7 @@ impl<'a> Writer<'a> {
             0 => self.cased(name),
             1 => format!("\"{name}\""),
             2 | 3 if !self.backslashes => {
-                let (escape, end) = *self.one(&[('\\', ""), ('!', " UESCAPE '!'"), ('*', "\nUESCAPE\t'*'")]);
+                let (escape, end) = self.one(&[('\\', ""), ('!', " UESCAPE '!'"), ('*', "\nUESCAPE\t'*'")]);
                 let written: String = name
                     .chars()
                     .map(|character| {
@@ -496,14 +496,14 @@ impl<'a> Writer<'a> {
             "/* /* ( */ $a$ */",
             " --$$\n ",
         ];
-        *self.one(SPACES)
+        self.one(SPACES)
     }
 
     fn gap(&mut self) -> &'static str {
         if self.random.bool() { "" } else { self.space() }
     }
 
-    fn one<'t, T>(&mut self, choices: &'t [T]) -> &'t T {
-        &choices[self.random.usize(..choices.len())]
+    fn one<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.random.usize(..choices.len())]
     }
 }

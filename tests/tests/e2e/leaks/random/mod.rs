@@ -24,17 +24,18 @@ use tokio_postgres::types::Type;
 const ROLE: &str = "anybody";
 /// How many cases a session has.
 const ROUND: u64 = 20;
-/// One in so many calls a function that nobody hides.
-const CONTROLS: u64 = 12;
 
 const OURS: Function =
     Function { schema: "integration_credentials", name: "admin_set_integration_credentials" };
+/// The other one that takes a secret, of three texts like the first.
+const HANDLER: Function = Function { schema: "integration_credentials", name: "sync_aggregator_credentials" };
 const NOBODYS: Function = Function { schema: "app", name: "keep" };
 
 /// A function that executes what it is told to, as those of dblink do; and what a session may set for itself.
 const SCRIPT: &str = "
     CREATE ROLE anybody LOGIN IN ROLE integration_credentials_admin, pg_read_all_stats;
     GRANT SET ON PARAMETER lc_messages, log_min_messages TO anybody;
+    GRANT EXECUTE ON FUNCTION integration_credentials.sync_aggregator_credentials TO anybody;
     GRANT CREATE ON SCHEMA public TO anybody;
     CREATE FUNCTION app.run(sql text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE sql; END $$;";
 
@@ -164,7 +165,8 @@ impl<'a> Sender<'a> {
         let backslashes = random.u8(..5) == 0;
         let mut settings = String::from("SET plan_cache_mode = force_custom_plan;");
         if random.bool() {
-            settings += &format!("SET lc_messages = '{}';", languages[random.usize(..languages.len())]);
+            let language = &languages[random.usize(..languages.len())];
+            settings.extend(["SET lc_messages = '", language, "';"]);
         }
         let is_silent = random.u8(..5) == 0;
         if is_silent {
@@ -180,10 +182,16 @@ impl<'a> Sender<'a> {
 
     fn write(&self, seed: u64, number: u64) -> Case {
         let mut random = Rng::with_seed(seed ^ number.wrapping_mul(0xd134_2543_de82_ef95));
-        let function = if random.u64(..CONTROLS) == 0 { NOBODYS } else { OURS };
+        let function = match random.u8(..12) {
+            0 => NOBODYS,
+            1 => HANDLER,
+            _ => OURS,
+        };
         let canary = Canary::new();
         let mut writer = Writer::new(&mut random, canary.as_str(), function, self.backslashes, number);
         let (sends, is_sound) = writer.case();
+        // The arguments of the handler have other names, and its tables are not for everybody.
+        let is_sound = is_sound && function.name != HANDLER.name;
         Case { number, function, canary, sends, is_sound }
     }
 

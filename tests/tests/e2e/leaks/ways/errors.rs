@@ -64,7 +64,7 @@ const EXPRESSIONS: &[Way] = expressions![
     "operator": r#"('x' OPERATOR("{value}".+) 'x')"#,
     "window": r#"max('x') OVER "{value}""#,
     "name of an argument": r#""{value}" => 'x'"#,
-    "time zone": "(now() AT TIME ZONE '{value}')::text",
+    "time zone": "(now() AT TIME ZONE '/{value}')::text",
     "part of a date": "date_part('{value}', now())::text",
     "to_date": "to_date('x{value}', 'YYYY')::text",
     "XML": "'<{value}'::xml::text",

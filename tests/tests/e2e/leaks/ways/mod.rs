@@ -24,6 +24,8 @@ use tokio_postgres::types::{Format, Type};
 #[derive(Clone, Copy)]
 pub struct Way {
     pub name: &'static str,
+    /// Whether programs do it, and not only who wants to know.
+    pub is_common: bool,
     pub carries: Carries,
     pub spelling: Spelling,
     /// Writes the value as a literal.
@@ -96,11 +98,14 @@ impl Way {
 
 /// All of them.
 pub fn all() -> Vec<Way> {
-    [CLIENTS, statements::STATEMENTS, spellings::SPELLINGS, names::NAMES, sql::SQL].concat()
+    let rare = [spellings::SPELLINGS, names::NAMES, sql::SQL].concat();
+    let rare = rare.into_iter().map(|way| Way { is_common: false, ..way });
+    [CLIENTS, statements::STATEMENTS].concat().into_iter().chain(rare).collect()
 }
 
 const LITERAL: Way = Way {
     name: "literal",
+    is_common: true,
     carries: Carries::Literal,
     spelling: USUAL,
     quote: |value| format!("'{value}'"),

@@ -151,7 +151,10 @@ fn hides(input: &[u8]) {
     let Some((value, rest)) = two_texts(input) else { return };
     // A keyword, or a name of ours, stays.
     let is_long = |word: &&str| word.len() > 12 && !word.to_ascii_lowercase().contains("_credentials");
-    let call = format!("{rest} SELECT admin_set_integration_credentials('slack', '{}', 'me'){rest}", value.replace('\'', "''"));
+    let call = format!(
+        "{rest} SELECT admin_set_integration_credentials('slack', '{}', 'me'){rest}",
+        value.replace('\'', "''")
+    );
     let mut masked = call.clone().into_bytes();
     sql_text::mask(&mut masked, backslashes);
     let copy = sql_text::redacted(call.as_bytes(), backslashes).unwrap_or_default();

@@ -106,11 +106,15 @@ impl Needles {
     /// In hex and in base64, wherever in a group of three bytes it begins.
     fn add_encoded(&mut self, text: impl Iterator<Item = u8> + Clone) -> Result<(), Dropped> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.add_form(text.clone().flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])))?;
+        self.add_form(
+            text.clone().flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])),
+        )?;
         for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
             for skip in 0..3 {
                 // The last character of an unpadded group depends on what follows.
-                self.add_form(Base64 { text: text.clone().skip(skip), engine: &engine, to_the_end: false }.flatten())?;
+                self.add_form(
+                    Base64 { text: text.clone().skip(skip), engine: &engine, to_the_end: false }.flatten(),
+                )?;
             }
             self.add_form(Base64 { text: text.clone(), engine: &engine, to_the_end: true }.flatten())?;
         }
@@ -153,8 +157,11 @@ impl Needles {
         for (at, &byte) in text.iter().enumerate() {
             window.push(byte);
             let end = at + 1;
-            let is_found =
-                |&length: &usize| end >= length && (length == WINDOW || self.lengths >> length & 1 == 1) && self.has(window.last(length));
+            let is_found = |&length: &usize| {
+                end >= length
+                    && (length == WINDOW || self.lengths >> length & 1 == 1)
+                    && self.has(window.last(length))
+            };
             if let Some(length) = (1..=WINDOW).rev().find(is_found) {
                 if self.has_short_secret {
                     copy.push(REDACTED.as_bytes())?;
@@ -203,11 +210,21 @@ impl Copy<'_> {
             return Ok(());
         }
         let is_part = |byte: &&u8| !byte.is_ascii();
-        let end = end + if self.text[end - 1].is_ascii() { 0 } else { self.text[end..].iter().take_while(is_part).count() };
+        let end = end
+            + if self.text[end - 1].is_ascii() {
+                0
+            } else {
+                self.text[end..].iter().take_while(is_part).count()
+            };
         if start > self.found.end || self.found.is_empty() {
             self.flush()?;
             let before = &self.text[self.kept_to.min(start)..start];
-            let start = start - if self.text[start].is_ascii() { 0 } else { before.iter().rev().take_while(is_part).count() };
+            let start = start
+                - if self.text[start].is_ascii() {
+                    0
+                } else {
+                    before.iter().rev().take_while(is_part).count()
+                };
             self.found = start.max(self.kept_to)..end;
         } else {
             self.found = self.found.start.min(start).max(self.kept_to)..end;
@@ -228,7 +245,9 @@ impl Copy<'_> {
     fn push(&mut self, text: &[u8]) -> Result<(), Dropped> {
         if self.bytes.capacity() == 0 {
             // A form of four bytes becomes one of ten.
-            self.bytes.try_reserve_exact(3 * self.text.len() + REDACTED.len()).map_err(|_| Dropped::NoMemory)?;
+            self.bytes
+                .try_reserve_exact(3 * self.text.len() + REDACTED.len())
+                .map_err(|_| Dropped::NoMemory)?;
         }
         if self.bytes.capacity() - self.bytes.len() < text.len() {
             return Err(Dropped::TooLong);
@@ -283,7 +302,8 @@ fn json_escaped(byte: u8) -> impl Iterator<Item = u8> {
             2
         }
         None if byte < b' ' => {
-            spelled = [b'\\', b'u', b'0', b'0', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]];
+            spelled =
+                [b'\\', b'u', b'0', b'0', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]];
             6
         }
         None => length,

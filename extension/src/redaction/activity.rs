@@ -48,7 +48,9 @@ pub fn watch_errors() {
     // SAFETY: a variable of this process.
     if !unsafe { pg_sys::ErrorContext }.is_null() && !IS_WATCHED.replace(true) {
         // SAFETY: the callback is of this process, and not registered.
-        unsafe { pg_sys::MemoryContextRegisterResetCallback(pg_sys::ErrorContext, AFTER_ERROR.with(Cell::as_ptr)) };
+        unsafe {
+            pg_sys::MemoryContextRegisterResetCallback(pg_sys::ErrorContext, AFTER_ERROR.with(Cell::as_ptr))
+        };
     }
 }
 
@@ -101,7 +103,9 @@ const LONGEST_CHARACTER: usize = 4;
 /// What is kept of a statement, in bytes.
 pub fn limit() -> Option<usize> {
     // SAFETY: a setting of the server.
-    usize::try_from(unsafe { pg_sys::pgstat_track_activity_query_size }).ok().map(|size| size.saturating_sub(1))
+    usize::try_from(unsafe { pg_sys::pgstat_track_activity_query_size })
+        .ok()
+        .map(|size| size.saturating_sub(1))
 }
 
 fn report_masked(shown: &CStr) {

@@ -2,8 +2,8 @@
 //! written.
 
 use integration_credentials_core::sql_text::takes_secret;
-use pgrx::{PgSqlErrorCode, pg_sys};
 use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 unsafe extern "C-unwind" {
     // Without the guard that pgrx puts around it: an error on any level jumps to the guard of the outermost one.
     fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
-    fn query_tree_walker(query: *mut pg_sys::Query, walker: Walker, context: *mut c_void, flags: c_int) -> bool;
+    fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: Walker,
+        context: *mut c_void,
+        flags: c_int,
+    ) -> bool;
 }
 
 type Walker = Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool>;

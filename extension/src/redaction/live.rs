@@ -83,5 +83,7 @@ pub fn is_over_budget() -> bool {
 
 /// A text of a message without the values; `None` if it has none of them.
 pub fn without_values(text: &[u8]) -> Result<Option<Vec<u8>>, Dropped> {
-    VALUES.with_borrow_mut(|values| if values.kept.is_empty() { Ok(None) } else { values.needles()?.hide(text) })
+    VALUES.with_borrow_mut(
+        |values| if values.kept.is_empty() { Ok(None) } else { values.needles()?.hide(text) },
+    )
 }

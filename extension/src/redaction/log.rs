@@ -88,12 +88,14 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     let statement = current().map(CStr::to_bytes).filter(|text| is_secret(text));
     // SAFETY: C strings.
     let names = |text: &*mut c_char| names_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
-    let is_ours = is_ours(error);
     let may_hold_one = statement.is_some() || live::is_over_budget() || texts(error).any(|text| names(text));
-    if may_hold_one && !is_ours {
+    if may_hold_one {
         // SAFETY: the caller vouches for the message.
         unsafe {
-            if is_error && quotes_what_it_got(error.sqlerrcode) {
+            if is_ours(error) {
+                // Said by others: where it happened, and with which parameters.
+                forget(&mut error.context);
+            } else if is_error && quotes_what_it_got(error.sqlerrcode) {
                 say_nothing(error);
             } else {
                 hide_literals(error, statement, is_error);
@@ -149,15 +151,16 @@ unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
         };
         match message.map_or(Ok(None), |format| without_inserts(format).map(Some)) {
             // SAFETY: as for the caller.
-            Ok(message) => unsafe { replace(&mut error.message, message.as_deref().unwrap_or(QUOTING), context) },
+            Ok(message) => unsafe {
+                replace(&mut error.message, message.as_deref().unwrap_or(QUOTING), context)
+            },
             Err(_) => drop_text(error.message),
         }
     }
     error.internalpos = 0;
     for text in parts(error) {
-        // SAFETY: C strings in the message's own memory, which is freed with it.
-        unsafe { wipe(*text) };
-        *text = ptr::null_mut();
+        // SAFETY: as for the caller.
+        unsafe { forget(text) };
     }
 }
 
@@ -294,6 +297,15 @@ unsafe fn replace(text: &mut *mut c_char, new: &[u8], context: pg_sys::MemoryCon
         wipe(*text);
         pg_sys::pfree((*text).cast());
         *text = copy;
+    }
+}
+
+/// Takes a text off a message.
+unsafe fn forget(text: &mut *mut c_char) {
+    if !text.is_null() {
+        // SAFETY: a C string in the message's own memory, which is freed with it.
+        unsafe { wipe(*text) };
+        *text = ptr::null_mut();
     }
 }
 

@@ -42,7 +42,10 @@ mod tests {
     fn inserts_are_left_out_and_the_rest_stays() {
         for (format, expected) in [
             ("division by zero", "division by zero"),
-            ("invalid input syntax for type %s: \"%s\"", "invalid input syntax for type <redacted>: \"<redacted>\""),
+            (
+                "invalid input syntax for type %s: \"%s\"",
+                "invalid input syntax for type <redacted>: \"<redacted>\"",
+            ),
             ("%d of %-10.3ld%% at %zu, %X", "<redacted> of <redacted>% at <redacted>, <redacted>"),
             ("%2$s before %1$s", "<redacted> before <redacted>"),
             ("cut %", "cut <redacted>"),

@@ -182,7 +182,11 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
                 let (start, end) = (token.whole.start, token.whole.end);
                 fill(sheet, start + 1..token.content.start - 1, b'x');
                 fill(sheet, token.content.clone(), b'*');
-                fill(sheet, (token.content.end + 1).min(end)..end.saturating_sub(1).max(token.content.end), b'x');
+                fill(
+                    sheet,
+                    (token.content.end + 1).min(end)..end.saturating_sub(1).max(token.content.end),
+                    b'x',
+                );
             }
             // No letters either: a name that follows, or comes before, must stay a name.
             _ => fill(sheet, token.content, b'*'),
@@ -196,7 +200,8 @@ fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
     let mut start = range.start;
     while start < range.end {
         let name = plain_names(&sheet.text()[start..range.end]).next();
-        let (name_start, name_end) = name.map_or((range.end, range.end), |(from, to)| (start + from, start + to));
+        let (name_start, name_end) =
+            name.map_or((range.end, range.end), |(from, to)| (start + from, start + to));
         if filler == b'*' && name_start - start >= REDACTED.len() {
             for letter in REDACTED.bytes() {
                 sheet.fill(start..start + 1, letter);

@@ -301,13 +301,18 @@ mod tests {
     fn literals_go_on_in_the_next_line_as_they_began() {
         for between in ["\n", " \r ", " -- it's\n -- more\n\t"] {
             let text = format!("E'a'{between}'b\\'c' 'd'");
-            let literals: Vec<_> = tokens(text.as_bytes(), false).filter(|token| token.kind.is_text()).collect();
+            let literals: Vec<_> =
+                tokens(text.as_bytes(), false).filter(|token| token.kind.is_text()).collect();
             let literals: Vec<_> = literals.into_iter().map(|token| &text[token.content]).collect();
             assert_eq!(literals, ["a", r"b\'c", "d"], "{text}");
         }
         for between in [" ", "/*\n*/", "\n,\n"] {
             let text = format!("E'a'{between}'b\\' || c");
-            assert_eq!(tokens(text.as_bytes(), false).filter(|token| token.kind == Kind::Word).count(), 1, "{text}");
+            assert_eq!(
+                tokens(text.as_bytes(), false).filter(|token| token.kind == Kind::Word).count(),
+                1,
+                "{text}"
+            );
         }
         assert_eq!(kinds("X'1f'\n'2e'")[1], (Kind::BitString, "2e"));
     }

@@ -58,13 +58,16 @@ fn is_signature(text: &[u8], start: usize, end: usize) -> bool {
     let blanks = before.iter().rev().take(LOOK_AHEAD).take_while(|byte| is_blank(byte)).count();
     let before = &before[..before.len() - blanks];
     let announced = blanks > 0
-        && [&b"function"[..], b"procedure", b"routine"].iter().any(|word| is_around(before, before.len(), word, b""));
+        && [&b"function"[..], b"procedure", b"routine"]
+            .iter()
+            .any(|word| is_around(before, before.len(), word, b""));
     let after = &text[end..text.len().min(end + LOOK_AHEAD)];
     let after = after.trim_ascii_start();
     let arguments = match after.strip_prefix(b"(") {
         None => true,
         Some(arguments) => memchr(b')', arguments).is_some_and(|length| {
-            let is_word = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_' || *byte == b',' || is_blank(byte);
+            let is_word =
+                |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_' || *byte == b',' || is_blank(byte);
             arguments[..length].iter().all(is_word)
         }),
     };

@@ -20,7 +20,8 @@ pub fn without_cut_quotations(
     kept.extend_from_slice(&detail[..detail.len() - rest.len()]);
     while !rest.is_empty() {
         let header = header(rest);
-        let next = (header.max(1)..rest.len()).find(|&at| self::header(&rest[at..]) > 0).unwrap_or(rest.len());
+        let next =
+            (header.max(1)..rest.len()).find(|&at| self::header(&rest[at..]) > 0).unwrap_or(rest.len());
         let (quotation, after) = rest.split_at(next);
         let (header, statement) = quotation.split_at(header);
         let copy;
@@ -49,6 +50,8 @@ fn header(text: &[u8]) -> usize {
     let line = &line[..line.len().min(LONGEST)];
     let Some(colon) = line.iter().position(|&byte| byte == b':') else { return 0 };
     let before = line[..colon].trim_ascii_end();
-    let is_header = before.last().is_some_and(u8::is_ascii_digit) && !before.contains(&b'\n') && line.get(colon + 1) == Some(&b' ');
+    let is_header = before.last().is_some_and(u8::is_ascii_digit)
+        && !before.contains(&b'\n')
+        && line.get(colon + 1) == Some(&b' ');
     if is_header { 1 + colon + 2 } else { 0 }
 }

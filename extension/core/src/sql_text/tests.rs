@@ -20,9 +20,18 @@ fn a_call_keeps_its_form_and_none_of_its_arguments() {
         ("'', E's3\\'cret'::text", "'', E'<redacted>'::text"),
         ("'slack', U&'s3cret', 'me'", "'<redacted>', U&'<redacted>', '<redacted>'"),
         ("$$s3cret$$, $t$s3(cret$t$", "$$<redacted>$$, $$<redacted>$$"),
-        ("'s3' || 'cret', 12345678::text, X'1f'", "'<redacted>' || '<redacted>', <redacted>::text, X'<redacted>'"),
-        ("key => $1, value := s3cret, \"value\" => \"s3cret\"", "key => $1, value := <redacted>, \"value\" => \"<redacted>\""),
-        ("'slack' /* ' */, -- s3cret,\n 's3cret'", "'<redacted>' /*<redacted>*/, --<redacted>\n '<redacted>'"),
+        (
+            "'s3' || 'cret', 12345678::text, X'1f'",
+            "'<redacted>' || '<redacted>', <redacted>::text, X'<redacted>'",
+        ),
+        (
+            "key => $1, value := s3cret, \"value\" => \"s3cret\"",
+            "key => $1, value := <redacted>, \"value\" => \"<redacted>\"",
+        ),
+        (
+            "'slack' /* ' */, -- s3cret,\n 's3cret'",
+            "'<redacted>' /*<redacted>*/, --<redacted>\n '<redacted>'",
+        ),
         ("'slack', name, json", "'<redacted>', <redacted>, json"),
         ("E'a'\n'b\\',s3cret', 'me'", "E'<redacted>'\n'<redacted>', '<redacted>'"),
         ("s3 cret 1\t2 ü", "<redacted>  \t "),
@@ -40,8 +49,11 @@ fn nothing_that_could_be_a_value_stays() {
     for text in [
         format!("WITH s AS (SELECT 's3cret-s3cret' AS v) SELECT {F}('k', s.v, 'me') FROM s"),
         format!("DO $$ DECLARE v text := 's3cret-s3cret'; BEGIN PERFORM {F}('k', v, 'me'); END $$"),
-        format!("DO $s3cret$ BEGIN EXECUTE $q$SELECT {F}($1, $2, $3)$q$ USING 'k', 's3cret', 'me'; END $s3cret$"),
-        "DO $$ BEGIN EXECUTE format('SELECT %I(%L)', 'admin_set_integration_credentials', 's3cret'); END $$".into(),
+        format!(
+            "DO $s3cret$ BEGIN EXECUTE $q$SELECT {F}($1, $2, $3)$q$ USING 'k', 's3cret', 'me'; END $s3cret$"
+        ),
+        "DO $$ BEGIN EXECUTE format('SELECT %I(%L)', 'admin_set_integration_credentials', 's3cret'); END $$"
+            .into(),
         format!("PREPARE \"s3cret\" AS SELECT {F}($1, $2, $3); EXECUTE q('k', 's3cret', 'me')"),
         format!("SELECT {F}(slack, s3cret, 1.5e3s3cret)"),
         format!(r#"{{"Query Text": "SELECT {F}('k', 's\"s3cret', 's3cret')", "Output": ["'s3cret'"]}}"#),
@@ -104,7 +116,9 @@ fn texts_that_name_none_are_left_alone() {
 #[test]
 fn a_masked_text_keeps_its_length_and_its_tokens() {
     for text in [
-        format!("SELECT {F}('k', 's3cret-s3cret', 'me'), {F}('k', 's', 'me'), {F}('k', 12::text || X'1f', 'me')"),
+        format!(
+            "SELECT {F}('k', 's3cret-s3cret', 'me'), {F}('k', 's', 'me'), {F}('k', 12::text || X'1f', 'me')"
+        ),
         format!("WITH s AS (SELECT 's3cret-s3cret' AS v) SELECT {F}('k', s.v, E'm\\'e') FROM s -- 'c'"),
         format!("DO $a$ BEGIN EXECUTE 'SELECT {F}($1, $2, $3)' USING 'k', 's3cret', 'me'; END $a$"),
         format!("SELECT $a$ $b${F}('x')$b$ $c$ {F}('k', 's3cret', 'me') $a$, 'x', $d$s3cret$d$"),
@@ -161,7 +175,8 @@ fn quotations_that_were_cut_are_dropped_and_the_others_are_searched() {
     let other = "SELECT 'shown',\n 1";
     for (process, separator) in [("Process", ": "), ("Processus", " : "), ("プロセス", ": ")] {
         let quote = |number: u32, text: &str| format!("\n{process} {number}{separator}{text}");
-        let detail = format!("{client}{}{}{}", quote(7, &long[..LIMIT - 1]), quote(8, other), quote(9, &calls));
+        let detail =
+            format!("{client}{}{}{}", quote(7, &long[..LIMIT - 1]), quote(8, other), quote(9, &calls));
         let kept = without_cut_quotations(detail.as_bytes(), client.as_bytes(), LIMIT, false).unwrap();
         let expected = format!(
             "{client}{}{}{}",
@@ -191,15 +206,37 @@ fn secrets_in_the_wrong_place_are_told_from_names() {
     for name in ["slack", "hginsights_v2", "s3", "alice@example.com", "CI Deploy Bot", "ü"] {
         assert!(!looks_secret(name.as_bytes()), "{name}");
     }
-    for secret in ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "9f8e7d6c5b4a3f2e", "123e4567-e89b-12d3-a456-426614174000"] {
+    for secret in
+        ["sk_live_4eC39HqLyjWDarjtT1zdp7dc", "9f8e7d6c5b4a3f2e", "123e4567-e89b-12d3-a456-426614174000"]
+    {
         assert!(looks_secret(secret.as_bytes()), "{secret}");
     }
 }
 
 /// Pieces that a text may be made of, each of which once made a pass recurse, or go back.
 const PIECES: [&str; 22] = [
-    "'", "\"", "$", "$$", "$a$", "$a1$b", "/*", "*/", "--", "\n", "\\", "\\x5f", "E'", "U&\"", "(", ")", "'--", "\n'",
-    "admin_set_integration_credentials(", "function  ", "\u{e9}", "EXECUTE ",
+    "'",
+    "\"",
+    "$",
+    "$$",
+    "$a$",
+    "$a1$b",
+    "/*",
+    "*/",
+    "--",
+    "\n",
+    "\\",
+    "\\x5f",
+    "E'",
+    "U&\"",
+    "(",
+    ")",
+    "'--",
+    "\n'",
+    "admin_set_integration_credentials(",
+    "function  ",
+    "\u{e9}",
+    "EXECUTE ",
 ];
 
 #[test]

@@ -10,7 +10,8 @@ pub fn value_is_written(text: &[u8], backslashes: bool) -> bool {
     let is_word = |token: &Token, word: &[u8]| {
         token.kind == Kind::Word && text[token.content.clone()].eq_ignore_ascii_case(word)
     };
-    let has_literal = || tokens(text, backslashes).any(|token| token.kind.is_text() || token.kind == Kind::Number);
+    let has_literal =
+        || tokens(text, backslashes).any(|token| token.kind.is_text() || token.kind == Kind::Number);
     let first = tokens(text, backslashes).find(|token| token.kind != Kind::Comment);
     match first {
         Some(token) if is_word(&token, b"execute") => has_literal(),
@@ -52,9 +53,13 @@ fn has_literal_value(text: &[u8], backslashes: bool) -> bool {
             call.last_is_value = is_name && content.eq_ignore_ascii_case(SECRET);
         }
         if call.as_ref().is_none_or(|call| call.depth == 0) {
-            call = named
-                .filter(|_| token.kind == Kind::Symbol && content == b"(")
-                .map(|place| Call { place, depth: 1, argument: 0, is_value: None, last_is_value: false });
+            call = named.filter(|_| token.kind == Kind::Symbol && content == b"(").map(|place| Call {
+                place,
+                depth: 1,
+                argument: 0,
+                is_value: None,
+                last_is_value: false,
+            });
         }
         named = FUNCTIONS
             .iter()

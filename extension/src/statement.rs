@@ -17,10 +17,7 @@ pub struct Statement {
     plan: OnceCell<&'static OwnedPreparedStatement>,
 }
 
-/// What each of our own statements begins with: so they are told apart in statistics and logs, and by our own hooks.
-pub const MARK: &[u8] = b"/* integration_credentials */";
-
-/// Declares a statement that is planned once a session.
+/// Declares a statement that is planned once a session. The comment tells it apart in statistics and logs.
 macro_rules! statement {
     ($access:ident $name:ident($($parameter:ident),*) $sql:literal) => {
         thread_local! {

@@ -75,18 +75,18 @@ impl Needles {
                 let spelled = string.unwrap_or(token);
                 if spelled.len() >= SHORT {
                     self.add_written(spelled.bytes())?;
-                    self.add_encoded(spelled.bytes())?;
+                    self.add_encoded(&spelled.bytes())?;
                 }
                 let meant = Unescaped::of(spelled);
                 if spelled.contains('\\') && meant.clone().count() >= SHORT {
                     self.add_written(meant.clone())?;
-                    self.add_encoded(meant)?;
+                    self.add_encoded(&meant)?;
                 }
             }
         } else {
             self.add_written(secret.bytes())?;
         }
-        self.add_encoded(secret.bytes())
+        self.add_encoded(&secret.bytes())
     }
 
     /// As it is, and as SQL and JSON would quote it.
@@ -104,7 +104,7 @@ impl Needles {
     }
 
     /// In hex and in base64, wherever in a group of three bytes it begins.
-    fn add_encoded(&mut self, text: impl Iterator<Item = u8> + Clone) -> Result<(), Dropped> {
+    fn add_encoded(&mut self, text: &(impl Iterator<Item = u8> + Clone)) -> Result<(), Dropped> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.add_form(
             text.clone().flat_map(|byte| [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)])),

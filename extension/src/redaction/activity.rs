@@ -49,7 +49,7 @@ pub fn watch_errors() {
     if !unsafe { pg_sys::ErrorContext }.is_null() && !IS_WATCHED.replace(true) {
         // SAFETY: the callback is of this process, and not registered.
         unsafe {
-            pg_sys::MemoryContextRegisterResetCallback(pg_sys::ErrorContext, AFTER_ERROR.with(Cell::as_ptr))
+            pg_sys::MemoryContextRegisterResetCallback(pg_sys::ErrorContext, AFTER_ERROR.with(Cell::as_ptr));
         };
     }
 }
@@ -62,7 +62,9 @@ unsafe extern "C-unwind" fn error_is_over(_: *mut c_void) {
         IS_WATCHED.set(false);
     } else {
         // SAFETY: as above.
-        unsafe { pg_sys::MemoryContextRegisterResetCallback(messages, AFTER_MESSAGE.with(Cell::as_ptr)) };
+        unsafe {
+            pg_sys::MemoryContextRegisterResetCallback(messages, AFTER_MESSAGE.with(Cell::as_ptr));
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use integration_credentials_core::sql_text::takes_secret;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 unsafe extern "C-unwind" {
-    // Without the guard that pgrx puts around it: an error on any level jumps to the guard of the outermost one.
+    // Without the guard that pgrx puts around them: an error on any level jumps to the guard of the outermost one.
     fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
     fn query_tree_walker(
         query: *mut pg_sys::Query,
@@ -17,6 +17,7 @@ unsafe extern "C-unwind" {
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
+    fn get_func_name(function: pg_sys::Oid) -> *mut c_char;
 }
 
 type Walker = Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool>;
@@ -49,7 +50,9 @@ unsafe extern "C-unwind" fn is_call(node: *mut pg_sys::Node, context: *mut c_voi
     // SAFETY: Postgres passes NULL or a valid node, which says what it is.
     unsafe {
         let Some(tag) = node.as_ref().map(|node| node.type_) else { return false };
-        if tag == pg_sys::NodeTag::T_FuncExpr && is_ours((*node.cast::<pg_sys::FuncExpr>()).funcid) {
+        if tag == pg_sys::NodeTag::T_FuncExpr
+            && is_ours((*node.cast::<c_void>().cast::<pg_sys::FuncExpr>()).funcid)
+        {
             return true;
         }
         if pg_sys::stack_is_too_deep() {
@@ -73,7 +76,7 @@ fn is_ours(function: pg_sys::Oid) -> bool {
     }
     // SAFETY: a look into the cache that the parser has just filled; NULL or a C string of our own.
     unsafe {
-        let name = pg_sys::get_func_name(function);
+        let name = get_func_name(function);
         let is_ours = !name.is_null() && takes_secret(CStr::from_ptr(name).to_bytes());
         if !is_ours {
             OTHER.set(function);

@@ -4,7 +4,7 @@ use super::text::{backslashes, current, is_secret};
 use super::{activity, live, shown};
 use crate::boundary;
 use integration_credentials_core::sql_text::{
-    Dropped, MAX_BYTES, is_masked, is_node_tree, names_one, redacted, without_cut_quotations, without_inserts,
+    Dropped, MAX_BYTES, is_node_tree, names_one, redacted, without_cut_quotations, without_inserts,
 };
 use memchr::memmem;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
@@ -152,7 +152,7 @@ unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
         match message.map_or(Ok(None), |format| without_inserts(format).map(Some)) {
             // SAFETY: as for the caller.
             Ok(message) => unsafe {
-                replace(&mut error.message, message.as_deref().unwrap_or(QUOTING), context)
+                replace(&mut error.message, message.as_deref().unwrap_or(QUOTING), context);
             },
             Err(_) => drop_text(error.message),
         }
@@ -268,7 +268,7 @@ unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_erro
     if is_error && shown::is_from_client(text.as_ptr()) {
         // SAFETY: a statement that has failed is not parsed any more. One that has not may still be.
         unsafe { shown::mask_in_place(text.as_ptr()) };
-    } else if !is_masked(text.to_bytes(), backslashes()) {
+    } else if !shown::is_hidden(text.to_bytes()) {
         error.hide_stmt = true;
     }
 }

@@ -39,7 +39,7 @@ pub unsafe fn analyzed(state: &mut pg_sys::ParseState, query: *mut pg_sys::Query
         note_call();
         if is_from_client(source) {
             mask_in_place(source);
-        } else if !is_masked(CStr::from_ptr(source).to_bytes(), backslashes()) {
+        } else if !is_hidden(CStr::from_ptr(source).to_bytes()) {
             mask_copies(source);
             state.p_sourcetext = copy_masked(source);
         }
@@ -56,7 +56,7 @@ pub unsafe fn mask_in_place(text: *const c_char) {
     // constant, and nothing else in this process refers to it as Rust's.
     unsafe {
         let length = CStr::from_ptr(text).count_bytes();
-        if is_masked(CStr::from_ptr(text).to_bytes(), backslashes()) {
+        if is_hidden(CStr::from_ptr(text).to_bytes()) {
             return;
         }
         mask_copies(text);
@@ -65,10 +65,20 @@ pub unsafe fn mask_in_place(text: *const c_char) {
     }
 }
 
+/// A longer text is not read: nothing may interrupt that.
+pub const MOST_BYTES: usize = 16 << 20;
+
+/// Whether a text that may hold a secret shows none.
+pub fn is_hidden(text: &[u8]) -> bool {
+    text.len() <= MOST_BYTES && is_masked(text, backslashes())
+}
+
 /// Masks a text, so that it is known again for what it is.
 fn mask_known(text: &mut [u8]) {
-    mask(text, backslashes());
-    if !is_secret(text) {
+    if text.len() <= MOST_BYTES {
+        mask(text, backslashes());
+    }
+    if text.len() > MOST_BYTES || !is_secret(text) {
         blank(text);
     }
 }
@@ -120,7 +130,7 @@ pub unsafe fn masked_copy(text: *const c_char) -> Option<*const c_char> {
     // SAFETY: the caller vouches for the text.
     unsafe {
         let bytes = CStr::from_ptr(text).to_bytes();
-        (is_secret(bytes) && !is_masked(bytes, backslashes())).then(|| copy_masked(text))
+        (is_secret(bytes) && !is_hidden(bytes)).then(|| copy_masked(text))
     }
 }
 

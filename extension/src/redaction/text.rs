@@ -62,3 +62,8 @@ pub fn how_the_value_came() -> Came {
     ASKED.set((began, if came == Came::AsLiteral { Came::AsLiteralAgain } else { came }));
     came
 }
+
+fn is_written_in(text: &[u8]) -> bool {
+    // Of a longer one nothing is left but a name.
+    text.len() <= super::shown::MOST_BYTES && value_is_written(text, backslashes())
+}

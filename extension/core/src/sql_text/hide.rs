@@ -137,6 +137,10 @@ pub fn blank(text: &mut [u8]) {
 trait Sheet {
     fn text(&self) -> &[u8];
     fn fill(&mut self, range: Range<usize>, filler: u8);
+    /// Whether there is more to do.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 struct Overwriting<'a>(&'a mut [u8]);
@@ -164,11 +168,17 @@ impl Sheet for Comparing<'_> {
     fn fill(&mut self, range: Range<usize>, filler: u8) {
         self.is_same &= self.text[range].iter().all(|&byte| byte == filler);
     }
+
+    fn goes_on(&self) -> bool {
+        self.is_same
+    }
 }
 
 fn visit(sheet: &mut impl Sheet, backslashes: bool) {
     let mut position = Position::new(backslashes);
-    while let Some(token) = position.next_token(sheet.text()) {
+    while sheet.goes_on()
+        && let Some(token) = position.next_token(sheet.text())
+    {
         if stays(sheet.text(), &token) {
             continue;
         }

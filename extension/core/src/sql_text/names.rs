@@ -11,8 +11,11 @@ use memchr::{memchr, memchr_iter, memchr2_iter};
 pub fn names_one(text: &[u8]) -> bool {
     plain_names(text).any(|(start, end)| !is_signature(text, start, end))
         || memchr_iter(b'&', text).any(|at| is_unicode(text, at))
-        || (may_be_encoded(text) && spells_one(text))
+        || (text.len() <= MOST_DECODED && may_be_encoded(text) && spells_one(text))
 }
+
+/// In a longer text, in bytes, a name counts only where it is written as it is: nothing may interrupt the reading.
+const MOST_DECODED: usize = 16 << 20;
 
 /// Whether a statement may execute a prepared one, by whatever name.
 #[must_use]

@@ -43,10 +43,11 @@ fn has_literal_value(text: &[u8], backslashes: bool) -> bool {
                 (Kind::Symbol, b"=>" | b":=") if call.depth == 1 => {
                     call.is_value = Some(call.last_is_value);
                 }
-                (kind, _) if kind.is_text() || kind == Kind::Number => {
-                    if call.is_value.unwrap_or(call.argument == call.place) {
-                        return true;
-                    }
+                (kind, _)
+                    if (kind.is_text() || kind == Kind::Number)
+                        && call.is_value.unwrap_or(call.argument == call.place) =>
+                {
+                    return true;
                 }
                 _ => {}
             }

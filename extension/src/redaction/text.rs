@@ -54,9 +54,7 @@ pub fn how_the_value_came() -> Came {
     let began = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     let came = match ASKED.get() {
         (then, came) if then == began => came,
-        _ if current().is_some_and(|text| value_is_written(text.to_bytes(), backslashes())) => {
-            Came::AsLiteral
-        }
+        _ if current().is_some_and(|text| is_written_in(text.to_bytes())) => Came::AsLiteral,
         _ => Came::Otherwise,
     };
     ASKED.set((began, if came == Came::AsLiteral { Came::AsLiteralAgain } else { came }));

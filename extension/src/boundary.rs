@@ -2,6 +2,7 @@
 //! `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
 
 use crate::document::Document;
+use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, fcinfo, pg_sys};
@@ -94,7 +95,9 @@ pub const VOID: Option<pg_sys::Datum> = Some(pg_sys::Datum::null());
 /// # Safety
 /// `fcinfo` must be the valid call of a function with the arguments that `function` asks for.
 pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Answer) -> pg_sys::Datum {
-    let raised = match catch_unwind(AssertUnwindSafe(|| function(&Call { fcinfo }))) {
+    let call =
+        || if memory::is_short() { Raised::out_of_memory().throw() } else { function(&Call { fcinfo }) };
+    let raised = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(Some(datum))) => return datum,
         // SAFETY: the caller vouches for fcinfo.
         Ok(Ok(None)) => return unsafe { fcinfo::pg_return_null(fcinfo) },
@@ -164,6 +167,11 @@ impl Raised {
             hint: Some("Please report what was called, without the value.".to_owned()),
             ..Self::new(pack("XX000"), message.into())
         }
+    }
+
+    /// As Postgres says it.
+    pub fn out_of_memory() -> Self {
+        Self::new(pack("53200"), "out of memory".to_owned())
     }
 
     /// Goes on unwinding, up to `enter`.

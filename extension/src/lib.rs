@@ -20,6 +20,7 @@
 //! | `table` | a table of ours by its name |
 //! | `turn`, `lock` | waiting in line for a credential; locks of our own |
 //! | `document` | a JSON document as Postgres keeps it |
+//! | `memory` | memory for Rust when the system has none left |
 //! | `timestamp` | a moment, as the results write it |
 //! | `rows` | a result of many rows, which stays in memory |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
@@ -37,6 +38,7 @@ mod keyring_source;
 mod keys;
 mod lock;
 mod lookup;
+mod memory;
 mod read;
 mod redaction;
 mod register;

@@ -2,7 +2,7 @@
 
 use super::text::{backslashes, current, is_secret};
 use super::{activity, live, shown};
-use crate::boundary;
+use crate::{boundary, memory};
 use integration_credentials_core::sql_text::{
     Dropped, MAX_BYTES, is_node_tree, names_one, redacted, without_cut_quotations, without_inserts,
 };
@@ -44,8 +44,9 @@ unsafe extern "C-unwind" fn emit(error: *mut pg_sys::ErrorData) {
     // in its frame.
     unsafe {
         let error = &mut *error;
-        let done = catch_unwind(AssertUnwindSafe(|| redact_message(error)));
-        if done.is_err() || DISTRUSTED.replace(false) {
+        let is_able = !memory::is_short();
+        let done = is_able && catch_unwind(AssertUnwindSafe(|| redact_message(error))).is_ok();
+        if !done || DISTRUSTED.replace(false) {
             error.hide_stmt = true;
             texts(error).for_each(|text| drop_text(*text));
         }

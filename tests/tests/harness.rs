@@ -8,7 +8,10 @@ use std::{
     sync::OnceLock,
     time::Duration,
 };
-use tests::{ADMIN, AUDITOR, Canary, Cluster, OUTSIDER, READER, Shutdown, assert_error, intcred, run};
+use tests::{
+    ADMIN, AUDITOR, Canary, Cluster, OUTSIDER, READER, SUPERUSER, Shutdown, Wire, assert_error,
+    installation::Installation, intcred, run, wire::Statement,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -285,4 +288,48 @@ async fn nothing_remains_however_the_test_process_ends() {
         };
         timeout(Duration::from_secs(20), gone).await.unwrap_or_else(|_| panic!("{end}: {}", dir.display()));
     }
+}
+
+#[tokio::test]
+async fn a_server_has_no_more_memory_than_it_is_given() {
+    let cluster = Cluster::builder().without_preload().memory_kb(1_000_000).start();
+    let session = cluster.named_database("postgres").superuser().await;
+    let error = session.batch_execute("SELECT repeat('x', 1000000000)").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53200");
+    session.batch_execute("SELECT 1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_speaks_the_languages_that_it_is_given_and_no_other() {
+    let languages = Installation::find().languages();
+    let cluster = Cluster::builder().without_preload().languages(&languages[..1]).start();
+    let session = cluster.named_database("postgres").superuser().await;
+    let english = session.batch_execute("SELECT 1/0").await.unwrap_err();
+    session.batch_execute(&format!("SET lc_messages = '{}'", languages[0])).await.unwrap();
+    let translated = session.batch_execute("SELECT 1/0").await.unwrap_err();
+    let message = |error: &tokio_postgres::Error| error.as_db_error().unwrap().message().to_owned();
+    assert_ne!(message(&english), message(&translated));
+    session.batch_execute(&format!("SET lc_messages = '{}'", languages[1])).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_wire_hears_rows_errors_and_the_end_of_its_session() {
+    let database = shared_bare_cluster().named_database("postgres");
+    let mut wire = Wire::open(&database, SUPERUSER, &[("replication", "database")]).await;
+    // Nobody else may ask this.
+    assert_eq!(wire.query("IDENTIFY_SYSTEM").await.sqlstate, None);
+    let answer = wire.query("SELECT 'a row'; SELECT 1/0").await;
+    assert!(answer.rows.windows(5).any(|bytes| bytes == b"a row"), "{answer:?}");
+    assert_eq!(answer.sqlstate.as_deref(), Some("22012"));
+    assert!(answer.messages.contains("division by zero"), "{answer:?}");
+
+    let mut wire = Wire::open(&database, SUPERUSER, &[("application_name", "wire")]).await;
+    let statement = Statement { name: "s", sql: Some("SELECT 'a ' || $1"), parameters: &["parameter"] };
+    assert!(String::from_utf8_lossy(&wire.run(statement).await.rows).contains("a parameter"));
+    let again = wire.run(Statement { sql: None, ..statement }).await;
+    assert!(again.sqlstate.is_none() && !again.is_lost, "{again:?}");
+    let pid = wire.pid();
+    database.superuser().await.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    let ended = wire.run(Statement { sql: None, ..statement }).await;
+    assert!(ended.is_lost && ended.sqlstate.as_deref() == Some("57P01"), "{ended:?}");
 }

@@ -6,6 +6,7 @@
 //! | [`limits`] | how long a key, a value and an actor may be |
 //! | `rules` | what the catalog demands of a value (with the feature of that name) |
 //! | [`keyring`] | the keys, and the document they are kept in |
+//! | [`buffer`] | memory for what runs in hooks |
 //! | [`envelope`] | a credential as it is stored: encrypted, bound to its place |
 //! | [`seal`] | a value that its owner encrypted, to a public key of the server |
 //! | [`redact`] | a text without the secret |
@@ -15,6 +16,7 @@
 //! | [`jsonb`] | a JSON document in Postgres' own form |
 //! | [`ring`] | payloads on their way from the transactions that committed to the process that sends them |
 
+pub mod buffer;
 pub mod envelope;
 pub mod error;
 pub mod event;

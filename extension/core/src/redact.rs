@@ -8,6 +8,7 @@
 //!
 //! Code that means to smuggle a secret out (one letter at a time, reversed, summed up) is not stopped by this.
 
+use crate::buffer::Buffer;
 use crate::sql_text::Dropped;
 use base64::{
     Engine,
@@ -152,7 +153,7 @@ impl Needles {
 
     /// The text without the secrets; `None` if there is none in it.
     pub fn hide(&self, text: &[u8]) -> Result<Option<Vec<u8>>, Dropped> {
-        let mut copy = Copy { text, bytes: Vec::new(), kept_to: 0, found: 0..0 };
+        let mut copy = Copy { text, bytes: None, kept_to: 0, found: 0..0 };
         let mut window = Window::default();
         for (at, &byte) in text.iter().enumerate() {
             window.push(byte);
@@ -165,7 +166,7 @@ impl Needles {
             if let Some(length) = (1..=WINDOW).rev().find(is_found) {
                 if self.has_short_secret {
                     copy.push(REDACTED.as_bytes())?;
-                    return Ok(Some(copy.bytes));
+                    return Ok(copy.bytes.map(Buffer::into_bytes));
                 }
                 copy.leave_out(end - length, end)?;
             }
@@ -175,7 +176,7 @@ impl Needles {
         }
         copy.flush()?;
         copy.push(&text[copy.kept_to..])?;
-        Ok(Some(copy.bytes))
+        Ok(copy.bytes.map(Buffer::into_bytes))
     }
 }
 
@@ -196,7 +197,7 @@ impl Window {
 /// A copy of a text without what was found in it.
 struct Copy<'a> {
     text: &'a [u8],
-    bytes: Vec<u8>,
+    bytes: Option<Buffer>,
     kept_to: usize,
     /// What was found last, which may still grow.
     found: Range<usize>,
@@ -243,17 +244,12 @@ impl Copy<'_> {
     }
 
     fn push(&mut self, text: &[u8]) -> Result<(), Dropped> {
-        if self.bytes.capacity() == 0 {
+        let bytes = match &mut self.bytes {
+            Some(bytes) => bytes,
             // A form of four bytes becomes one of ten.
-            self.bytes
-                .try_reserve_exact(3 * self.text.len() + REDACTED.len())
-                .map_err(|_| Dropped::NoMemory)?;
-        }
-        if self.bytes.capacity() - self.bytes.len() < text.len() {
-            return Err(Dropped::TooLong);
-        }
-        self.bytes.extend_from_slice(text);
-        Ok(())
+            none => none.insert(Buffer::with_room(3 * self.text.len() + REDACTED.len())?),
+        };
+        bytes.push(text)
     }
 }
 

@@ -6,6 +6,7 @@
 //! other, for a call that asked for itself would be made again at once.
 
 use super::text::{backslashes, is_secret};
+use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{Dropped, mask};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -111,17 +112,19 @@ pub fn limit() -> Option<usize> {
 }
 
 fn report_masked(shown: &CStr) {
-    let mut copy = Vec::new();
     let shown = shown.to_bytes_with_nul();
-    if copy.try_reserve_exact(shown.len()).is_err() {
-        return report_dropped(Dropped::NoMemory);
+    let copy =
+        Buffer::with_room(shown.len()).and_then(|mut copy| copy.push(shown).map(|()| copy.into_bytes()));
+    match copy {
+        Ok(mut copy) => {
+            if let Some((_, text)) = copy.split_last_mut() {
+                mask(text, backslashes());
+            }
+            // SAFETY: a C string.
+            unsafe { report(copy.as_ptr().cast()) };
+        }
+        Err(why) => report_dropped(why),
     }
-    copy.extend_from_slice(shown);
-    if let Some((_, text)) = copy.split_last_mut() {
-        mask(text, backslashes());
-    }
-    // SAFETY: a C string.
-    unsafe { report(copy.as_ptr().cast()) };
 }
 
 fn report_dropped(why: Dropped) {

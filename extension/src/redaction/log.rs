@@ -3,6 +3,7 @@
 use super::text::{backslashes, current, is_secret};
 use super::{activity, live, shown};
 use crate::{boundary, memory};
+use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{
     Dropped, MAX_BYTES, is_node_tree, names_one, redacted, without_cut_quotations, without_inserts,
 };
@@ -208,12 +209,11 @@ fn around(message: &[u8], statement: Option<&[u8]>) -> Result<Vec<u8>, Dropped> 
     let (before, rest) = message.split_at(at);
     let shown = redacted(statement, backslashes())?;
     let after = redacted(&rest[statement.len()..], backslashes())?;
-    let mut whole = Vec::new();
-    whole.try_reserve_exact(before.len() + shown.len() + after.len()).map_err(|_| Dropped::NoMemory)?;
+    let mut whole = Buffer::with_room(before.len() + shown.len() + after.len())?;
     for part in [before, &shown, &after] {
-        whole.extend_from_slice(part);
+        whole.push(part)?;
     }
-    Ok(whole)
+    Ok(whole.into_bytes())
 }
 
 /// What the server quotes of other sessions' statements may be cut before the name that tells what they are.

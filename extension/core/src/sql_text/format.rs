@@ -1,32 +1,25 @@
 //! A message as it is written in the source of who raised it: what was inserted may be a secret, the rest is not.
 
 use super::hide::Dropped;
+use crate::buffer::Buffer;
 use crate::redact::REDACTED;
 
 /// The format of a message, in the manner of `printf`, with `<redacted>` for each insert.
 pub fn without_inserts(format: &[u8]) -> Result<Vec<u8>, Dropped> {
     // No message of the server has more than a tenth of it.
     const MOST: usize = 8 * 1024;
-    let mut message = Vec::new();
-    message.try_reserve_exact(MOST).map_err(|_| Dropped::NoMemory)?;
-    let mut push = |text: &[u8]| {
-        let fits = message.len() + text.len() <= MOST;
-        if fits {
-            message.extend_from_slice(text);
-        }
-        fits
-    };
+    let mut message = Buffer::with_room(MOST)?;
     let mut rest = format;
     while let Some(at) = memchr::memchr(b'%', rest) {
         let conversion = rest[at + 1..].iter().take_while(|byte| !is_conversion(**byte)).count();
         let is_percent = rest.get(at + 1) == Some(&b'%');
         let insert = if is_percent { b"%" } else { REDACTED.as_bytes() };
-        if !push(&rest[..at]) || !push(insert) {
-            return Err(Dropped::TooLong);
-        }
+        message.push(&rest[..at])?;
+        message.push(insert)?;
         rest = rest.get(at + 2 + conversion..).unwrap_or_default();
     }
-    if push(rest) { Ok(message) } else { Err(Dropped::TooLong) }
+    message.push(rest)?;
+    Ok(message.into_bytes())
 }
 
 /// The letter that ends `%-10.3ld`, or the second `%`.

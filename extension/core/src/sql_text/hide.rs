@@ -3,6 +3,7 @@
 use super::known::{FUNCTIONS, is_known};
 use super::lexer::{Kind, Position, Token, tokens};
 use super::names::plain_names;
+use crate::buffer::Buffer;
 use crate::redact::REDACTED;
 use std::ops::Range;
 
@@ -57,12 +58,12 @@ pub fn redacted(text: &[u8], backslashes: bool) -> Result<Vec<u8>, Dropped> {
         }
     }
     copy.keep(&text[kept_to..])?;
-    Ok(copy.bytes)
+    Ok(copy.bytes.into_bytes())
 }
 
 /// A copy that never grows beyond the memory it began with.
 struct Copy {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     is_hidden: bool,
 }
 
@@ -72,27 +73,21 @@ impl Copy {
         if text.len() > MAX_BYTES {
             return Err(Dropped::TooLong);
         }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(2 * text.len() + AT_LEAST).map_err(|_| Dropped::NoMemory)?;
-        Ok(Self { bytes, is_hidden: false })
-    }
-
-    fn push(&mut self, text: &[u8]) -> Result<(), Dropped> {
-        if self.bytes.capacity() - self.bytes.len() < text.len() {
-            return Err(Dropped::TooLong);
-        }
-        self.bytes.extend_from_slice(text);
-        Ok(())
+        Ok(Self { bytes: Buffer::with_room(2 * text.len() + AT_LEAST)?, is_hidden: false })
     }
 
     fn keep(&mut self, text: &[u8]) -> Result<(), Dropped> {
         self.is_hidden &= text.trim_ascii().is_empty();
-        self.push(text)
+        self.bytes.push(text)
     }
 
     /// Of things that follow each other one replacement stands for all.
     fn hide(&mut self) -> Result<(), Dropped> {
-        if std::mem::replace(&mut self.is_hidden, true) { Ok(()) } else { self.push(REDACTED.as_bytes()) }
+        if std::mem::replace(&mut self.is_hidden, true) {
+            Ok(())
+        } else {
+            self.bytes.push(REDACTED.as_bytes())
+        }
     }
 
     /// What is called stays, so that the text is known again for what it is.

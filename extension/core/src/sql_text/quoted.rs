@@ -3,6 +3,7 @@
 
 use super::hide::{Dropped, redacted};
 use super::names::names_one;
+use crate::buffer::Buffer;
 
 /// The detail of a deadlock: `known` comes first, and then the statements, each behind the number of its process. Those
 /// that were cut at `limit` bytes are dropped.
@@ -15,9 +16,8 @@ pub fn without_cut_quotations(
     // A cut does not part a character, and loses up to its last three bytes.
     let limit = limit.saturating_sub(4);
     let mut rest = detail.strip_prefix(known).unwrap_or(detail);
-    let mut kept = Vec::new();
-    kept.try_reserve_exact(3 * detail.len() + 1024).map_err(|_| Dropped::NoMemory)?;
-    kept.extend_from_slice(&detail[..detail.len() - rest.len()]);
+    let mut kept = Buffer::with_room(3 * detail.len() + 1024)?;
+    kept.push(&detail[..detail.len() - rest.len()])?;
     while !rest.is_empty() {
         let header = header(rest);
         let next =
@@ -33,14 +33,11 @@ pub fn without_cut_quotations(
         } else {
             statement
         };
-        if kept.capacity() - kept.len() < header.len() + shown.len() {
-            return Err(Dropped::TooLong);
-        }
-        kept.extend_from_slice(header);
-        kept.extend_from_slice(shown);
+        kept.push(header)?;
+        kept.push(shown)?;
         rest = after;
     }
-    Ok(kept)
+    Ok(kept.into_bytes())
 }
 
 /// The length of `\nProcess 123: `, in whatever language; 0 if the text begins otherwise.

@@ -214,6 +214,28 @@ async fn a_literal_earns_a_notice_or_is_refused() {
     assert_eq!(error.code().unwrap().code(), "42501");
 }
 
+/// A cursor that outlives its transaction is read to its end by COMMIT, which names nothing.
+#[tokio::test]
+async fn an_error_of_a_cursor_has_no_value_whoever_reads_it() {
+    let database = Cluster::shared().database().await;
+    let admin = admin_of(&database).await;
+    let secret = Canary::new();
+    let select =
+        format!("SELECT {F}('any', (SELECT max(v) FROM (VALUES ('{secret}')) AS t(v))::int::text, 'me')");
+    for (declare, read) in [
+        (format!("DECLARE c CURSOR WITH HOLD FOR {select}"), "COMMIT"),
+        (format!("DECLARE c CURSOR FOR {select}"), "FETCH c"),
+        (format!("DECLARE c CURSOR FOR {select}"), "MOVE ALL FROM c"),
+    ] {
+        admin.batch_execute(&format!("BEGIN; {declare}")).await.unwrap();
+        let error = admin.batch_execute(read).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "22P02", "{read}");
+        secret.assert_absent(&error);
+        admin.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert!(secret.find(Cluster::shared().log().as_bytes()).is_empty());
+}
+
 /// Where Postgres cuts the text that it keeps for other sessions.
 const CUT: usize = 1024;
 

@@ -127,7 +127,7 @@ async fn control(database: &Database, operator: &Session, languages: &[String], 
     let sends = vec![
         Send::Simple(format!("PREPARE p AS {call}")),
         Send::Simple(format!("DECLARE c CURSOR WITH HOLD FOR {call}")),
-        Send::Simple(call.replace("'any'", "'any', 1")),
+        Send::Simple(format!("SELECT app.keep('any', '{canary}'::int::text, 'x')")),
     ];
     let case = Case { number: u64::MAX, function: NOBODYS, canary, sends, is_sound: false };
     let mut sender = Sender::new(database, operator, languages, &mut Rng::with_seed(0)).await;

@@ -15,12 +15,19 @@ static NEXT: OnceLock<Next> = OnceLock::new();
 struct Next {
     analyzed: pg_sys::post_parse_analyze_hook_type,
     starting: pg_sys::ExecutorStart_hook_type,
+    running: pg_sys::ExecutorRun_hook_type,
     utility: pg_sys::ProcessUtility_hook_type,
 }
 
 unsafe extern "C-unwind" {
     // Without the guard that pgrx puts around them, which would translate every error of every statement.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        is_once: bool,
+    );
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
@@ -40,11 +47,13 @@ pub fn install() {
         let next = Next {
             analyzed: pg_sys::post_parse_analyze_hook,
             starting: pg_sys::ExecutorStart_hook,
+            running: pg_sys::ExecutorRun_hook,
             utility: pg_sys::ProcessUtility_hook,
         };
         if NEXT.set(next).is_ok() {
             pg_sys::post_parse_analyze_hook = Some(analyzed);
             pg_sys::ExecutorStart_hook = Some(starting);
+            pg_sys::ExecutorRun_hook = Some(running);
             pg_sys::ProcessUtility_hook = Some(utility);
             pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut());
             redaction::watch_errors();
@@ -86,6 +95,24 @@ unsafe extern "C-unwind" fn starting(query: *mut pg_sys::QueryDesc, flags: c_int
             Some(next) => next(query, flags),
             None => standard_ExecutorStart(query, flags),
         }
+    }
+}
+
+/// While a plan is executed, which may be another's than the client's statement: FETCH and COMMIT run a cursor's.
+unsafe extern "C-unwind" fn running(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    is_once: bool,
+) {
+    // SAFETY: all is handed on as it came. An error jumps over what follows, and stays one of that plan.
+    unsafe {
+        let before = quietly(|| redaction::begin_to_run((*query).sourceText));
+        match NEXT.get().and_then(|next| next.running) {
+            Some(next) => next(query, direction, count, is_once),
+            None => standard_ExecutorRun(query, direction, count, is_once),
+        }
+        quietly(|| redaction::go_on_with(before));
     }
 }
 

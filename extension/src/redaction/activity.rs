@@ -5,7 +5,7 @@
 //! of errors, and then that of messages; we have it call us back when it does, and each of the two calls asks for the
 //! other, for a call that asked for itself would be made again at once.
 
-use super::text::{backslashes, is_secret};
+use super::text::{backslashes, go_on_with, is_secret};
 use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{Dropped, mask};
 use pgrx::pg_sys;
@@ -79,7 +79,11 @@ fn hide_what_failed() {
     let (is_at_work, began) =
         unsafe { (!pg_sys::debug_query_string.is_null(), pg_sys::GetCurrentStatementStartTimestamp()) };
     // While a statement is at work, it has caught the error itself.
-    if is_at_work || WAS_LOGGED.replace(false) {
+    if is_at_work {
+        return;
+    }
+    go_on_with(false);
+    if WAS_LOGGED.replace(false) {
         return;
     }
     // SAFETY: this process' own entry, which it alone writes to; its text is a C string.

@@ -1,6 +1,6 @@
 //! Every message on its way into the log. What is changed here is changed for the client, too.
 
-use super::text::{backslashes, current, is_secret};
+use super::text::{backslashes, current, is_running, is_secret};
 use super::{activity, live, shown};
 use crate::{boundary, memory};
 use integration_credentials_core::buffer::Buffer;
@@ -90,7 +90,8 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     let statement = current().map(CStr::to_bytes).filter(|text| is_secret(text));
     // SAFETY: C strings.
     let names = |text: &*mut c_char| names_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
-    let may_hold_one = statement.is_some() || live::is_over_budget() || texts(error).any(|text| names(text));
+    let may_hold_one =
+        statement.is_some() || is_running() || live::is_over_budget() || texts(error).any(|text| names(text));
     if may_hold_one {
         // SAFETY: the caller vouches for the message.
         unsafe {

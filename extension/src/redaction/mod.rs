@@ -26,4 +26,4 @@ pub use activity::watch_errors;
 pub use live::{forget, remember, remember_if_secret};
 pub use log::{distrust, install};
 pub use shown::{analyzed, masked_copy};
-pub use text::{Came, how_the_value_came};
+pub use text::{Came, begin_to_run, go_on_with, how_the_value_came};

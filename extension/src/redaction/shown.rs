@@ -1,6 +1,6 @@
 //! The text of a statement that may hold a secret, overwritten where it stands.
 
-use super::text::{backslashes, is_secret, note_call};
+use super::text::{backslashes, go_on_with, is_secret, note_call};
 use super::{activity, analysis};
 use integration_credentials_core::sql_text::{blank, is_masked, mask};
 use pgrx::pg_sys;
@@ -33,6 +33,9 @@ pub unsafe fn analyzed(state: &mut pg_sys::ParseState, query: *mut pg_sys::Query
     unsafe {
         let is_secret = is_secret(CStr::from_ptr(source).to_bytes()) || analysis::calls_one(query);
         activity::note_analyzed(is_secret);
+        if is_from_client(source) {
+            go_on_with(false);
+        }
         if !is_secret {
             return;
         }

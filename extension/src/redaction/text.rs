@@ -3,9 +3,11 @@
 use integration_credentials_core::sql_text::{executes, names_one, value_is_written};
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 thread_local! {
+    /// Whether the plan at work is that of a statement that may hold a secret.
+    static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static HAS_PREPARED: Cell<bool> = const { Cell::new(false) };
     /// When the statement that was asked about last began, and the answer for the next call.
     static ASKED: Cell<(pg_sys::TimestampTz, Came)> = const { Cell::new((0, Came::Otherwise)) };
@@ -20,6 +22,29 @@ pub fn is_secret(statement: &[u8]) -> bool {
 /// Notes that a statement of this session calls one of our functions.
 pub fn note_call() {
     HAS_PREPARED.set(true);
+}
+
+/// Notes that the plan of a statement begins to run. Returns what was noted before.
+///
+/// # Safety
+/// `text` is NULL or a C string.
+pub unsafe fn begin_to_run(text: *const c_char) -> bool {
+    let before = IS_RUNNING.get();
+    // SAFETY: the caller vouches for the text.
+    if HAS_PREPARED.get() && !text.is_null() && is_secret(unsafe { CStr::from_ptr(text) }.to_bytes()) {
+        IS_RUNNING.set(true);
+    }
+    before
+}
+
+/// Notes what was noted before a plan ran.
+pub fn go_on_with(before: bool) {
+    IS_RUNNING.set(before);
+}
+
+/// Whether the plan of a statement that may hold a secret runs, or has failed.
+pub fn is_running() -> bool {
+    IS_RUNNING.get()
 }
 
 /// The statement that the client sent.

@@ -42,9 +42,11 @@ fn is_around(text: &[u8], at: usize, before: &[u8], from: &[u8]) -> bool {
         && right.get(..from.len()).is_some_and(|right| right.eq_ignore_ascii_case(from))
 }
 
-/// `U&"..."` and `U&'...'` may spell any name, by an escape character of their own.
+/// `U&"..."` and `U&'...'` may spell any name, by an escape character of their own. Within a literal their quotes may be
+/// escaped.
 fn is_unicode(text: &[u8], at: usize) -> bool {
-    is_around(text, at, b"u", b"&\"") || is_around(text, at, b"u", b"&'")
+    let quote = text[at + 1..].iter().find(|byte| **byte != b'\\');
+    is_around(text, at, b"u", b"") && quote.is_some_and(|quote| b"'\"".contains(quote))
 }
 
 /// `FUNCTION name`, and behind it nothing or nothing but words in parentheses.
@@ -92,9 +94,17 @@ fn spells_one(text: &[u8]) -> bool {
     let mut whole = Matcher::default();
     let mut uncommented = Matcher::default();
     let mut is_comment = false;
+    let mut last = [0; 2];
     let mut at = 0;
     while at < text.len() {
         let (byte, length) = decoded(&text[at..]);
+        // An escape that makes another one, or a literal with an escape character of its own, may spell anything.
+        if (length > 1 && byte == b'\\') || (b"'\"".contains(&byte) && last == *b"u&") {
+            return true;
+        }
+        if byte != b'\\' {
+            last = [last[1], byte];
+        }
         if length == 1 && text[at..].starts_with(b"--") {
             is_comment = true;
         } else if is_comment && b"\r\n".contains(&byte) {

@@ -82,6 +82,10 @@ fn names_are_found_in_every_spelling() {
         "DO 'BEGIN PERFORM admin_set_'\n 'integration_credentials(1); END'",
         "DO 'BEGIN PERFORM admin_set_' -- it's\n --\n 'integration_credentials(1); END'",
         "DO '-- BEGIN'\n' PERFORM admin_set_'\n 'integration_credentials(1); END'",
+        "DO E'BEGIN EXECUTE E\\'SELECT admin\\\\x5fset_integration_credentials(1)\\'; END'",
+        "DO E'BEGIN EXECUTE E\\'SELECT admin\\134x5fset_integration_credentials(1)\\'; END'",
+        "DO E'BEGIN EXECUTE U&\\'admin!005fset\\' UESCAPE \\'!\\'; END'",
+        "DO E'BEGIN EXECUTE \\u0055\\x26\\047admin!005fset\\' UESCAPE \\'!\\'; END'",
         "EXECUTE $$SELECT admin_set_integration_credentials$$ || '(1)'",
         "CREATE TRIGGER t EXECUTE FUNCTION admin_set_integration_credentials('1')",
         "SELECT dblink('SELECT admin_set_integration_credentials(1)')",
@@ -106,6 +110,7 @@ fn texts_that_name_none_are_left_alone() {
         "SELECT E'\\n' FROM admin_set_integration_credential",
         "SELECT 'admin_set_' || 'integration_credentials'",
         "SELECT a & \"b\"",
+        "SELECT E'menu\\u0026x', '{\"url\": \"?a=1\\u0026b=2\"}'",
         "_credentials & _credentials",
     ] {
         assert!(!names_one(text.as_bytes()), "{text}");

@@ -142,7 +142,7 @@ fn decoded(text: &[u8]) -> (u8, usize) {
     (u8::try_from(code).unwrap_or(0xff).to_ascii_lowercase(), 1 + digits + count)
 }
 
-/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past quotes and white space.
+/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past quotes, backslashes and white space.
 #[derive(Default)]
 struct Matcher {
     matched: [usize; FUNCTIONS.len()],
@@ -155,7 +155,7 @@ impl Matcher {
         if std::mem::take(&mut self.is_complete) && !(byte.is_ascii_alphanumeric() || byte == b'_') {
             return true;
         }
-        if byte.is_ascii_whitespace() || byte == b'\'' {
+        if byte.is_ascii_whitespace() || b"'\\".contains(&byte) {
             return false;
         }
         for ((name, failures), matched) in NAMES.iter().zip(&mut self.matched) {

@@ -4,7 +4,7 @@
 use crate::document::Document;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
-use pgrx::{FromDatum, IntoDatum, PgLogLevel, fcinfo, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, fcinfo, pg_sys};
 use serde::Serialize;
 use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -200,6 +200,15 @@ unsafe fn raise(raised: Raised) -> ! {
     unsafe { report(PgLogLevel::ERROR, raised) };
     // errfinish does not return for ERROR.
     std::process::abort()
+}
+
+/// Raises an ERROR out of a hook.
+///
+/// # Safety
+/// Jumps out of every frame up to Postgres' own: none of them may have a destructor left to run.
+pub unsafe fn refuse(sqlstate: PgSqlErrorCode, message: &str) -> ! {
+    // SAFETY: the caller vouches for the frames.
+    unsafe { raise(Raised::new(sqlstate as c_int, message.to_owned())) }
 }
 
 /// Writes a message to the server's log, and nowhere else.

@@ -10,6 +10,7 @@
 //! | `catalog` | finding an entry |
 //! | `validate`, `sync` | what runs before and after a credential is saved |
 //! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
+//! | `silence` | keeping what it prints from the log and the client |
 //! | `journal`, `announce` | audit and metering rows; notifications |
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
@@ -46,6 +47,7 @@ mod rows;
 mod sandbox;
 mod set;
 mod settings;
+mod silence;
 mod statement;
 mod sync;
 mod table;
@@ -70,6 +72,7 @@ pub extern "C-unwind" fn _PG_init() {
         hooks::install();
         redaction::install();
         announce::install();
+        sandbox::install();
     }
 }
 

@@ -56,7 +56,7 @@ pub fn define() {
     for (name, short, setting) in [
         (
             c"integration_credentials.keyring_file",
-            c"File with the keyring; it must be the server user's own, and closed to all others.",
+            c"File with the keyring; it must be the server user's own (0600 or less), or root's (0640 or less).",
             &KEYRING_FILE,
         ),
         (

@@ -41,7 +41,7 @@ pub(super) static CHECKS: &[Check] = &[
     check!(
         "keyring",
         "the keyring can be used",
-        "Without a keyring that only the server's user can read, nothing is encrypted, and every call fails."
+        "Without a keyring that the server can use and others cannot read, nothing is encrypted, and every call fails."
     ),
     check!(
         "keyring-place",

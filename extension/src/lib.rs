@@ -60,6 +60,7 @@ pgrx::pg_module_magic!();
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["tables"]);
 extension_sql_file!("../../sql/catalog.sql", name = "catalog", requires = ["functions"]);
+extension_sql_file!("../../sql/replication.sql", name = "replication", requires = ["catalog"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
 
 /// Called by Postgres when it loads the library.
@@ -78,6 +79,7 @@ pub extern "C-unwind" fn _PG_init() {
 
 boundary::sql_functions! {
     catalog_changed => catalog::known::call_changed,
+    announce_replicated => announce::call_announce_replicated,
     current_org => settings::call_current_org,
     admin_set_integration_credentials => set::call,
     admin_set_integration_credentials_sealed => set::call_sealed,

@@ -107,6 +107,12 @@ pub(super) static CHECKS: &[Check] = &[
         "A value that is read, and one that is set without sealing it, crosses the network as it is."
     ),
     check!(
+        "ids",
+        "the logs have room for their next rows",
+        "Logical replication brings rows and no sequences, so that a new row gets an id that is taken, and the call fails. \
+         Mend it when the subscription is gone and before anybody writes."
+    ),
+    check!(
         "password-encryption",
         "new passwords are hashed with SCRAM",
         "An MD5 hash is enough to log in with, and soon guessed."

@@ -72,7 +72,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
 }
 
 const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
-const CHECKS: [&str; 19] = [
+const CHECKS: [&str; 20] = [
     "extension",
     "preload",
     "preload-order",
@@ -89,6 +89,7 @@ const CHECKS: [&str; 19] = [
     "logging",
     "literals",
     "tls",
+    "ids",
     "password-encryption",
     "passwords",
     "server-version",

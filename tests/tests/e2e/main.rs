@@ -23,6 +23,7 @@ mod notify;
 mod orgs;
 mod privileges;
 mod redaction;
+mod replication;
 mod sandbox;
 mod sealed;
 mod service;

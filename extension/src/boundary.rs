@@ -52,9 +52,9 @@ impl Call {
         unsafe { fcinfo::pg_getarg(self.fcinfo, index) }
     }
 
-    /// A text argument; `None` is NULL.
+    /// A text argument; `None` is NULL. One that is not UTF-8 ends the call.
     pub fn text(&self, index: usize) -> Option<&str> {
-        self.argument(index)
+        self.bytes(index).map(|bytes| str::from_utf8(bytes).unwrap_or_else(|_| refuse_encoding(index)))
     }
 
     /// A bytea argument.
@@ -74,8 +74,19 @@ impl Call {
 
     /// A jsonb argument, as text.
     pub fn json(&self, index: usize) -> Option<String> {
-        self.argument(index).map(|document: Document| document.text())
+        self.argument(index)
+            .map(|document: Document| document.text().unwrap_or_else(|| refuse_encoding(index)))
     }
+}
+
+fn refuse_encoding(index: usize) -> ! {
+    Raised::from(Failure::new(
+        ErrorCode::InvalidRequest,
+        format!("argument {} of the call is not valid UTF-8", index + 1),
+        "Postgres checks what a client sends, and not what comes by dblink or a foreign table. Give text, or a secret of \
+         bytes in base64 or hex.",
+    ))
+    .throw()
 }
 
 /// What a call comes to; `None` is NULL.

@@ -20,6 +20,7 @@
 //! | `lookup`, `append` | reading one row by its key; adding one to a log |
 //! | `table` | a table of ours by its name |
 //! | `turn`, `lock` | waiting in line for a credential; locks of our own |
+//! | `text` | a text of Postgres as Rust's |
 //! | `document` | a JSON document as Postgres keeps it |
 //! | `timestamp` | a moment, as the results write it |
 //! | `rows` | a result of many rows, which stays in memory |
@@ -51,6 +52,7 @@ mod silence;
 mod statement;
 mod sync;
 mod table;
+mod text;
 mod timestamp;
 mod turn;
 mod validate;

@@ -8,6 +8,7 @@
 use crate::boundary::{self, Raised};
 use crate::silence::{self, Silence};
 use crate::statement::{run as run_statement, statement};
+use crate::text::Raw;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
@@ -260,14 +261,14 @@ impl Surroundings {
 }
 
 // As bytes: a name is the function's own, and may be in any encoding.
-statement!(stable CURSORS() "SELECT pg_catalog.textsend(c.name) FROM pg_catalog.pg_cursors c");
+statement!(stable CURSORS() "SELECT c.name FROM pg_catalog.pg_cursors c");
 
 /// The names of all open cursors.
 fn cursors() -> Vec<CString> {
     run_statement(&CURSORS, &[], |rows| {
         let mut names = Vec::with_capacity(rows.len());
         for row in rows {
-            names.extend(row.get::<&[u8]>(1)?.and_then(|name| CString::new(name).ok()));
+            names.extend(row.get(1)?.and_then(|Raw(name)| CString::new(name).ok()));
         }
         Ok(names)
     })

@@ -12,6 +12,7 @@ mod connection;
 mod daemon;
 mod doctor;
 mod dump;
+mod encoding;
 mod extension;
 mod fixture;
 mod keyring;

@@ -75,11 +75,11 @@ impl Fixture {
         self.superuser.batch_execute(&create).await.unwrap();
         self.register(kind, &[&ANY, &signature]).await.unwrap();
     }
+}
 
-    /// Where standard output and standard error of the admin's backend lead.
-    async fn outputs(&self, pid: i32) -> Vec<std::path::PathBuf> {
-        [1, 2].map(|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap()).into()
-    }
+/// Where standard output and standard error of a backend lead.
+fn outputs(pid: i32) -> [std::path::PathBuf; 2] {
+    [1, 2].map(|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap())
 }
 
 /// A server whose log has what goes to standard output, too, as most have.
@@ -114,7 +114,7 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
             let fixture = Fixture::within(&cluster).await;
             fixture.superuser.batch_execute(&format!("CREATE EXTENSION {name}")).await.unwrap();
             let pid = backend(&fixture.admin).await;
-            let outputs = fixture.outputs(pid).await;
+            let before = outputs(pid);
             fixture.untrusted(kind, name, &format!("{prints}\nreturn")).await;
             set(&fixture.admin, ANY, canary.as_str()).await.unwrap();
             fixture.untrusted(kind, name, &format!("{prints}\n{raises}")).await;
@@ -124,7 +124,7 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
             let _ = fixture.set_and_cancel(canary.as_str()).await;
             // Postgres signals a cancel twice, and the second may be late.
             sleep(Duration::from_millis(200)).await;
-            assert_eq!(fixture.outputs(pid).await, outputs, "{name}, {kind}");
+            assert_eq!(outputs(pid), before, "{name}, {kind}");
             // Others print as before, and so would what is left in a buffer.
             let loud = format!(
                 "CREATE FUNCTION app.loud(value text) RETURNS void LANGUAGE {name}

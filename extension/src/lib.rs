@@ -10,6 +10,7 @@
 //! | `catalog` | finding an entry |
 //! | `validate`, `sync` | what runs before and after a credential is saved |
 //! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
+//! | `cancel` | whether the statement is cancelled meanwhile |
 //! | `silence` | keeping what it prints from the log and the client |
 //! | `journal`, `announce` | audit and metering rows; notifications |
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
@@ -31,6 +32,7 @@ use pgrx::prelude::*;
 mod announce;
 mod append;
 mod boundary;
+mod cancel;
 mod catalog;
 mod document;
 mod hooks;

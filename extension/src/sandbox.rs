@@ -6,13 +6,14 @@
 //! has opened, and no trigger that it has put off.
 
 use crate::boundary::{self, Raised};
+use crate::cancel;
 use crate::silence::{self, Silence};
 use crate::statement::{run as run_statement, statement};
 use crate::text::Raw;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
@@ -36,9 +37,10 @@ pub fn run<R>(
 ) -> Result<R, String> {
     // What was printed before is not the function's.
     throw_interrupt(flush_languages(owner));
-    let outcome = {
+    let (outcome, is_cancelled) = {
         let mut silence = Silence::begin();
         let _inside = Inside::enter();
+        let cancel = cancel::Watch::begin();
         let surroundings = Surroundings::begin_subtransaction();
         // As in PL/pgSQL's exception blocks, releasing is part of what may fail: a foreign server is asked to, too. An
         // error that came out of it uncaught would leave the subtransaction behind.
@@ -50,6 +52,7 @@ pub fn run<R>(
             }
             result
         }));
+        let is_cancelled = cancel.came();
         if access == Access::Read || outcome.is_err() {
             surroundings.roll_back();
         }
@@ -59,12 +62,17 @@ pub fn run<R>(
         }
         drop(silence);
         throw_interrupt(flushed);
-        outcome.map_err(Raised::from_panic)
+        (outcome.map_err(Raised::from_panic), is_cancelled)
     };
     outcome.map_err(|Raised { sqlstate, message, is_interrupt, .. }| {
         let message = redact::reason(&message, secret);
         if is_interrupt || (access == Access::Read && says_nothing_of_the_value(sqlstate)) {
             Raised::new(sqlstate, message).throw()
+        }
+        if is_cancelled {
+            let code = PgSqlErrorCode::ERRCODE_QUERY_CANCELED as c_int;
+            Raised::new(code, "canceling statement, which a function made an error of its own".to_owned())
+                .throw()
         }
         message
     })

@@ -132,8 +132,8 @@ const LANGUAGES: [Language; 2] = [
         handler: c"plpython3_inline_handler",
         name: None,
         code: c"import sys
-for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-    if stream is not None and not stream.closed:
+for stream in (sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr):
+    if hasattr(stream, 'flush') and not getattr(stream, 'closed', False):
         stream.flush()",
     },
     Language {

@@ -1,6 +1,6 @@
 //! The box of validators and sync handlers: nothing that a function has printed, opened or put off outlives it.
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, sqlstate};
 use crate::support::{ANY, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::Value;
@@ -120,8 +120,9 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
             fixture.untrusted(kind, name, &format!("{prints}\n{raises}")).await;
             let _ = set(&fixture.admin, ANY, canary.as_str()).await;
             fixture.untrusted(kind, name, &format!("{prints}\n{sleeps}")).await;
-            // These languages turn a cancel into an error of their own.
-            let _ = fixture.set_and_cancel(canary.as_str()).await;
+            // These languages make an error of their own out of it, and yet the call ends.
+            let cancelled = fixture.set_and_cancel(canary.as_str()).await;
+            assert_eq!(sqlstate(cancelled), "57014", "{name}, {kind}");
             // Postgres signals a cancel twice, and the second may be late.
             sleep(Duration::from_millis(200)).await;
             assert_eq!(outputs(pid), before, "{name}, {kind}");
@@ -250,4 +251,25 @@ async fn what_cannot_be_taken_back_makes_the_handler_fail() {
     assert_error(set(&fixture.admin, ANY, "value").await, ErrorCode::InvalidCredentials);
     let owner = fixture.database.connect(SUPERUSER).await;
     owner.batch_execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE; COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_a_handler_does_not_wait_for_is_its_failure_and_no_cancel() {
+    let fixture = Fixture::new().await;
+    fixture.as_owner("CREATE TABLE app.busy ()").await;
+    let impatient = "SET LOCAL lock_timeout = '50ms';
+        BEGIN LOCK TABLE app.busy; EXCEPTION WHEN lock_not_available THEN RAISE EXCEPTION 'busy'; END";
+    fixture.handler("surface", impatient).await;
+    fixture.superuser.batch_execute("BEGIN; LOCK TABLE app.busy").await.unwrap();
+    let result = set(&fixture.admin, ANY, "value").await.unwrap();
+    assert_eq!(result["error"]["message"], "busy");
+    // One that is caught and made another error is still a cancel.
+    let stubborn = "BEGIN LOCK TABLE app.busy; EXCEPTION WHEN query_canceled THEN RAISE EXCEPTION 'no'; END";
+    fixture.superuser.batch_execute("COMMIT").await.unwrap();
+    fixture.handler("surface", stubborn).await;
+    fixture.superuser.batch_execute("BEGIN; LOCK TABLE app.busy").await.unwrap();
+    fixture.admin.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
+    assert_eq!(sqlstate(set(&fixture.admin, ANY, "value").await), "57014");
+    fixture.superuser.batch_execute("COMMIT").await.unwrap();
+    set(&fixture.admin, ANY, "value").await.unwrap();
 }

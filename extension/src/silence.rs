@@ -109,10 +109,37 @@ pub fn reserve_descriptors() {
     }
 }
 
-/// Empties the buffers of the C library.
+/// Empties the buffers of the C library and of Tcl, which are the whole process's.
 fn flush_stdio() {
     // SAFETY: NULL stands for all streams.
     unsafe { libc::fflush(ptr::null_mut()) };
+    for number in [TCL_STDOUT, TCL_STDERR] {
+        // SAFETY: functions of Tcl, of these types, which any code of this process may call.
+        unsafe {
+            if let (Some(channel), Some(flush)) = (symbol(c"Tcl_GetStdChannel"), symbol(c"Tcl_Flush")) {
+                let channel = std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> *mut c_void>(
+                    channel,
+                )(number);
+                if !channel.is_null() {
+                    std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void) -> c_int>(flush)(
+                        channel,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Of tcl.h.
+const TCL_STDOUT: c_int = 1 << 2;
+const TCL_STDERR: c_int = 1 << 3;
+
+/// What any library that this process has loaded calls so. Postgres loads libraries so that all can see their symbols, and
+/// never unloads them.
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a C string.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!symbol.is_null()).then_some(symbol)
 }
 
 type Handler = unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
@@ -163,12 +190,8 @@ pub fn has_languages() -> bool {
 
 impl Language {
     fn loaded(&self) -> Option<Handler> {
-        // SAFETY: a constant name. Postgres loads libraries so that all can see their symbols, and never unloads them; a
-        // handler is a function of this type.
-        unsafe {
-            let symbol = libc::dlsym(libc::RTLD_DEFAULT, self.handler.as_ptr());
-            (!symbol.is_null()).then(|| std::mem::transmute::<*mut c_void, Handler>(symbol))
-        }
+        // SAFETY: a handler is a function of this type.
+        symbol(self.handler).map(|symbol| unsafe { std::mem::transmute::<*mut c_void, Handler>(symbol) })
     }
 
     fn flush(&self, handler: Handler) {

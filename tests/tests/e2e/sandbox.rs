@@ -13,6 +13,8 @@ struct Language {
     library: &'static str,
     package: &'static str,
     prints: &'static str,
+    /// Returns NULL.
+    nothing: &'static str,
     /// Prints what is in the buffers.
     flushes: &'static str,
     raises: &'static str,
@@ -20,7 +22,7 @@ struct Language {
 }
 
 /// Without a newline at the end, and without asking for a flush, a text stays in the buffer.
-const LANGUAGES: [Language; 2] = [
+const LANGUAGES: [Language; 3] = [
     Language {
         name: "plpython3u",
         library: "plpython3",
@@ -36,6 +38,7 @@ for descriptor, stream in ((1, 'stdout'), (2, 'stderr')):
 subprocess.run(['sh', '-c', 'echo $0; echo $0 >&2', value])
 subprocess.Popen(['sh', '-c', 'sleep 1; echo $0; echo $0 >&2', value])
 ",
+        nothing: "return",
         flushes: "
 for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
     stream.flush()
@@ -54,9 +57,26 @@ system 'sh', '-c', 'echo $0; echo $0 >&2', $value;
 system 'sh', '-c', '(sleep 1; echo $0; echo $0 >&2) &', $value;
 print STDOUT $value; print STDERR $value;
 ",
-        flushes: "",
+        nothing: "return;",
+        flushes: "my $was = select STDOUT; $| = 1; $| = 0; select $was;",
         raises: "elog(ERROR, 'no');",
         sleeps: "spi_exec_query('SELECT pg_sleep(1000)');",
+    },
+    Language {
+        name: "pltclu",
+        library: "pltcl",
+        package: "postgresql-pltcl-15",
+        prints: "
+set value [lindex [info level 0] end]
+exec sh -c {echo $0; echo $0 >&2} $value >@stdout 2>@stderr
+exec sh -c {sleep 1; echo $0; echo $0 >&2} $value >@stdout 2>@stderr &
+puts -nonewline stdout $value
+puts -nonewline stderr $value
+",
+        nothing: "return_null",
+        flushes: "flush stdout",
+        raises: "elog ERROR no",
+        sleeps: "spi_exec {SELECT pg_sleep(1000)}",
     },
 ];
 
@@ -108,14 +128,14 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
     let installation = Installation::find();
     let (canary, mark) = (Canary::new(), Canary::new());
     for language in &LANGUAGES {
-        let Language { name, library, package, prints, flushes, raises, sleeps } = language;
+        let Language { name, library, package, prints, nothing, flushes, raises, sleeps } = language;
         installation.require_library(library, package);
         for kind in ["sync_handler", "validator"] {
             let fixture = Fixture::within(&cluster).await;
             fixture.superuser.batch_execute(&format!("CREATE EXTENSION {name}")).await.unwrap();
             let pid = backend(&fixture.admin).await;
             let before = outputs(pid);
-            fixture.untrusted(kind, name, &format!("{prints}\nreturn")).await;
+            fixture.untrusted(kind, name, &format!("{prints}\n{nothing}")).await;
             set(&fixture.admin, ANY, canary.as_str()).await.unwrap();
             fixture.untrusted(kind, name, &format!("{prints}\n{raises}")).await;
             let _ = set(&fixture.admin, ANY, canary.as_str()).await;
@@ -158,9 +178,8 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
     sleep(Duration::from_secs(2)).await;
     let log = collected(&mut cluster);
     assert!(canary.find(log.as_bytes()).is_empty(), "{log}");
-    // Of two languages, in two roles: seven times each to standard output, and seven to standard error.
-    let seen = log.matches(mark.as_str()).count();
-    assert!(seen > 4 * 8, "{seen}: {log}");
+    // What PL/Python, PL/Perl and PL/Tcl print in two sessions each, and what the program does.
+    assert_eq!(log.matches(mark.as_str()).count(), 2 * (12 + 8 + 6) + 2, "{log}");
 }
 
 /// What is open in the transaction of a session: cursors by name, and large objects by whether descriptor 0 or 1 is one.

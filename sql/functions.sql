@@ -87,10 +87,11 @@ CREATE FUNCTION integration_credentials.get_integration_credentials_with_revisio
            AND c.org_slug = (SELECT integration_credentials.current_org());
     END;
 
--- Every credential that get_integration_credentials would return, in one round trip. In C, because the rows of a
+-- Every credential that get_integration_credentials would return, in one round trip. One that it would refuse, as it cannot be
+-- decrypted, has no value here, and the code of the error. In C, because the rows of a
 -- function in SQL go to a temporary file above work_mem, and these hold plaintext; ORDER BY would do the same.
 CREATE FUNCTION integration_credentials.get_all_integration_credentials()
-    RETURNS TABLE (key text, value text, revision bigint, "updatedAt" timestamptz)
+    RETURNS TABLE (key text, value text, revision bigint, "updatedAt" timestamptz, error text)
     LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'get_all_integration_credentials';

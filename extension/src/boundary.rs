@@ -5,7 +5,7 @@ use crate::document::Document;
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
-use pgrx::{FromDatum, IntoDatum, PgLogLevel, fcinfo, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, fcinfo, pg_sys};
 use serde::Serialize;
 use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -53,9 +53,9 @@ impl Call {
         unsafe { fcinfo::pg_getarg(self.fcinfo, index) }
     }
 
-    /// A text argument; `None` is NULL.
+    /// A text argument; `None` is NULL. One that is not UTF-8 ends the call.
     pub fn text(&self, index: usize) -> Option<&str> {
-        self.argument(index)
+        self.bytes(index).map(|bytes| str::from_utf8(bytes).unwrap_or_else(|_| refuse_encoding(index)))
     }
 
     /// A bytea argument.
@@ -75,8 +75,19 @@ impl Call {
 
     /// A jsonb argument, as text.
     pub fn json(&self, index: usize) -> Option<String> {
-        self.argument(index).map(|document: Document| document.text())
+        self.argument(index)
+            .map(|document: Document| document.text().unwrap_or_else(|| refuse_encoding(index)))
     }
+}
+
+fn refuse_encoding(index: usize) -> ! {
+    Raised::from(Failure::new(
+        ErrorCode::InvalidRequest,
+        format!("argument {} of the call is not valid UTF-8", index + 1),
+        "Postgres checks what a client sends, and not what comes by dblink or a foreign table. Give text, or a secret of \
+         bytes in base64 or hex.",
+    ))
+    .throw()
 }
 
 /// What a call comes to; `None` is NULL.
@@ -219,6 +230,15 @@ unsafe fn raise(raised: Raised) -> ! {
     unsafe { report(PgLogLevel::ERROR, raised) };
     // errfinish does not return for ERROR.
     std::process::abort()
+}
+
+/// Raises an ERROR out of a hook.
+///
+/// # Safety
+/// Jumps out of every frame up to Postgres' own: none of them may have a destructor left to run.
+pub unsafe fn refuse(sqlstate: PgSqlErrorCode, message: &str) -> ! {
+    // SAFETY: the caller vouches for the frames.
+    unsafe { raise(Raised::new(sqlstate as c_int, message.to_owned())) }
 }
 
 /// Writes a message to the server's log, and nowhere else.

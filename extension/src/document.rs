@@ -22,12 +22,13 @@ impl Document {
         self.0.len()
     }
 
-    /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold.
-    pub fn text(&self) -> String {
+    /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold. `None` if that is
+    /// not UTF-8.
+    pub fn text(&self) -> Option<String> {
         // SAFETY: the datum is that of a jsonb. The C string is Postgres' own, and copied.
         let text =
             unsafe { direct_function_call::<&CStr>(pg_sys::jsonb_out, &[self.0.as_slice().into_datum()]) };
-        text.unwrap_or_default().to_string_lossy().into_owned()
+        text.and_then(|text| text.to_str().ok()).map(str::to_owned)
     }
 }
 

@@ -19,7 +19,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How soon a cancel is noticed while the command runs.
 const POLL_MILLISECONDS: i32 = 100;
 
-/// Reads a file that must be the server user's own, and closed to all others.
+/// Reads a file that nobody can read but the server's user and root or, of a file that is root's, a group: the rule that
+/// Postgres has for `ssl_key_file`, by which platforms mount secrets. Links are followed.
 pub fn read_file(path: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
     let file = OpenOptions::new()
         .read(true)
@@ -28,21 +29,30 @@ pub fn read_file(path: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
         .open(OsStr::from_bytes(path.to_bytes()))
         .map_err(|error| format!("the file cannot be opened ({})", error.kind()))?;
     let metadata = file.metadata().map_err(|error| error.kind().to_string())?;
-    // SAFETY: geteuid cannot fail.
-    let server_user = unsafe { libc::geteuid() };
     if !metadata.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    if metadata.uid() != server_user {
-        return Err("the file belongs to another user than the server's".to_owned());
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(format!(
-            "its permissions {:04o} let others in; they must be 0600 or 0400",
-            metadata.mode() & 0o7777
-        ));
-    }
+    refuse_exposed(metadata.uid(), metadata.mode())?;
     read_all(file, || Ok(()))
+}
+
+fn refuse_exposed(owner: u32, mode: u32) -> Result<(), String> {
+    const ROOT: u32 = 0;
+    // SAFETY: geteuid cannot fail.
+    let server_user = unsafe { libc::geteuid() };
+    let (whose, allowed) = match owner {
+        _ if owner == server_user => ("the server user's", 0o600),
+        ROOT => ("root's", 0o640),
+        _ => return Err("the file belongs to another user than the server's and root".to_owned()),
+    };
+    // Its owner may do anything, as with Postgres' own.
+    if mode & 0o077 & !allowed == 0 {
+        return Ok(());
+    }
+    let mode = mode & 0o7777;
+    Err(format!(
+        "its permissions {mode:04o} let others in; those of a file that is {whose} must be {allowed:04o} or less"
+    ))
 }
 
 /// Reads up to the limit into a buffer that never grows, so that no copy is left behind.

@@ -10,6 +10,8 @@
 //! | `catalog` | finding an entry |
 //! | `validate`, `sync` | what runs before and after a credential is saved |
 //! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
+//! | `cancel` | whether the statement is cancelled meanwhile |
+//! | `silence` | keeping what it prints from the log and the client |
 //! | `journal`, `announce` | audit and metering rows; notifications |
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
@@ -19,6 +21,7 @@
 //! | `lookup`, `append` | reading one row by its key; adding one to a log |
 //! | `table` | a table of ours by its name |
 //! | `turn`, `lock` | waiting in line for a credential; locks of our own |
+//! | `text` | a text of Postgres as Rust's |
 //! | `document` | a JSON document as Postgres keeps it |
 //! | `memory` | memory for Rust when the system has none left |
 //! | `timestamp` | a moment, as the results write it |
@@ -30,6 +33,7 @@ use pgrx::prelude::*;
 mod announce;
 mod append;
 mod boundary;
+mod cancel;
 mod catalog;
 mod document;
 mod hooks;
@@ -48,9 +52,11 @@ mod rows;
 mod sandbox;
 mod set;
 mod settings;
+mod silence;
 mod statement;
 mod sync;
 mod table;
+mod text;
 mod timestamp;
 mod turn;
 mod validate;
@@ -60,6 +66,7 @@ pgrx::pg_module_magic!();
 extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["tables"]);
 extension_sql_file!("../../sql/catalog.sql", name = "catalog", requires = ["functions"]);
+extension_sql_file!("../../sql/replication.sql", name = "replication", requires = ["catalog"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
 
 /// Called by Postgres when it loads the library.
@@ -72,11 +79,13 @@ pub extern "C-unwind" fn _PG_init() {
         hooks::install();
         redaction::install();
         announce::install();
+        sandbox::install();
     }
 }
 
 boundary::sql_functions! {
     catalog_changed => catalog::known::call_changed,
+    announce_replicated => announce::call_announce_replicated,
     current_org => settings::call_current_org,
     admin_set_integration_credentials => set::call,
     admin_set_integration_credentials_sealed => set::call_sealed,

@@ -3,6 +3,7 @@
 use crate::boundary::{Answer, Call, VOID};
 use crate::rows::Rows;
 use crate::statement::{argument, run, statement};
+use crate::text::{self, Raw};
 use crate::{catalog, keys, lookup, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -28,26 +29,29 @@ pub fn call_get_aggregator(call: &Call) -> Answer {
     get(call, Purpose::Aggregator, c"aggregator_credentials")
 }
 
-/// `get_all_integration_credentials()`: all or, if one of them cannot be decrypted, none.
+/// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a value.
 pub fn call_get_all(call: &Call) -> Answer {
     let org = settings::current_org()?;
-    let mut rows = Rows::<4>::of(call);
+    let mut rows = Rows::<5>::of(call);
     run(&ALL, &[argument(org.as_str())], |credentials| {
         for row in credentials {
-            let key = row.get::<String>(1)?.unwrap_or_default();
+            // One that is not UTF-8 becomes another, under which nothing decrypts.
+            let key = row.get(1)?.map(|Raw(bytes)| text::lossy(&bytes)).unwrap_or_default();
             let ciphertext = row.get::<&[u8]>(2)?.unwrap_or_default();
             let place = Place { purpose: Purpose::Credential, org: &org, key: &key };
-            let value = match keys::decrypt(place, ciphertext) {
-                Ok(value) => value,
-                Err(Failure { code, message, hint }) => {
-                    return Ok(Err(Failure::new(code, format!("integration {key:?}: {message}"), hint)));
-                }
-            };
+            let value = keys::decrypt(place, ciphertext);
+            // Without a keyring, there is no value at all.
+            if value.is_err()
+                && let Err(failure) = keys::sealing_key()
+            {
+                return Ok(Err(failure));
+            }
             rows.push([
                 key.into_datum(),
-                value.as_str().into_datum(),
+                value.as_ref().ok().and_then(|value| value.as_str().into_datum()),
                 row.get::<i64>(3)?.into_datum(),
                 row.get::<TimestampWithTimeZone>(4)?.into_datum(),
+                value.as_ref().err().and_then(|failure| failure.code.as_str().into_datum()),
             ]);
         }
         Ok(Ok(VOID))

@@ -7,6 +7,7 @@ use crate::journal::{self, Metering};
 use crate::routine::{Routine, SYNC_HANDLER, Shape, VALIDATOR, require_superuser};
 use crate::settings;
 use crate::statement::{Statement, argument, execute, first, run, statement};
+use crate::text::Text;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::rules::Rules;
@@ -158,7 +159,7 @@ fn affected(key: &str, own: &str) -> Vec<(String, i64)> {
     run(&AFFECTED, &[argument(key), argument(own)], |rows| {
         let mut affected = Vec::with_capacity(rows.len());
         for row in rows {
-            affected.extend(row.get::<String>(1)?.zip(row.get::<i64>(2)?));
+            affected.extend(row.get(1)?.map(|Text(org)| org).zip(row.get::<i64>(2)?));
         }
         Ok(affected)
     })

@@ -3,6 +3,7 @@
 use crate::boundary::forbidden;
 use crate::catalog::Registered;
 use crate::statement::{argument, first, statement};
+use crate::text::{self, Text};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use zeroize::Zeroize;
@@ -69,10 +70,11 @@ impl Routine {
     pub fn find(signature: &str, shape: &Shape) -> Result<Self, Failure> {
         let arguments = [argument(signature), argument(shape.arguments), argument(shape.result)];
         let found = first(&FIND, &arguments, |row| {
-            let (Some(oid), Some(owner), Some(signature)) = (row.get(1)?, row.get(2)?, row.get(3)?) else {
+            let (Some(oid), Some(owner), Some(Text(signature))) = (row.get(1)?, row.get(2)?, row.get(3)?)
+            else {
                 return Ok(None);
             };
-            let routine = Self { oid, owner, signature, owner_name: row.get(6)? };
+            let routine = Self { oid, owner, signature, owner_name: row.get(6)?.map(|Text(name)| name) };
             // A condition that cannot be told counts against the function.
             let (fits, superuser) = (row.get(4)?.unwrap_or(false), row.get(5)?.unwrap_or(true));
             Ok(Some(Found { routine, fits, superuser }))
@@ -122,7 +124,7 @@ impl Routine {
     pub fn call_for_text(&self, arguments: &[&str]) -> Option<String> {
         self.call_and(arguments, |result| {
             // SAFETY: FIND made sure that a validator's result is text.
-            result.and_then(|datum| unsafe { String::from_datum(datum, false) })
+            result.and_then(|datum| unsafe { <&[u8]>::from_datum(datum, false) }).map(text::lossy)
         })
     }
 

@@ -2,16 +2,20 @@
 //!
 //! It runs as its owner, in a subtransaction, with a pinned `search_path`, with nothing written to the log or sent to
 //! the client, and with the error that it raises caught. A validator can write nothing and leaves nothing behind; a
-//! sync handler keeps what it wrote, if it succeeds.
+//! sync handler keeps what it wrote, if it succeeds, and leaves nothing else: no setting, cursor or large object that it
+//! has opened, and no trigger that it has put off.
 
-use crate::boundary::Raised;
+use crate::boundary::{self, Raised};
+use crate::cancel;
+use crate::silence::{self, Silence};
+use crate::statement::{run as run_statement, statement};
+use crate::text::Raw;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
-use std::ffi::CStr;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 /// What a function in the box may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +35,12 @@ pub fn run<R>(
     secret: &str,
     function: impl FnOnce() -> R,
 ) -> Result<R, String> {
-    let outcome = {
-        let silence = Silence::begin();
+    // What was printed before is not the function's.
+    throw_interrupt(flush_languages(owner));
+    let (outcome, is_cancelled) = {
+        let mut silence = Silence::begin();
+        let _inside = Inside::enter();
+        let cancel = cancel::Watch::begin();
         let surroundings = Surroundings::begin_subtransaction();
         // As in PL/pgSQL's exception blocks, releasing is part of what may fail: a foreign server is asked to, too. An
         // error that came out of it uncaught would leave the subtransaction behind.
@@ -40,20 +48,31 @@ pub fn run<R>(
             let guc_nest_level = enter(owner, access);
             let result = function();
             if access == Access::Write {
-                surroundings.release(guc_nest_level);
+                surroundings.release(guc_nest_level, owner);
             }
             result
         }));
+        let is_cancelled = cancel.came();
         if access == Access::Read || outcome.is_err() {
             surroundings.roll_back();
         }
+        let flushed = flush_languages(owner);
+        if flushed.is_err() {
+            silence.keep_stdout();
+        }
         drop(silence);
-        outcome.map_err(Raised::from_panic)
+        throw_interrupt(flushed);
+        (outcome.map_err(Raised::from_panic), is_cancelled)
     };
     outcome.map_err(|Raised { sqlstate, message, is_interrupt, .. }| {
         let message = redact::reason(&message, secret);
         if is_interrupt || (access == Access::Read && says_nothing_of_the_value(sqlstate)) {
             Raised::new(sqlstate, message).throw()
+        }
+        if is_cancelled {
+            let code = PgSqlErrorCode::ERRCODE_QUERY_CANCELED as c_int;
+            Raised::new(code, "canceling statement, which a function made an error of its own".to_owned())
+                .throw()
         }
         message
     })
@@ -83,64 +102,106 @@ fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
         if access == Access::Read {
             set(c"transaction_read_only", c"on");
         }
-        let (mut user, mut security) = (pg_sys::InvalidOid, 0);
-        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut security);
-        let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
-        pg_sys::SetUserIdAndSecContext(owner, security | flags.cast_signed());
+        become_user(owner);
         guc_nest_level
+    }
+}
+
+fn become_user(user: pg_sys::Oid) {
+    let (mut was, mut security) = (pg_sys::InvalidOid, 0);
+    let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
+    // SAFETY: within a subtransaction, whose end takes it back.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&raw mut was, &raw mut security);
+        pg_sys::SetUserIdAndSecContext(user, security | flags.cast_signed());
+    }
+}
+
+/// Has the languages print what they have still in their buffers, in a box of its own.
+fn flush_languages(owner: pg_sys::Oid) -> Result<(), Raised> {
+    if !silence::has_languages() {
+        return Ok(());
+    }
+    let surroundings = Surroundings::begin_subtransaction();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        enter(owner, Access::Read);
+        silence::flush_languages();
+    }));
+    surroundings.roll_back();
+    outcome.map_err(Raised::from_panic)
+}
+
+fn throw_interrupt(outcome: Result<(), Raised>) {
+    if let Err(raised) = outcome
+        && raised.is_interrupt
+    {
+        raised.throw()
+    }
+}
+
+thread_local! {
+    static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While this lives, a function is in the box.
+struct Inside {
+    was: bool,
+}
+
+impl Inside {
+    fn enter() -> Self {
+        Self { was: IS_INSIDE.replace(true) }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        IS_INSIDE.set(self.was);
+    }
+}
+
+static NEXT: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
+
+/// For the postmaster, so that every process has the hook.
+pub fn install() {
+    silence::reserve_descriptors();
+    // SAFETY: a variable of the postmaster, which has one thread.
+    unsafe {
+        if NEXT.set(pg_sys::ProcessUtility_hook).is_ok() {
+            pg_sys::ProcessUtility_hook = Some(utility);
+        }
+    }
+}
+
+/// Refuses SET CONSTRAINTS in the box, which nothing but an abort puts back. Postgres itself refuses LISTEN, PREPARE,
+/// temporary tables, cursors WITH HOLD and deferred triggers there, as in any restricted operation.
+#[allow(clippy::too_many_arguments)] // Postgres' own signature.
+unsafe extern "C-unwind" fn utility(
+    command: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    destination: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: all is handed on as it came. An error jumps out of a frame that has nothing of Rust's in it.
+    unsafe {
+        if IS_INSIDE.get() && (*(*command).utilityStmt).type_ == pg_sys::NodeTag::T_ConstraintsSetStmt {
+            boundary::refuse(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "cannot execute SET CONSTRAINTS in a validator or sync handler",
+            );
+        }
+        let next = NEXT.get().copied().flatten().unwrap_or(standard_ProcessUtility);
+        next(command, text, read_only_tree, context, parameters, environment, destination, completion);
     }
 }
 
 fn set_messages_off() {
     set(c"log_min_messages", c"panic");
     set(c"client_min_messages", c"error");
-}
-
-/// Nothing goes to the client or to standard error while this lives. The settings alone do not see to it: RAISE INFO
-/// reaches the client whatever they say, and libpq writes the notices of a foreign server to standard error, which is
-/// the server's log.
-struct Silence {
-    output: pg_sys::CommandDest::Type,
-    stderr: Option<OwnedFd>,
-}
-
-impl Silence {
-    fn begin() -> Self {
-        let stderr = io::stderr().as_fd().try_clone_to_owned();
-        let silenced = stderr.and_then(|stderr| {
-            let nowhere = File::options().write(true).open("/dev/null")?;
-            redirect_stderr(nowhere.as_fd())?;
-            Ok(stderr)
-        });
-        let stderr = silenced.unwrap_or_else(|error| {
-            Raised::internal(format!("standard error cannot be set aside: {error}")).throw()
-        });
-        // SAFETY: a variable of this process, which the destructor puts back.
-        unsafe {
-            let output = pg_sys::whereToSendOutput;
-            pg_sys::whereToSendOutput = pg_sys::CommandDest::DestNone;
-            Self { output, stderr: Some(stderr) }
-        }
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        // SAFETY: as it was before.
-        unsafe { pg_sys::whereToSendOutput = self.output };
-        if let Some(stderr) = self.stderr.take() {
-            // What cannot be put back stays silent, which is the safe side.
-            let _ = redirect_stderr(stderr.as_fd());
-        }
-    }
-}
-
-fn redirect_stderr(to: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: two open descriptors.
-    if unsafe { libc::dup2(to.as_raw_fd(), libc::STDERR_FILENO) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// What the subtransaction is to give back.
@@ -170,7 +231,7 @@ impl Surroundings {
         }
     }
 
-    fn release(&self, guc_nest_level: i32) {
+    fn release(&self, guc_nest_level: i32, owner: pg_sys::Oid) {
         // SAFETY: as above.
         unsafe {
             pg_sys::SetUserIdAndSecContext(self.user, self.security);
@@ -179,6 +240,11 @@ impl Surroundings {
             pg_sys::AtEOXact_GUC(false, guc_nest_level);
             pg_sys::NewGUCNestLevel();
             set_messages_off();
+            let cursors = cursors();
+            // To end a query may be to run code of the function.
+            become_user(owner);
+            close_what_was_opened(&cursors);
+            pg_sys::SetUserIdAndSecContext(self.user, self.security);
             pg_sys::ReleaseCurrentSubTransaction();
             self.give_back();
         }
@@ -200,6 +266,62 @@ impl Surroundings {
             pg_sys::CurrentResourceOwner = self.resources;
         }
     }
+}
+
+// As bytes: a name is the function's own, and may be in any encoding.
+statement!(stable CURSORS() "SELECT c.name FROM pg_catalog.pg_cursors c");
+
+/// The names of all open cursors.
+fn cursors() -> Vec<CString> {
+    run_statement(&CURSORS, &[], |rows| {
+        let mut names = Vec::with_capacity(rows.len());
+        for row in rows {
+            names.extend(row.get(1)?.and_then(|Raw(name)| CString::new(name).ok()));
+        }
+        Ok(names)
+    })
+}
+
+/// Closes the cursors and large objects that were opened in this subtransaction, which else are its parent's.
+unsafe fn close_what_was_opened(cursors: &[CString]) {
+    // SAFETY: within a subtransaction. A portal is looked up before each use, for closing one may close another.
+    unsafe {
+        let subtransaction = pg_sys::GetCurrentSubTransactionId();
+        for name in cursors {
+            let portal = pg_sys::GetPortalByName(name.as_ptr());
+            if !portal.is_null() && (*portal).createSubid == subtransaction {
+                // PL/Python and PL/Perl pin theirs.
+                if (*portal).portalPinned {
+                    pg_sys::UnpinPortal(portal);
+                }
+                pg_sys::PortalDrop(portal, false);
+            }
+        }
+        // As if aborted, which closes descriptors and touches no data.
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            AtEOSubXact_LargeObject(false, subtransaction, subtransaction);
+        });
+    }
+}
+
+unsafe extern "C-unwind" {
+    // Not among pgrx's bindings.
+    fn AtEOSubXact_LargeObject(
+        is_commit: bool,
+        subtransaction: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    );
+    // Without the guard that pgrx puts around it.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
 }
 
 /// Sets a setting until the current level of settings ends.

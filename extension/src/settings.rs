@@ -56,7 +56,7 @@ pub fn define() {
     for (name, short, setting) in [
         (
             c"integration_credentials.keyring_file",
-            c"File with the keyring; it must be the server user's own, and closed to all others.",
+            c"File with the keyring; it must be the server user's own (0600 or less), or root's (0640 or less).",
             &KEYRING_FILE,
         ),
         (
@@ -133,8 +133,15 @@ pub fn current_org() -> Result<String, Failure> {
         Some(org) => org,
         None => database_name(),
     };
-    let org = org.to_str().ok();
-    limits::check("the setting integration_credentials.org_slug", org, MAX_ORG_CHARS).map(str::to_owned)
+    // Both are the whole cluster's, and may have been written in a database of another encoding.
+    let org = org.to_str().map_err(|_| {
+        Failure::new(
+            ErrorCode::InvalidRequest,
+            "the org of this session is not valid UTF-8",
+            "Set integration_credentials.org_slug again, in a database of encoding UTF8; unset, the org is the database's name.",
+        )
+    })?;
+    limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS).map(str::to_owned)
 }
 
 fn database_name() -> CString {

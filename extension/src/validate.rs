@@ -7,7 +7,7 @@ use crate::routine::{Routine, VALIDATOR};
 use crate::sandbox::{self, Access};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::redact;
-use integration_credentials_core::rules::{Rules, RulesError};
+use integration_credentials_core::rules::Rules;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -23,8 +23,8 @@ thread_local! {
 /// Refuses a value that the rules or the validator of its integration do not accept.
 pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
     // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
-    let rules = compiled(&entry.rules).unwrap_or_else(|error| {
-        Raised::internal(format!("the rules of integration {key:?} cannot be used: {error}")).throw()
+    let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
+        Raised::internal(format!("the rules of integration {key:?} cannot be used: {problem}")).throw()
     });
     rules.check(value).map_err(|reason| refusal(key, &reason))?;
     match &entry.validator {
@@ -33,11 +33,12 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
     }
 }
 
-fn compiled(document: &Document) -> Result<Rc<Rules>, RulesError> {
+fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
     if let Some(rules) = COMPILED.with_borrow(|compiled| compiled.get(document).cloned()) {
         return Ok(rules);
     }
-    let rules = Rc::new(Rules::compile(&document.text())?);
+    let text = document.text().ok_or("they are not valid UTF-8")?;
+    let rules = Rc::new(Rules::compile(&text).map_err(|error| error.to_string())?);
     COMPILED.with_borrow_mut(|compiled| {
         if compiled.len() >= MAX_COMPILED {
             compiled.clear();

@@ -70,10 +70,11 @@ fn intcred_path() -> PathBuf {
     path
 }
 
-/// Takes away what libpq, Postgres and `intcred` would read from the environment.
+/// Takes away what libpq, Postgres, `intcred` and the languages of functions would read from the environment.
 pub(crate) fn without_inherited_settings(command: &mut process::Command) {
     for (name, _) in env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"PG") {
+        let prefixes: [&[u8]; 3] = [b"PG", b"PYTHON", b"PERL"];
+        if prefixes.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -140,8 +140,8 @@ impl CredentialCache {
         self.0.flights.fetch(key).await.map(Into::into)
     }
 
-    /// Fetches all credentials of the org in one round trip, and returns how many. All or, if one of them cannot be
-    /// decrypted, none; the others can still be read one by one.
+    /// Fetches all credentials of the org in one round trip, and returns how many. One that cannot be decrypted is not among
+    /// them, and [`Self::get`] says why.
     pub async fn warm(&self) -> Result<usize, Error> {
         self.0.flights.fetch_all().await
     }

@@ -59,11 +59,12 @@ impl Source {
         rows.first().ok_or_else(|| Error::Unexpected("no row".to_owned())).and_then(fetched)
     }
 
-    /// All that there are.
+    /// All that can be read. What is wrong with another one is told to who fetches it.
     pub async fn fetch_all(&self) -> Result<Vec<Fetched>, Error> {
         let sql = "SELECT a.value, a.revision, a.\"updatedAt\", \
                    (SELECT integration_credentials.current_org()), a.key \
-                   FROM integration_credentials.get_all_integration_credentials() AS a";
+                   FROM integration_credentials.get_all_integration_credentials() AS a \
+                   WHERE a.value IS NOT NULL";
         self.rows(sql, &[]).await?.iter().map(fetched).collect()
     }
 

@@ -4,9 +4,9 @@ use crate::{cli, context::Context, failure::Failure, input::read};
 use integration_credentials_core::keyring::{Keyring, MAX_DOCUMENT_BYTES};
 use serde_json::json;
 use std::{
-    fs::{File, OpenOptions, remove_file},
+    fs::{File, Metadata, OpenOptions, Permissions, remove_file},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
 };
 
@@ -70,10 +70,17 @@ fn add(path: &Path) -> Result<Keyring, Failure> {
     let mut temporary = tempfile::NamedTempFile::new_in(parent(path)).map_err(&file)?;
     fchown(temporary.as_file(), Some(metadata.uid()), Some(metadata.gid())).map_err(&file)?;
     temporary.write_all(document.as_bytes()).map_err(&file)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(mode(&metadata))).map_err(&file)?;
     temporary.as_file().sync_all().map_err(&file)?;
     temporary.persist(path).map_err(|error| file(error.error))?;
     directory.sync_all().map_err(&file)?;
     Ok(new)
+}
+
+/// The owner's to write; and of a file that is root's, the group's to read where it was: the server may be that group.
+fn mode(old: &Metadata) -> u32 {
+    let group = if old.uid() == 0 { old.mode() & 0o040 } else { 0 };
+    0o600 | group
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> Failure {
@@ -96,10 +103,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        fs,
-        os::unix::fs::{PermissionsExt, symlink},
-    };
+    use std::{fs, os::unix::fs::symlink};
 
     #[test]
     fn a_keyring_is_made_once_and_only_grows() {
@@ -119,6 +123,22 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_file_of_root_stays_its_groups_to_read_and_another_becomes_its_owners_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        generate(&path).unwrap();
+        let is_roots = fs::metadata(&path).unwrap().uid() == 0;
+        for (before, roots) in
+            [(0o640, 0o640), (0o440, 0o640), (0o600, 0o600), (0o664, 0o640), (0o604, 0o600)]
+        {
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            add(&path).unwrap();
+            let after = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(after, if is_roots { roots } else { 0o600 }, "{before:o}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) static CHECKS: &[Check] = &[
     check!(
         "keyring",
         "the keyring can be used",
-        "Without a keyring that only the server's user can read, nothing is encrypted, and every call fails."
+        "Without a keyring that the server can use and others cannot read, nothing is encrypted, and every call fails."
     ),
     check!(
         "keyring-place",
@@ -105,6 +105,12 @@ pub(super) static CHECKS: &[Check] = &[
         "tls",
         "nothing crosses a network unencrypted",
         "A value that is read, and one that is set without sealing it, crosses the network as it is."
+    ),
+    check!(
+        "ids",
+        "the logs have room for their next rows",
+        "Logical replication brings rows and no sequences, so that a new row gets an id that is taken, and the call fails. \
+         Mend it when the subscription is gone and before anybody writes."
     ),
     check!(
         "password-encryption",

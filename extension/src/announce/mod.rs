@@ -13,7 +13,7 @@
 //! | `worker` | the process that empties it |
 //! | `two_phase` | a prepared transaction, which may commit in another session, after a restart |
 
-use crate::boundary::Raised;
+use crate::boundary::{Answer, Call, Raised, VOID};
 use crate::settings::{self, Notify};
 use integration_credentials_core::event::{Event, RESYNC};
 use std::ffi::CString;
@@ -42,6 +42,17 @@ pub fn announce(event: &Event) {
 /// Announces that everybody should look again, as after a prepared transaction that had events.
 pub fn announce_resync() {
     add(RESYNC.to_owned());
+}
+
+/// `announce_replicated()`, the trigger. It fires for a worker of logical replication, who knows nothing of orgs and keys, and
+/// once for each row.
+#[expect(clippy::unnecessary_wraps, reason = "the form of every call")]
+pub fn call_announce_replicated(_: &Call) -> Answer {
+    // Not preloaded, the library is told of no commit.
+    if settings::require_preload().is_ok() {
+        announce_resync();
+    }
+    Ok(VOID)
 }
 
 fn add(payload: CString) {

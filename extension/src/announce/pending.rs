@@ -39,15 +39,22 @@ pub fn install() {
     }
 }
 
-/// Keeps a payload for the end of the transaction.
+/// Keeps a payload for the end of the transaction. One that has just been kept is kept once, as by NOTIFY.
 pub fn add(payload: CString) {
     // SAFETY: within a transaction.
     let nest_level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
-    EVENTS.with_borrow_mut(|events| events.push(Event { nest_level, payload }));
+    EVENTS.with_borrow_mut(|events| {
+        if events.last().is_none_or(|last| last.payload != payload) {
+            events.push(Event { nest_level, payload });
+        }
+    });
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    if event == pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT && two_phase::may_have_committed_one() {
+        super::announce_resync();
+    }
     if EVENTS.with_borrow(|events| events.is_empty()) {
         return;
     }

@@ -3,6 +3,7 @@
 use crate::document::Document;
 use crate::lookup::{self, Row};
 use crate::statement::{argument, execute, statement};
+use crate::text::Text;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -82,9 +83,10 @@ pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Failure> {
 
 fn read(row: &Row) -> Entry {
     let registered = |signature, owner| {
-        row.get(signature).map(|signature| Registered { signature, owner: row.get(owner) })
+        let text = |column| row.get(column).map(|Text(text)| text);
+        text(signature).map(|signature| Registered { signature, owner: text(owner) })
     };
-    let mode = row.get::<String>(c"sync_mode").and_then(|mode| SyncMode::parse(&mode));
+    let mode = row.get(c"sync_mode").and_then(|Text(mode)| SyncMode::parse(&mode));
     Entry {
         is_uncommitted: row.is_uncommitted(),
         is_enabled: row.get(c"is_enabled").unwrap_or(false),

@@ -118,7 +118,7 @@ async fn reading_more_than_work_mem_writes_no_temporary_file() {
 }
 
 #[tokio::test]
-async fn one_value_that_cannot_be_decrypted_is_an_error_that_names_its_key() {
+async fn one_value_that_cannot_be_decrypted_has_an_error_in_its_row_and_the_others_are_read() {
     let database = Cluster::shared().database().await;
     let (admin, reader) = (database.connect(ADMIN).await, database.connect(READER).await);
     for key in ["good", "bad"] {
@@ -130,8 +130,20 @@ async fn one_value_that_cannot_be_decrypted_is_an_error_that_names_its_key() {
                  UPDATE integration_credentials.configured_integrations
                  SET ciphertext = set_byte(ciphertext, length(ciphertext) - 2, 0) WHERE integration_key = 'bad'";
     database.superuser().await.batch_execute(spoil).await.unwrap();
-    let sql = "SELECT FROM integration_credentials.get_all_integration_credentials()";
-    let error = assert_error(reader.query(sql, &[]).await, ErrorCode::EncryptionUnavailable);
-    assert!(error.message().contains("\"bad\""), "{error:?}");
+    let sql =
+        "SELECT key, value, revision, error FROM integration_credentials.get_all_integration_credentials()";
+    let rows = reader.query(sql, &[]).await.unwrap();
+    let rows: Vec<(&str, Option<&str>, i64, Option<&str>)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+    let code = ErrorCode::EncryptionUnavailable;
+    assert_eq!(rows, [("bad", None, 1, Some(code.as_str())), ("good", Some("value"), 1, None)]);
+    assert_error(versioned(&reader, Some("bad")).await, code);
+
+    // The library has the others, and says of this one what is wrong.
+    let settings = intcred::Settings::resolve(Some(&database.dsn(READER))).unwrap();
+    let cache = intcred::CredentialCache::start(&settings, intcred::CacheOptions::default()).await.unwrap();
+    assert_eq!(cache.warm().await.unwrap(), 1);
+    assert_eq!(cache.get("good").await.unwrap().expose(), "value");
+    assert_eq!(cache.get("bad").await.unwrap_err().code(), Some(code));
     assert_eq!(versioned(&reader, Some("good")).await.unwrap().0, "value");
 }

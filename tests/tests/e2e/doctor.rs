@@ -72,7 +72,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
 }
 
 const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
-const CHECKS: [&str; 19] = [
+const CHECKS: [&str; 20] = [
     "extension",
     "preload",
     "preload-order",
@@ -89,6 +89,7 @@ const CHECKS: [&str; 19] = [
     "logging",
     "literals",
     "tls",
+    "ids",
     "password-encryption",
     "passwords",
     "server-version",
@@ -175,7 +176,7 @@ async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
         ["preload-order", &format!("loaded after {schema}: auto_explain, pg_stat_statements")],
         [
             "keyring",
-            "the keyring cannot be used: its permissions 0644 let others in; they must be 0600 or 0400",
+            "the keyring cannot be used: its permissions 0644 let others in; those of a file that is the server user's must be 0600 or less",
         ],
         ["org", "nobody has set the org, so it is the name of the database, \"Odd-Name\""],
         ["org-grants", &format!("PUBLIC has SET on the setting {schema}.org_slug")],

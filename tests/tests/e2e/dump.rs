@@ -14,12 +14,12 @@ const STATE: &str = "
         UNION ALL SELECT 'audit ' || l::text FROM integration_credentials.webapp_org_admin_audit_log l
         UNION ALL SELECT 'metering ' || m::text FROM integration_credentials.tool_metering m) rows";
 
-async fn state(database: &Database) -> String {
+pub async fn state(database: &Database) -> String {
     database.superuser().await.query_one(STATE, &[]).await.unwrap().get(0)
 }
 
 /// A database with something of everything: edited, added, removed and untouched entries.
-async fn source(cluster: &Cluster, canary: &Canary) -> Database {
+pub async fn source(cluster: &Cluster, canary: &Canary) -> Database {
     let database = cluster.database().await;
     database.set_org("acme").await;
     let admin = database.connect(ADMIN).await;
@@ -81,6 +81,30 @@ async fn a_restored_database_is_the_same_and_goes_on() {
     let third = other.empty_database().await;
     dump_and_restore((&other, &restored), (&other, &third), &canary).await;
     assert_eq!(state(&third).await, state(&restored).await);
+}
+
+#[tokio::test]
+async fn of_parts_of_a_database_the_extension_has_the_rows_and_the_schema_has_none() {
+    let canary = Canary::new();
+    let cluster = Cluster::shared();
+    let original = source(cluster, &canary).await;
+    let dump = async |part: [&str; 2]| {
+        run(cluster.tool("pg_dump").args(part).arg(original.name()), b"").await.success()
+    };
+    let schema = dump(["-n", "integration_credentials"]).await;
+    assert!(!schema.contains("COPY ") && !schema.contains("INSERT "), "{schema}");
+
+    let extension = dump(["-e", "integration_credentials"]).await;
+    let restored = cluster.empty_database().await;
+    let mut psql = cluster.tool("psql");
+    let restore = psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", restored.name()]);
+    let output = run(restore, extension.as_bytes()).await;
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(state(&restored).await, state(&original).await);
+    restored.set_org("acme").await;
+    let superuser = restored.superuser().await;
+    assert_eq!(get(&superuser, ANY).await.unwrap(), canary.as_str());
+    set(&superuser, ANY, "next").await.unwrap();
 }
 
 #[tokio::test]

@@ -64,18 +64,6 @@ async fn only_a_superuser_installs_it() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_encoding_is_refused() {
-    let cluster = Cluster::shared();
-    let superuser = cluster.named_database("postgres").superuser().await;
-    let create = "CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
-    superuser.batch_execute(create).await.unwrap();
-    let latin1 = cluster.named_database("latin1").superuser().await;
-    let error = latin1.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap_err();
-    let error = error.as_db_error().unwrap();
-    assert_eq!((error.code().code(), error.hint().is_some()), ("0A000", true), "{error:?}");
-}
-
-#[tokio::test]
 async fn without_preload_everything_fails_closed_and_the_org_cannot_be_forged() {
     let cluster = Cluster::builder().without_preload().start();
     let database = cluster.database().await;

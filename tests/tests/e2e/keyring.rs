@@ -24,9 +24,9 @@ async fn a_file_that_others_can_read_or_that_is_no_keyring_is_refused() {
     let database = cluster.database().await;
     let file = cluster.keyring_file();
     let good = fs::read(&file).unwrap();
-    for mode in [0o640, 0o604, 0o660] {
+    for mode in [0o640, 0o440, 0o604, 0o660] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        fails(&database.connect(ADMIN).await, "permissions").await;
+        fails(&database.connect(ADMIN).await, "the server user's must be 0600 or less").await;
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let material = Canary::new();
@@ -51,7 +51,64 @@ async fn a_file_that_others_can_read_or_that_is_no_keyring_is_refused() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let owner = |path: &Path| path.metadata().unwrap().uid();
     let own = owner(&file) == owner(&cluster.data_dir());
-    fails(&database.connect(ADMIN).await, if own { "permissions" } else { "another user" }).await;
+    fails(&database.connect(ADMIN).await, if own { "the server user's must be" } else { "root's must be" })
+        .await;
+}
+
+#[tokio::test]
+async fn a_file_of_root_is_read_as_platforms_mount_it_and_refused_where_others_can_read_it() {
+    let cluster = Cluster::private();
+    let database = cluster.database().await;
+    let superuser = database.superuser().await;
+    let file = cluster.keyring_file();
+    let set_file = async |path: &Path| {
+        let set = format!("ALTER SYSTEM SET integration_credentials.keyring_file = '{}'", path.display());
+        superuser.batch_execute(&set).await.unwrap();
+        superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        let is_set = format!(
+            "SELECT WHERE current_setting('integration_credentials.keyring_file') = '{}'",
+            path.display()
+        );
+        while database.superuser().await.query(&is_set, &[]).await.unwrap().is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // As everybody has it; others than root can make no other.
+    set_file(Path::new("/etc/passwd")).await;
+    fails(&database.connect(ADMIN).await, "those of a file that is root's must be 0640 or less").await;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+
+    // As Kubernetes does: root's, with the group of the server, behind two links.
+    let volume = cluster.dir().join("volume");
+    fs::create_dir_all(volume.join("..2026")).unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(volume.join("..2026"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mounted = volume.join("..2026/keyring.json");
+    fs::copy(&file, &mounted).unwrap();
+    std::os::unix::fs::symlink("..2026", volume.join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/keyring.json", volume.join("keyring.json")).unwrap();
+    let group = cluster.data_dir().metadata().unwrap().gid();
+    let own = |user| std::os::unix::fs::chown(&mounted, Some(user), Some(group)).unwrap();
+    let allow = |mode| fs::set_permissions(&mounted, fs::Permissions::from_mode(mode)).unwrap();
+    own(0);
+    allow(0o640);
+    set_file(&volume.join("keyring.json")).await;
+    for mode in [0o640, 0o440, 0o040] {
+        allow(mode);
+        round_trip(&database).await;
+    }
+    for mode in [0o644, 0o660, 0o650, 0o641] {
+        allow(mode);
+        fails(&database.connect(ADMIN).await, "root's must be 0640 or less").await;
+    }
+    allow(0o600);
+    fails(&database.connect(ADMIN).await, "cannot be opened").await;
+    // Another user's, whatever its mode.
+    own(65533);
+    allow(0o440);
+    fails(&database.connect(ADMIN).await, "another user than the server's and root").await;
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn every_function_pins_its_search_path_and_none_is_public() {
         assert!(!function.get::<_, bool>(2), "{name} is STRICT");
         // What runs as the owner is for those who are granted it; what asks for a superuser runs as the caller.
         let as_caller = ["current_org", "sealing_key", "sync_aggregator_credentials"];
-        let triggers = ["keep_catalog", "catalog_changed"];
+        let triggers = ["keep_catalog", "catalog_changed", "announce_replicated"];
         let definer = !name.starts_with("register_")
             && !is_sql_free
             && !as_caller.contains(&name)

@@ -12,7 +12,7 @@ const SIGNATURE: &str = "app.sync(text, text, text)";
 
 impl Fixture {
     /// Makes these PL/pgSQL statements the sync handler of [`ANY`].
-    async fn handler(&self, mode: &str, body: &str) {
+    pub async fn handler(&self, mode: &str, body: &str) {
         let function = plpgsql("app.sync(org_slug text, key text, value text) RETURNS void", body);
         self.as_owner(&format!("CREATE OR REPLACE FUNCTION {function}")).await;
         self.register("sync_handler", &[&ANY, &SIGNATURE, &mode]).await.unwrap();

@@ -1,0 +1,294 @@
+//! The box of validators and sync handlers: nothing that a function has printed, opened or put off outlives it.
+
+use crate::fixture::{Fixture, sqlstate};
+use crate::support::{ANY, set};
+use integration_credentials_core::error::ErrorCode;
+use serde_json::Value;
+use tests::{ADMIN, Canary, Cluster, SUPERUSER, Session, Shutdown, assert_error, installation::Installation};
+use tokio::time::{Duration, sleep};
+
+/// A language of Debian's packages, with all the ways to print in it that there are.
+struct Language {
+    name: &'static str,
+    library: &'static str,
+    package: &'static str,
+    prints: &'static str,
+    /// Returns NULL.
+    nothing: &'static str,
+    /// Prints what is in the buffers.
+    flushes: &'static str,
+    raises: &'static str,
+    sleeps: &'static str,
+}
+
+/// Without a newline at the end, and without asking for a flush, a text stays in the buffer.
+const LANGUAGES: [Language; 3] = [
+    Language {
+        name: "plpython3u",
+        library: "plpython3",
+        package: "postgresql-plpython3-15",
+        prints: "
+import ctypes, os, subprocess, sys
+libc = ctypes.CDLL(None)
+for descriptor, stream in ((1, 'stdout'), (2, 'stderr')):
+    os.write(descriptor, value.encode())
+    libc.fputs(value.encode(), ctypes.c_void_p.in_dll(libc, stream))
+    print(value, end='', file=getattr(sys, stream))
+    print(value, end='', file=getattr(sys, '__' + stream + '__'))
+subprocess.run(['sh', '-c', 'echo $0; echo $0 >&2', value])
+subprocess.Popen(['sh', '-c', 'sleep 1; echo $0; echo $0 >&2', value])
+",
+        nothing: "return",
+        flushes: "
+for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    stream.flush()
+libc.fflush(None)",
+        raises: "plpy.error('no')",
+        sleeps: "plpy.execute('SELECT pg_sleep(1000)')",
+    },
+    Language {
+        name: "plperlu",
+        library: "plperl",
+        package: "postgresql-plperl-15",
+        prints: "
+my $value = $_[-1];
+syswrite $_, $value for (*STDOUT, *STDERR);
+system 'sh', '-c', 'echo $0; echo $0 >&2', $value;
+system 'sh', '-c', '(sleep 1; echo $0; echo $0 >&2) &', $value;
+print STDOUT $value; print STDERR $value;
+",
+        nothing: "return;",
+        flushes: "my $was = select STDOUT; $| = 1; $| = 0; select $was;",
+        raises: "elog(ERROR, 'no');",
+        sleeps: "spi_exec_query('SELECT pg_sleep(1000)');",
+    },
+    Language {
+        name: "pltclu",
+        library: "pltcl",
+        package: "postgresql-pltcl-15",
+        prints: "
+set value [lindex [info level 0] end]
+exec sh -c {echo $0; echo $0 >&2} $value >@stdout 2>@stderr
+exec sh -c {sleep 1; echo $0; echo $0 >&2} $value >@stdout 2>@stderr &
+puts -nonewline stdout $value
+puts -nonewline stderr $value
+",
+        nothing: "return_null",
+        flushes: "flush stdout",
+        raises: "elog ERROR no",
+        sleeps: "spi_exec {SELECT pg_sleep(1000)}",
+    },
+];
+
+impl Fixture {
+    /// Makes a function of an untrusted language the owner's, and a validator or sync handler of [`ANY`].
+    async fn untrusted(&self, kind: &str, language: &str, body: &str) {
+        let (declaration, signature) = match kind {
+            "validator" => ("app.check(value text) RETURNS text", "app.check(text)"),
+            _ => ("app.sync(org_slug text, key text, value text) RETURNS void", "app.sync(text, text, text)"),
+        };
+        let create = format!(
+            "CREATE OR REPLACE FUNCTION {declaration} LANGUAGE {language} AS $body${body}$body$;
+             ALTER FUNCTION {signature} OWNER TO {}",
+            self.owner
+        );
+        self.superuser.batch_execute(&create).await.unwrap();
+        self.register(kind, &[&ANY, &signature]).await.unwrap();
+    }
+}
+
+/// Where standard output and standard error of a backend lead.
+fn outputs(pid: i32) -> [std::path::PathBuf; 2] {
+    [1, 2].map(|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap())
+}
+
+/// A server whose log has what goes to standard output, too, as most have.
+fn collecting() -> Cluster {
+    let builder = Cluster::builder().setting("logging_collector", "on").setting("fsync", "off");
+    builder.start()
+}
+
+/// What the collector has written. It gets the last of it when the server stops.
+fn collected(cluster: &mut Cluster) -> String {
+    cluster.stop(Shutdown::Fast);
+    let mut text = String::new();
+    for file in std::fs::read_dir(cluster.data_dir().join("log")).unwrap() {
+        text += &String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+    text
+}
+
+async fn backend(session: &Session) -> i32 {
+    session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_back() {
+    let mut cluster = collecting();
+    let installation = Installation::find();
+    let (canary, mark) = (Canary::new(), Canary::new());
+    for language in &LANGUAGES {
+        let Language { name, library, package, prints, nothing, flushes, raises, sleeps } = language;
+        installation.require_library(library, package);
+        for kind in ["sync_handler", "validator"] {
+            let fixture = Fixture::within(&cluster).await;
+            fixture.superuser.batch_execute(&format!("CREATE EXTENSION {name}")).await.unwrap();
+            let pid = backend(&fixture.admin).await;
+            let before = outputs(pid);
+            fixture.untrusted(kind, name, &format!("{prints}\n{nothing}")).await;
+            set(&fixture.admin, ANY, canary.as_str()).await.unwrap();
+            fixture.untrusted(kind, name, &format!("{prints}\n{raises}")).await;
+            let _ = set(&fixture.admin, ANY, canary.as_str()).await;
+            fixture.untrusted(kind, name, &format!("{prints}\n{sleeps}")).await;
+            // These languages make an error of their own out of it, and yet the call ends.
+            let cancelled = fixture.set_and_cancel(canary.as_str()).await;
+            assert_eq!(sqlstate(cancelled), "57014", "{name}, {kind}");
+            // Postgres signals a cancel twice, and the second may be late.
+            sleep(Duration::from_millis(200)).await;
+            assert_eq!(outputs(pid), before, "{name}, {kind}");
+            // Others print as before, and so would what is left in a buffer.
+            let loud = format!(
+                "CREATE FUNCTION app.loud(value text) RETURNS void LANGUAGE {name}
+                     AS $body${prints}{flushes}$body$;
+                 GRANT USAGE ON SCHEMA app TO {ADMIN}"
+            );
+            fixture.superuser.batch_execute(&loud).await.unwrap();
+            fixture.admin.execute("SELECT app.loud($1)", &[&mark.as_str()]).await.unwrap();
+        }
+    }
+    let programs = Fixture::within(&cluster).await;
+    let grant = format!("GRANT pg_execute_server_program TO {}", programs.owner);
+    programs.superuser.batch_execute(&grant).await.unwrap();
+    let copy = "EXECUTE format('COPY (SELECT %L) TO PROGRAM ''tee /dev/stderr''', value)";
+    programs.handler("surface", copy).await;
+    set(&programs.admin, ANY, canary.as_str()).await.unwrap();
+    programs.handler("surface", &format!("{copy}; RAISE EXCEPTION 'no'")).await;
+    set(&programs.admin, ANY, canary.as_str()).await.unwrap();
+    let loud = copy.replace("EXECUTE format", "SELECT format").replace("value)", "$1)");
+    let loud: String = programs
+        .superuser
+        .query_one(&loud.replace("$1", "$1::text"), &[&mark.as_str()])
+        .await
+        .unwrap()
+        .get(0);
+    programs.superuser.batch_execute(&loud).await.unwrap();
+    drop(programs);
+
+    // Longer than the programs that outlive their function.
+    sleep(Duration::from_secs(2)).await;
+    let log = collected(&mut cluster);
+    assert!(canary.find(log.as_bytes()).is_empty(), "{log}");
+    // What PL/Python, PL/Perl and PL/Tcl print in two sessions each, and what the program does.
+    assert_eq!(log.matches(mark.as_str()).count(), 2 * (12 + 8 + 6) + 2, "{log}");
+}
+
+/// What is open in the transaction of a session: cursors by name, and large objects by whether descriptor 0 or 1 is one.
+async fn open_in(session: &Session) -> (Vec<String>, [bool; 2]) {
+    let rows =
+        session.query("SELECT name FROM pg_cursors WHERE name <> '' ORDER BY name", &[]).await.unwrap();
+    let mut descriptors = [false; 2];
+    for (descriptor, is_open) in (0..).zip(&mut descriptors) {
+        session.batch_execute("SAVEPOINT s").await.unwrap();
+        let tell = format!("SELECT lo_tell({descriptor})");
+        *is_open = session.query_one(&tell, &[]).await.is_ok();
+        session.batch_execute("ROLLBACK TO s").await.unwrap();
+    }
+    (rows.iter().map(|row| row.get(0)).collect(), descriptors)
+}
+
+#[tokio::test]
+async fn cursors_and_large_objects_that_a_handler_opened_are_closed_and_the_callers_are_not() {
+    Installation::find().require_library("plpython3", "postgresql-plpython3-15");
+    let fixture = Fixture::new().await;
+    fixture.superuser.batch_execute("CREATE EXTENSION plpython3u").await.unwrap();
+    let object = "SELECT lo_from_bytea(0, 'mine')";
+    let object: u32 = fixture.superuser.query_one(object, &[]).await.unwrap().get(0);
+    fixture
+        .superuser
+        .batch_execute(&format!("GRANT SELECT ON LARGE OBJECT {object} TO PUBLIC"))
+        .await
+        .unwrap();
+    let own = format!(
+        "BEGIN; DECLARE mine CURSOR FOR SELECT generate_series(1, 9); SELECT lo_open({object}, 262144)"
+    );
+    let opens = format!("DECLARE c refcursor; d refcursor := 'leftover'; BEGIN
+        OPEN c FOR SELECT value; OPEN d FOR SELECT value; FETCH d INTO value;
+        BEGIN EXECUTE format('DECLARE nested CURSOR FOR SELECT %L', value); EXCEPTION WHEN division_by_zero THEN END;
+        PERFORM lo_open({object}, 262144)");
+    let python = format!(
+        "
+GD['cursor'] = plpy.cursor('SELECT generate_series(1, 9)')
+GD['cursor'].fetch(1)
+plpy.execute('SELECT lo_open({object}, 262144)')"
+    );
+    for raises in ["", "; RAISE EXCEPTION 'no'"] {
+        fixture.handler("surface", &format!("{opens}{raises}; END")).await;
+        fixture.admin.batch_execute(&own).await.unwrap();
+        set(&fixture.admin, ANY, "value").await.unwrap();
+        assert_eq!(open_in(&fixture.admin).await, (vec!["mine".to_owned()], [true, false]));
+        fixture.admin.batch_execute("FETCH mine; COMMIT").await.unwrap();
+    }
+    fixture.untrusted("sync_handler", "plpython3u", &python).await;
+    fixture.admin.batch_execute(&own).await.unwrap();
+    for _ in 0..2 {
+        set(&fixture.admin, ANY, "value").await.unwrap();
+        assert_eq!(open_in(&fixture.admin).await, (vec!["mine".to_owned()], [true, false]));
+    }
+    fixture.admin.batch_execute("FETCH mine; COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_makes_the_handler_fail() {
+    let fixture = Fixture::new().await;
+    let later = "CREATE TABLE app.later (key text);
+        CREATE FUNCTION app.later() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER later AFTER INSERT ON app.later DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION app.later()";
+    fixture.as_owner(later).await;
+    for body in [
+        "SET CONSTRAINTS ALL DEFERRED",
+        "SET CONSTRAINTS ALL IMMEDIATE",
+        "EXECUTE 'SET CONSTRAINTS app.later DEFERRED'",
+        "INSERT INTO app.later VALUES (key)",
+        "LISTEN app",
+        "UNLISTEN *",
+        "PREPARE p AS SELECT 1",
+        "DEALLOCATE ALL",
+        "DISCARD TEMP",
+        "EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'",
+        "CREATE TEMP TABLE t (c int) ON COMMIT DROP",
+        "PERFORM pg_export_snapshot()",
+        "SET ROLE NONE",
+    ] {
+        fixture.handler("surface", body).await;
+        let result: Value = set(&fixture.admin, ANY, "value").await.unwrap();
+        assert_eq!(result["error"]["code"], "tool_setup_failed", "{body}: {result}");
+    }
+    // The session is sound, and the caller may do what its function may not.
+    fixture.admin.batch_execute("BEGIN; SET CONSTRAINTS ALL DEFERRED; COMMIT").await.unwrap();
+    fixture.validator("SET CONSTRAINTS ALL DEFERRED; RETURN NULL").await;
+    assert_error(set(&fixture.admin, ANY, "value").await, ErrorCode::InvalidCredentials);
+    let owner = fixture.database.connect(SUPERUSER).await;
+    owner.batch_execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE; COMMIT").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_a_handler_does_not_wait_for_is_its_failure_and_no_cancel() {
+    let fixture = Fixture::new().await;
+    fixture.as_owner("CREATE TABLE app.busy ()").await;
+    let impatient = "SET LOCAL lock_timeout = '50ms';
+        BEGIN LOCK TABLE app.busy; EXCEPTION WHEN lock_not_available THEN RAISE EXCEPTION 'busy'; END";
+    fixture.handler("surface", impatient).await;
+    fixture.superuser.batch_execute("BEGIN; LOCK TABLE app.busy").await.unwrap();
+    let result = set(&fixture.admin, ANY, "value").await.unwrap();
+    assert_eq!(result["error"]["message"], "busy");
+    // One that is caught and made another error is still a cancel.
+    let stubborn = "BEGIN LOCK TABLE app.busy; EXCEPTION WHEN query_canceled THEN RAISE EXCEPTION 'no'; END";
+    fixture.superuser.batch_execute("COMMIT").await.unwrap();
+    fixture.handler("surface", stubborn).await;
+    fixture.superuser.batch_execute("BEGIN; LOCK TABLE app.busy").await.unwrap();
+    fixture.admin.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
+    assert_eq!(sqlstate(set(&fixture.admin, ANY, "value").await), "57014");
+    fixture.superuser.batch_execute("COMMIT").await.unwrap();
+    set(&fixture.admin, ANY, "value").await.unwrap();
+}

@@ -14,6 +14,7 @@ mod doctor;
 mod dump;
 mod extension;
 mod fixture;
+mod hostile_owner;
 mod keyring;
 mod leaks;
 mod listen;

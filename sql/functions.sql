@@ -73,19 +73,11 @@ CREATE FUNCTION integration_credentials.get_integration_credentials(key text) RE
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_integration_credentials';
 
--- The same, with what tells this value from another one, as of the same moment.
+-- The same, with what tells this value from another one, all of the same row.
 CREATE FUNCTION integration_credentials.get_integration_credentials_with_revision(key text)
     RETURNS TABLE (value text, revision bigint, "updatedAt" timestamptz)
-    LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        SELECT g.value, c.revision, c.updated_at
-        FROM integration_credentials.get_integration_credentials(
-            get_integration_credentials_with_revision.key) AS g (value)
-        LEFT JOIN integration_credentials.configured_integrations c
-            ON c.integration_key = get_integration_credentials_with_revision.key
-           AND c.org_slug = (SELECT integration_credentials.current_org());
-    END;
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'get_integration_credentials_with_revision';
 
 -- Every credential that get_integration_credentials would return, in one round trip. In C, because the rows of a
 -- function in SQL go to a temporary file above work_mem, and these hold plaintext; ORDER BY would do the same.
@@ -105,13 +97,15 @@ CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RET
 CREATE FUNCTION integration_credentials.list_integrations()
     RETURNS TABLE (
         key              text,
+-- Volatile, though they only read: so they have their snapshot after the lock on the tables. One that a statement took
+-- before it waited for ALTER TABLE to rewrite a table would show an empty table.
         "displayName"    text,
         "isEnabled"      boolean,
         "isConfigured"   boolean,       -- this org has had a credential for it
         "hasCredentials" boolean,       -- and has one now
         revision         bigint,        -- 0 where there has been none
         "updatedAt"      timestamptz)
-    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled,
@@ -129,7 +123,7 @@ CREATE FUNCTION integration_credentials.list_integrations(keys text[])
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
         revision bigint, "updatedAt" timestamptz)
-    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled,
@@ -148,7 +142,7 @@ CREATE FUNCTION integration_credentials.describe_integrations()
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "docsUrl" text, example text, rules jsonb,
         validator text, "syncHandler" text, "syncMode" text)
-    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled, k.docs_url, k.example, k.rules,

@@ -170,6 +170,14 @@ impl Raised {
     pub fn throw(self) -> ! {
         std::panic::resume_unwind(Box::new(self))
     }
+    /// A transaction that lost a race, and may be run again as it was.
+    pub fn try_again(message: impl Into<String>) -> Self {
+        Self {
+            hint: Some("Run the transaction again.".to_owned()),
+            ..Self::new(pack("40001"), message.into())
+        }
+    }
+
 }
 
 /// Postgres' `MAKE_SQLSTATE`: six bits a character.

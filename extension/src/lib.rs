@@ -88,6 +88,7 @@ boundary::sql_functions! {
     get_all_integration_credentials => read::call_get_all,
     get_aggregator_credentials => read::call_get_aggregator,
     register_validator => register::call_register_validator,
+    get_integration_credentials_with_revision => read::call_get_with_revision,
     register_sync_handler => register::call_register_sync_handler,
     sync_aggregator_credentials => sync::call_aggregator,
 }

@@ -7,6 +7,7 @@ use crate::journal::{self, Metering};
 use crate::routine::{Routine, SYNC_HANDLER, Shape, VALIDATOR, require_superuser};
 use crate::settings;
 use crate::statement::{Statement, argument, execute, first, run, statement};
+use crate::{lookup, settings};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::rules::Rules;
@@ -95,7 +96,7 @@ pub fn call_unregister(call: &Call) -> Answer {
     let org = settings::current_org()?;
     catalog::find(key)?;
 
-    if catalog::sees_an_old_snapshot() {
+    if lookup::sees_an_old_snapshot() {
         return Err(Failure::new(
             ErrorCode::InvalidRequest,
             "a REPEATABLE READ transaction cannot see whether the integration is in use",

@@ -119,7 +119,6 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     redaction::remember(value);
     // From here on no entry goes while it gets a credential.
     table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
-    catalog::confirm(key);
     validate::check(&checked, key, value)?;
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
     turn::wait(org, key);

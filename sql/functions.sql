@@ -9,16 +9,19 @@ CREATE FUNCTION integration_credentials.current_org() RETURNS text
 
 ------------------------------------------------------------------------------------------------------- for admins
 
+-- Those called admin_* run as their owner, as SECURITY DEFINER functions do, but see to it themselves: so that the audit
+-- log can name the role that called. See extension/src/caller.rs.
+
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials(key text, value text, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials';
 
 -- The same with a value that the caller has sealed to the key below, so that no SQL ever holds it.
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed(key text, sealed bytea, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
 
@@ -30,7 +33,7 @@ CREATE FUNCTION integration_credentials.sealing_key() RETURNS jsonb
 
 CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key text, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_remove_integration_credentials';
 
@@ -40,20 +43,20 @@ CREATE FUNCTION integration_credentials.admin_register_integration(
         key text, display_name text, actor text,
         rules jsonb DEFAULT '{}', docs_url text DEFAULT NULL, example text DEFAULT NULL)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_register_integration';
 
 -- Takes an entry out of the catalog. Refused while any org still has a credential for it.
 CREATE FUNCTION integration_credentials.admin_unregister_integration(key text, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_unregister_integration';
 
 CREATE FUNCTION integration_credentials.admin_set_integration_enabled(key text, enabled boolean, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_enabled';
 
@@ -94,11 +97,11 @@ CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RET
 
 ------------------------------------------------------------------------------- for admins, readers and auditors
 
+-- Volatile, though they only read: so they have their snapshot after the lock on the tables. One that a statement took
+-- before it waited for ALTER TABLE to rewrite a table would show an empty table.
 CREATE FUNCTION integration_credentials.list_integrations()
     RETURNS TABLE (
         key              text,
--- Volatile, though they only read: so they have their snapshot after the lock on the tables. One that a statement took
--- before it waited for ALTER TABLE to rewrite a table would show an empty table.
         "displayName"    text,
         "isEnabled"      boolean,
         "isConfigured"   boolean,       -- this org has had a credential for it
@@ -155,7 +158,7 @@ CREATE FUNCTION integration_credentials.describe_integrations()
 
 -- The barrier keeps a reader's own functions in WHERE from seeing the rows of other orgs.
 CREATE VIEW integration_credentials.audit_log WITH (security_barrier) AS
-    SELECT id, org_slug, actor, session_role, action, target_type, target_id, metadata, created_at
+    SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, created_at
     FROM integration_credentials.webapp_org_admin_audit_log
     WHERE org_slug = (SELECT integration_credentials.current_org());
 

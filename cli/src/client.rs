@@ -35,7 +35,10 @@ pub struct Notice {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SealTo {
+    form: u8,
     org: String,
+    role: String,
+    issued_at: u64,
     key_id: String,
     public_key: String,
 }
@@ -170,8 +173,8 @@ impl Client {
 
     /// The newest rows of the org's audit log, newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
-        let sql = "SELECT id, org_slug, actor, session_role, action, target_type, target_id, metadata, created_at \
-                   FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
+        let sql = "SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, \
+                   created_at FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
         let rows = self.0.rows(sql, &[(&i64::from(limit), Type::INT8)]).await?;
         rows.iter().map(AuditEntry::from_row).collect()
     }

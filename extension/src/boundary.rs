@@ -1,6 +1,7 @@
 //! Where Postgres calls Rust. Written by hand, because pgrx's own boundary knows neither our SQLSTATEs nor
 //! `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
 
+use crate::caller::Role;
 use crate::document::Document;
 use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
@@ -12,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Declares `name => function` pairs to Postgres, under the names that `sql/functions.sql` refers to.
 macro_rules! sql_functions {
-    ($($name:ident => $function:path,)*) => {$(
+    ($($name:ident => $function:expr,)*) => {$(
         #[doc = concat!("Answers the SQL function `", stringify!($name), "`.")]
         ///
         /// # Safety
@@ -39,6 +40,8 @@ pub(crate) use sql_functions;
 /// A call as it came in. Arguments are borrowed from Postgres' memory: a secret is not copied on its way in.
 pub struct Call {
     fcinfo: pg_sys::FunctionCallInfo,
+    /// The role that called.
+    pub caller: Role,
 }
 
 impl Call {
@@ -94,7 +97,8 @@ pub const VOID: Option<pg_sys::Datum> = Some(pg_sys::Datum::null());
 /// # Safety
 /// `fcinfo` must be the valid call of a function with the arguments that `function` asks for.
 pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Answer) -> pg_sys::Datum {
-    let raised = match catch_unwind(AssertUnwindSafe(|| function(&Call { fcinfo }))) {
+    let raised = match catch_unwind(AssertUnwindSafe(|| function(&Call { fcinfo, caller: Role::current() })))
+    {
         Ok(Ok(Some(datum))) => return datum,
         // SAFETY: the caller vouches for fcinfo.
         Ok(Ok(None)) => return unsafe { fcinfo::pg_return_null(fcinfo) },
@@ -166,10 +170,6 @@ impl Raised {
         }
     }
 
-    /// Goes on unwinding, up to `enter`.
-    pub fn throw(self) -> ! {
-        std::panic::resume_unwind(Box::new(self))
-    }
     /// A transaction that lost a race, and may be run again as it was.
     pub fn try_again(message: impl Into<String>) -> Self {
         Self {
@@ -178,6 +178,10 @@ impl Raised {
         }
     }
 
+    /// Goes on unwinding, up to `enter`.
+    pub fn throw(self) -> ! {
+        std::panic::resume_unwind(Box::new(self))
+    }
 }
 
 /// Postgres' `MAKE_SQLSTATE`: six bits a character.

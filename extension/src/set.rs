@@ -2,6 +2,8 @@
 
 use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
+use crate::caller::Role;
+use crate::catalog::Entry;
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
 use crate::statement::{argument, run, statement};
@@ -16,6 +18,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use serde::Serialize;
 use serde_json::json;
+use std::rc::Rc;
 
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
 statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
@@ -35,6 +38,7 @@ struct Saved {
 
 /// What is to be set, wherever the value came from.
 struct Request<'a> {
+    call: &'a Call,
     org: &'a str,
     key: &'a str,
     value: &'a str,
@@ -132,7 +136,7 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync::hand_on(&entry, org, key, value);
 
-    journal::audit(org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
+    journal::audit(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
     // Not even to be redacted is the value copied: its name is enough.
     metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));

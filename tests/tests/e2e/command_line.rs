@@ -346,6 +346,7 @@ async fn removing_keeps_the_revision_and_says_so_in_the_audit_log() {
     assert_eq!(column("action"), ["remove_integration_credentials", set, set, "register_integration"]);
     assert_eq!(column("actor"), ["ben", "ann", "ann", "actor"]);
     assert_eq!(column("session_role"), [ADMIN; 4]);
+    assert_eq!(column("actingRole"), [ADMIN; 4]);
     assert_eq!(column("target_id"), [ANY; 4]);
     assert_eq!(column("metadata")[1..3], [json!({"wasUpdate": true}), json!({"wasUpdate": false})]);
 

@@ -79,8 +79,8 @@ pub extern "C-unwind" fn _PG_init() {
 boundary::sql_functions! {
     catalog_changed => catalog::known::call_changed,
     current_org => settings::call_current_org,
-    admin_set_integration_credentials => set::call,
-    admin_set_integration_credentials_sealed => set::call_sealed,
+    admin_set_integration_credentials => |call| as_owner(call, set::call),
+    admin_set_integration_credentials_sealed => |call| as_owner(call, set::call_sealed),
     sealing_key => set::call_sealing_key,
     admin_remove_integration_credentials => |call| as_owner(call, remove::call),
     admin_register_integration => |call| as_owner(call, register::call_register),

@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
-use integration_credentials_core::seal::SealingKey;
+use integration_credentials_core::seal::{self, SealingKey, Terms};
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -43,6 +43,7 @@ struct Request<'a> {
     key: &'a str,
     value: &'a str,
     actor: &'a str,
+    is_sealed: bool,
 }
 
 /// `admin_set_integration_credentials(key, value, actor)`
@@ -54,7 +55,7 @@ pub fn call(call: &Call) -> Answer {
     redaction::remember_if_secret(key);
     discourage_literals()?;
     let org = settings::current_org()?;
-    set(metering, &Request { org: &org, key, value, actor })
+    set(metering, &Request { call, org: &org, key, value, actor, is_sealed: false })
 }
 
 /// `admin_set_integration_credentials_sealed(key, sealed, actor)`
@@ -79,7 +80,14 @@ pub fn call_sealed(call: &Call) -> Answer {
 pub fn call_sealing_key(_: &Call) -> Answer {
     let org = settings::current_org()?;
     let SealingKey { id, public } = keys::sealing_key()?;
-    Ok(boundary::json(&json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
+    Ok(boundary::json(&json!({
+        "form": seal::VERSION,
+        "org": org,
+        "role": Role::session().name(),
+        "issuedAt": keys::now(),
+        "keyId": id,
+        "publicKey": STANDARD.encode(public),
+    })))
 }
 
 /// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
@@ -118,8 +126,9 @@ pub struct Problem {
     message: String,
 }
 
-fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
-    let checked = catalog::find_enabled(key)?;
+fn set(metering: Metering, request: &Request<'_>) -> Answer {
+    let &Request { call, org, key, value, actor, .. } = request;
+    let checked = find_entry(request)?;
     redaction::remember(value);
     // From here on no entry goes while it gets a credential.
     table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
@@ -128,7 +137,7 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     turn::wait(org, key);
     let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
     // While this waited, the entry may have changed. An error takes back what was saved.
-    let entry = catalog::find_enabled(key)?;
+    let entry = find_entry(request)?;
     if entry != checked {
         validate::check(&entry, key, value)?;
     }
@@ -146,6 +155,24 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
         Problem { status: code.status(), code: code.as_str(), message }
     });
     Ok(boundary::json(&State { key, is_configured: true, has_credentials: true, updated_at, error }))
+}
+
+/// The entry by which a value is checked. A sealed value is not to be asked about by rules that the caller makes up, and
+/// takes back without a trace.
+fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Failure> {
+    let entry = catalog::find_enabled(request.key)?;
+    if request.is_sealed && (entry.is_uncommitted || validate::is_uncommitted(&entry)) {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            format!(
+                "this transaction has changed the entry of integration {:?} or one of its functions, and a sealed value \
+                 is not checked by what may be rolled back",
+                request.key
+            ),
+            "Commit the change first, then set the value in a transaction of its own.",
+        ));
+    }
+    Ok(entry)
 }
 
 fn save(org: &str, key: &str, ciphertext: &[u8]) -> Saved {

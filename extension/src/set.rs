@@ -50,7 +50,7 @@ struct Request<'a> {
 pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET);
     let key = limits::key(call.text(0))?;
-    let value = limits::value(call.text(1))?;
+    let value = settings::check_value(call.text(1))?;
     let actor = limits::actor(call.text(2))?;
     redaction::remember_if_secret(key);
     discourage_literals()?;
@@ -71,9 +71,9 @@ pub fn call_sealed(call: &Call) -> Answer {
     })?;
     let actor = limits::actor(call.text(2))?;
     let org = settings::current_org()?;
-    let value = keys::open(&org, key, sealed)?;
-    limits::value(Some(&value))?;
-    set(metering, &Request { org: &org, key, value: &value, actor })
+    let value = keys::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
+    settings::check_value(Some(&value))?;
+    set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
 }
 
 /// `sealing_key()`: what a client needs to know to seal a value.

@@ -18,6 +18,7 @@ mod hostile_owner;
 mod keyring;
 mod leaks;
 mod listen;
+mod long_values;
 mod lookup;
 mod memory;
 mod notify;

@@ -9,16 +9,19 @@ CREATE FUNCTION integration_credentials.current_org() RETURNS text
 
 ------------------------------------------------------------------------------------------------------- for admins
 
+-- Those called admin_* run as their owner, as SECURITY DEFINER functions do, but see to it themselves: so that the audit
+-- log can name the role that called. See extension/src/caller.rs.
+
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials(key text, value text, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials';
 
 -- The same with a value that the caller has sealed to the key below, so that no SQL ever holds it.
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed(key text, sealed bytea, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
 
@@ -30,7 +33,7 @@ CREATE FUNCTION integration_credentials.sealing_key() RETURNS jsonb
 
 CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key text, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_remove_integration_credentials';
 
@@ -40,20 +43,20 @@ CREATE FUNCTION integration_credentials.admin_register_integration(
         key text, display_name text, actor text,
         rules jsonb DEFAULT '{}', docs_url text DEFAULT NULL, example text DEFAULT NULL)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_register_integration';
 
 -- Takes an entry out of the catalog. Refused while any org still has a credential for it.
 CREATE FUNCTION integration_credentials.admin_unregister_integration(key text, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_unregister_integration';
 
 CREATE FUNCTION integration_credentials.admin_set_integration_enabled(key text, enabled boolean, actor text)
     RETURNS jsonb
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_enabled';
 
@@ -73,19 +76,11 @@ CREATE FUNCTION integration_credentials.get_integration_credentials(key text) RE
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_integration_credentials';
 
--- The same, with what tells this value from another one, as of the same moment.
+-- The same, with what tells this value from another one, all of the same row.
 CREATE FUNCTION integration_credentials.get_integration_credentials_with_revision(key text)
     RETURNS TABLE (value text, revision bigint, "updatedAt" timestamptz)
-    LANGUAGE sql STABLE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        SELECT g.value, c.revision, c.updated_at
-        FROM integration_credentials.get_integration_credentials(
-            get_integration_credentials_with_revision.key) AS g (value)
-        LEFT JOIN integration_credentials.configured_integrations c
-            ON c.integration_key = get_integration_credentials_with_revision.key
-           AND c.org_slug = (SELECT integration_credentials.current_org());
-    END;
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'get_integration_credentials_with_revision';
 
 -- Every credential that get_integration_credentials would return, in one round trip. One that it would refuse, as it cannot be
 -- decrypted, has no value here, and the code of the error. In C, because the rows of a
@@ -103,6 +98,8 @@ CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RET
 
 ------------------------------------------------------------------------------- for admins, readers and auditors
 
+-- Volatile, though they only read: so they have their snapshot after the lock on the tables. One that a statement took
+-- before it waited for ALTER TABLE to rewrite a table would show an empty table.
 CREATE FUNCTION integration_credentials.list_integrations()
     RETURNS TABLE (
         key              text,
@@ -112,7 +109,7 @@ CREATE FUNCTION integration_credentials.list_integrations()
         "hasCredentials" boolean,       -- and has one now
         revision         bigint,        -- 0 where there has been none
         "updatedAt"      timestamptz)
-    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled,
@@ -130,7 +127,7 @@ CREATE FUNCTION integration_credentials.list_integrations(keys text[])
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
         revision bigint, "updatedAt" timestamptz)
-    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled,
@@ -149,7 +146,7 @@ CREATE FUNCTION integration_credentials.describe_integrations()
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "docsUrl" text, example text, rules jsonb,
         validator text, "syncHandler" text, "syncMode" text)
-    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled, k.docs_url, k.example, k.rules,
@@ -162,7 +159,7 @@ CREATE FUNCTION integration_credentials.describe_integrations()
 
 -- The barrier keeps a reader's own functions in WHERE from seeing the rows of other orgs.
 CREATE VIEW integration_credentials.audit_log WITH (security_barrier) AS
-    SELECT id, org_slug, actor, session_role, action, target_type, target_id, metadata, created_at
+    SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, created_at
     FROM integration_credentials.webapp_org_admin_audit_log
     WHERE org_slug = (SELECT integration_credentials.current_org());
 

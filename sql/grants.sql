@@ -17,7 +17,7 @@ BEGIN
             SELECT * FROM pg_catalog.aclexplode(n.nspacl)
             UNION ALL SELECT * FROM pg_catalog.aclexplode(c.relacl)
             UNION ALL SELECT * FROM pg_catalog.aclexplode(p.proacl)) acl
-        WHERE n.nspname = 'integration_credentials' AND acl.grantee NOT IN (0, n.nspowner)
+        WHERE n.nspname = 'integration_credentials' AND acl.grantee NOT IN (0::oid, n.nspowner)
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA integration_credentials FROM %s', kept.grantee);
         EXECUTE pg_catalog.format('REVOKE ALL ON ALL TABLES IN SCHEMA integration_credentials FROM %s', kept.grantee);

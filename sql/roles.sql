@@ -3,6 +3,10 @@
 --     psql -d DATABASE -f roles.sql        or        intcred grant
 -- Running it again changes nothing. Then: GRANT integration_credentials_admin TO provisioning;
 
+BEGIN;
+-- What the owner of the database has put on the search_path is not to run as a superuser.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 DO $$
 DECLARE
     group_role text;
@@ -56,3 +60,5 @@ GRANT EXECUTE ON FUNCTION
     TO integration_credentials_reader;
 
 GRANT SELECT ON integration_credentials.audit_log TO integration_credentials_auditor;
+
+COMMIT;

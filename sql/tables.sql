@@ -1,3 +1,7 @@
+-- First of all, and in every script: whoever owns the database may have put functions and operators on the search_path that
+-- fit better than Postgres' own, and would run as the superuser who installs.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- Schema and tables. No role but the owner touches a table: everything goes through the functions and the view
 -- in functions.sql, so there is no GRANT here and none is missing.
 --
@@ -69,7 +73,8 @@ CREATE TABLE integration_credentials.webapp_org_admin_audit_log (
     id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     org_slug     text COLLATE "C" NOT NULL,
     actor        text        NOT NULL,   -- as the caller gave it
-    session_role text        NOT NULL,   -- as Postgres knows it
+    session_role text        NOT NULL,   -- as Postgres knows it: the role that logged in
+    acting_role  text        NOT NULL,   -- and the role that called: that of SET ROLE, or the owner of a definer function
     action       text        NOT NULL,
     target_type  text        NOT NULL,
     target_id    text        NOT NULL,
@@ -95,9 +100,9 @@ CREATE TABLE integration_credentials.tool_metering (
 ALTER TABLE integration_credentials.webapp_org_admin_audit_log
     ALTER id          SET STATISTICS 10, ALTER org_slug     SET STATISTICS 10,
     ALTER actor       SET STATISTICS 10, ALTER session_role SET STATISTICS 10,
-    ALTER action      SET STATISTICS 10, ALTER target_type  SET STATISTICS 10,
-    ALTER target_id   SET STATISTICS 10, ALTER metadata     SET STATISTICS 10,
-    ALTER created_at  SET STATISTICS 10;
+    ALTER acting_role SET STATISTICS 10, ALTER action       SET STATISTICS 10,
+    ALTER target_type SET STATISTICS 10, ALTER target_id    SET STATISTICS 10,
+    ALTER metadata    SET STATISTICS 10, ALTER created_at   SET STATISTICS 10;
 ALTER TABLE integration_credentials.tool_metering
     ALTER id          SET STATISTICS 10, ALTER org_slug     SET STATISTICS 10,
     ALTER tool_key    SET STATISTICS 10, ALTER actor        SET STATISTICS 10,

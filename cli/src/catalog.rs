@@ -133,8 +133,11 @@ pub struct AuditEntry {
     pub org_slug: String,
     /// Who did it, as the caller said.
     pub actor: String,
-    /// Who did it, as Postgres knows.
+    /// Who did it, as Postgres knows: the role that logged in.
     pub session_role: String,
+    /// The role that called: that of `SET ROLE`, or the owner of a definer function.
+    #[serde(rename = "actingRole")]
+    pub acting_role: String,
     /// What was done.
     pub action: String,
     /// To what kind of thing.
@@ -154,11 +157,12 @@ impl AuditEntry {
             org_slug: column(row, 1)?,
             actor: column(row, 2)?,
             session_role: column(row, 3)?,
-            action: column(row, 4)?,
-            target_type: column(row, 5)?,
-            target_id: column(row, 6)?,
-            metadata: column(row, 7)?,
-            created_at: column(row, 8)?,
+            acting_role: column(row, 4)?,
+            action: column(row, 5)?,
+            target_type: column(row, 6)?,
+            target_id: column(row, 7)?,
+            metadata: column(row, 8)?,
+            created_at: column(row, 9)?,
         })
     }
 }

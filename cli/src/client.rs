@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::{
     error::ErrorCode,
     redact::REDACTED,
-    seal::{self, SealingKey},
+    seal::{self, SealingKey, Terms},
     tool::{self, Tool},
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -35,7 +35,10 @@ pub struct Notice {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SealTo {
+    form: u8,
     org: String,
+    role: String,
+    issued_at: u64,
     key_id: String,
     public_key: String,
 }
@@ -87,15 +90,20 @@ impl Client {
         self.metered(&tool::SET, parameters, self.0.row(sql, &arguments)).await
     }
 
-    /// Seals to the key that the server says, for the org that it says this session is of.
+    /// Seals to the key that the server says, for the org and the role that it says this session is of. Asked for each
+    /// time: a sealed value opens for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the role.
     async fn seal(&self, key: &str, value: &Secret) -> Result<Vec<u8>, Error> {
         let row = self.0.row("SELECT integration_credentials.sealing_key()", &[]).await?;
         let unexpected = |what: &str| Error::Unexpected(format!("sealing_key() returned {what}"));
-        let SealTo { org, key_id, public_key } =
+        let SealTo { form, org, role, issued_at, key_id, public_key } =
             serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("another form of JSON"))?;
+        if form != seal::VERSION {
+            return Err(unexpected(&format!("form {form}, and this release seals form {}", seal::VERSION)));
+        }
         let public = STANDARD.decode(public_key).ok().and_then(|bytes| bytes.try_into().ok());
         let to = SealingKey { id: key_id, public: public.ok_or_else(|| unexpected("no public key"))? };
-        seal::seal(&to, &org, key, value.expose()).map_err(|error| unexpected(&error.to_string()))
+        let terms = Terms { org: &org, key, role: &role };
+        seal::seal(&to, terms, issued_at, value.expose()).map_err(|error| unexpected(&error.to_string()))
     }
 
     /// Removes a credential.
@@ -170,8 +178,8 @@ impl Client {
 
     /// The newest rows of the org's audit log, newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
-        let sql = "SELECT id, org_slug, actor, session_role, action, target_type, target_id, metadata, created_at \
-                   FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
+        let sql = "SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, \
+                   created_at FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
         let rows = self.0.rows(sql, &[(&i64::from(limit), Type::INT8)]).await?;
         rows.iter().map(AuditEntry::from_row).collect()
     }

@@ -55,6 +55,17 @@ pub enum Error {
         /// What the server says.
         message: String,
     },
+    /// What has the extension's name in this database is not the extension's.
+    #[error(
+        "nothing was called: role \"{owner}\", which is no superuser, owns objects of the schema \
+             integration_credentials in the database \"{database}\""
+    )]
+    ForeignSchema {
+        /// Which database.
+        database: String,
+        /// Who owns it.
+        owner: String,
+    },
     /// The connection broke during the call.
     #[error("the connection was lost: {reason}")]
     Disconnected {
@@ -102,6 +113,10 @@ impl Error {
             Self::ExtensionMissing { .. } => {
                 Some("As a superuser, in that database: CREATE EXTENSION integration_credentials;")
             }
+            Self::ForeignSchema { .. } => Some(
+                "A superuser would run functions of that role. Find out whose schema it is, and give the extension's \
+                 objects back to a superuser, or drop the schema and run CREATE EXTENSION integration_credentials.",
+            ),
             Self::NotificationsLost => Some(
                 "Give the listener its own DSN: straight to the server, or through a pooler in session mode.",
             ),

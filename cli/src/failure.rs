@@ -76,7 +76,8 @@ impl Failure {
                 | Error::Disconnected { .. }
                 | Error::NotificationsLost
                 | Error::ServerTooOld { .. }
-                | Error::ExtensionMissing { .. } => 4,
+                | Error::ExtensionMissing { .. }
+                | Error::ForeignSchema { .. } => 4,
                 _ => 1,
             },
             Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => 1,

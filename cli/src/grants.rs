@@ -30,7 +30,12 @@ impl Client {
     /// Makes the three group roles and their grants, as `sql/roles.sql` has them. Needs a superuser; doing it again
     /// changes nothing.
     pub async fn create_group_roles(&self) -> Result<(), Error> {
-        self.0.batch(include_str!("../../sql/roles.sql")).await
+        let made = self.0.batch(include_str!("../../sql/roles.sql")).await;
+        if made.is_err() {
+            // The script begins a transaction. If the connection is lost, that is what is told.
+            let _ = self.0.batch("ROLLBACK").await;
+        }
+        made
     }
 
     /// Makes `role` a member of the group.

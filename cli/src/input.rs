@@ -2,10 +2,7 @@
 
 use crate::failure::Failure;
 use intcred::{ErrorCode, Secret};
-use integration_credentials_core::{
-    error,
-    limits::{self, MAX_VALUE_CHARS},
-};
+use integration_credentials_core::{error, limits::MAX_VALUE_CHARS};
 use nix::sys::{
     signal::{SigSet, Signal},
     termios::{SetArg, tcgetattr, tcsetattr},
@@ -20,7 +17,7 @@ use std::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-/// As many bytes as the longest value can have, and a newline.
+/// As many bytes as the longest value of any server can have, and a newline.
 const MAX_BYTES: usize = MAX_VALUE_CHARS * 4 + 2;
 
 /// Reads the value of a credential, and checks what can be checked without the server.
@@ -90,9 +87,11 @@ fn restore_terminal_when_interrupted() -> nix::Result<()> {
 
 fn value(mut bytes: Zeroizing<Vec<u8>>, exact: bool) -> Result<Secret, Failure> {
     if bytes.len() > MAX_BYTES {
-        // The rest was not read, so there is no count to give.
+        // The rest was not read, so there is no count to give. What is shorter the server may refuse.
         let message = format!("value has more than {MAX_VALUE_CHARS} characters");
-        let hint = format!("Give value as text of 1 to {MAX_VALUE_CHARS} characters.");
+        let hint = format!(
+            "Give value as text of 1 to {MAX_VALUE_CHARS} characters, the most that any server allows."
+        );
         return Err(error::Failure::new(ErrorCode::InvalidRequest, message, hint).into());
     }
     if !exact && bytes.last() == Some(&b'\n') {
@@ -120,7 +119,6 @@ fn check(text: Zeroizing<String>) -> Result<Secret, Failure> {
             "encode the value, for Postgres cannot store one",
         ));
     }
-    limits::value(Some(&text))?;
     Ok(Secret::from(text))
 }
 
@@ -164,8 +162,9 @@ mod tests {
             let longest = unit.repeat(MAX_VALUE_CHARS);
             assert_eq!(read_back(format!("{longest}\r\n").as_bytes(), false).unwrap(), longest);
         }
-        assert_eq!(read_back(&[b'a'; 8193], false).unwrap_err(), "value has 8193 characters");
+        let longer = read_back(&vec![b'a'; MAX_BYTES + 1], false);
+        assert_eq!(longer.unwrap_err(), "value has more than 1048576 characters");
         let endless = value(read(io::repeat(b'a'), MAX_BYTES).unwrap(), false);
-        assert_eq!(endless.unwrap_err().to_string(), "value has more than 8192 characters");
+        assert_eq!(endless.unwrap_err().to_string(), "value has more than 1048576 characters");
     }
 }

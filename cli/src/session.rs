@@ -15,6 +15,19 @@ use tokio_postgres::{
 /// The oldest major version that the extension runs on.
 pub(crate) const OLDEST_SERVER: u32 = 15;
 
+/// Who owns something in the extension's schema and is no superuser. Like every statement of this crate it finds nothing by
+/// the `search_path`, which is the database owner's to set: names and operators say their schema, parameters their type.
+const OTHER_OWNERS: &str = "\
+    SELECT r.rolname FROM pg_catalog.pg_roles AS r \
+    WHERE NOT r.rolsuper AND r.oid OPERATOR(pg_catalog.=) ANY (\
+        SELECT o.owner FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL (\
+            SELECT n.nspowner \
+            UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid \
+            UNION ALL SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid\
+        ) AS o (owner) \
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'integration_credentials'::pg_catalog.name) \
+    LIMIT 1";
+
 pub(crate) struct Session {
     client: tokio_postgres::Client,
     driver: JoinHandle<()>,
@@ -32,6 +45,8 @@ impl Session {
     ) -> Result<Self, Error> {
         let (client, mut connection) = connect(settings).await?;
         check_version(connection.parameter("server_version").unwrap_or_default())?;
+        // A pooler need not say it.
+        let may_be_superuser = connection.parameter("is_superuser") != Some("off");
         let lost = Arc::new(OnceLock::new());
         let driver = tokio::spawn({
             let lost = lost.clone();
@@ -52,7 +67,23 @@ impl Session {
                 }
             }
         });
-        Ok(Self { client, driver, lost, dbname: settings.dbname().to_owned() })
+        let session = Self { client, driver, lost, dbname: settings.dbname().to_owned() };
+        if may_be_superuser {
+            session.refuse_foreign_schema(settings.connect_timeout).await?;
+        }
+        Ok(session)
+    }
+
+    /// Goes no further where a superuser would run what somebody else calls by our names: the owner of a database that does
+    /// not have the extension may make a schema of its name.
+    async fn refuse_foreign_schema(&self, limit: Option<Duration>) -> Result<(), Error> {
+        let owners = self.rows(OTHER_OWNERS, &[]);
+        let owners = match limit {
+            None => owners.await?,
+            Some(limit) => timeout(limit, owners).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))?,
+        };
+        let Some(row) = owners.first() else { return Ok(()) };
+        Err(Error::ForeignSchema { database: self.dbname.clone(), owner: column(row, 0)? })
     }
 
     /// Runs a query. Its text must be constant, for it may be logged; parameters never are, because their types are

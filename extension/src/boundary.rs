@@ -1,6 +1,7 @@
 //! Where Postgres calls Rust. Written by hand, because pgrx's own boundary knows neither our SQLSTATEs nor
 //! `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
 
+use crate::caller::Role;
 use crate::document::Document;
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -13,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Declares `name => function` pairs to Postgres, under the names that `sql/functions.sql` refers to.
 macro_rules! sql_functions {
-    ($($name:ident => $function:path,)*) => {$(
+    ($($name:ident => $function:expr,)*) => {$(
         #[doc = concat!("Answers the SQL function `", stringify!($name), "`.")]
         ///
         /// # Safety
@@ -40,6 +41,8 @@ pub(crate) use sql_functions;
 /// A call as it came in. Arguments are borrowed from Postgres' memory: a secret is not copied on its way in.
 pub struct Call {
     fcinfo: pg_sys::FunctionCallInfo,
+    /// The role that called.
+    pub caller: Role,
 }
 
 impl Call {
@@ -106,8 +109,12 @@ pub const VOID: Option<pg_sys::Datum> = Some(pg_sys::Datum::null());
 /// # Safety
 /// `fcinfo` must be the valid call of a function with the arguments that `function` asks for.
 pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Answer) -> pg_sys::Datum {
-    let call =
-        || if memory::is_short() { Raised::out_of_memory().throw() } else { function(&Call { fcinfo }) };
+    let call = || {
+        if memory::is_short() {
+            Raised::out_of_memory().throw()
+        }
+        function(&Call { fcinfo, caller: Role::current() })
+    };
     let raised = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(Some(datum))) => return datum,
         // SAFETY: the caller vouches for fcinfo.
@@ -183,6 +190,14 @@ impl Raised {
     /// As Postgres says it.
     pub fn out_of_memory() -> Self {
         Self::new(pack("53200"), "out of memory".to_owned())
+    }
+
+    /// A transaction that lost a race, and may be run again as it was.
+    pub fn try_again(message: impl Into<String>) -> Self {
+        Self {
+            hint: Some("Run the transaction again.".to_owned()),
+            ..Self::new(pack("40001"), message.into())
+        }
     }
 
     /// Goes on unwinding, up to `enter`.

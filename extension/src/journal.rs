@@ -2,6 +2,7 @@
 
 use crate::append::{Log, append, column};
 use crate::boundary::{self, Answer, Call};
+use crate::caller::Role;
 use crate::document::Document;
 use crate::statement::statement;
 use crate::{catalog, settings};
@@ -11,35 +12,29 @@ use integration_credentials_core::redact::REDACTED;
 use integration_credentials_core::tool::Tool;
 use pgrx::pg_sys;
 use serde_json::{Map, Value};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::time::Instant;
 
 const AUDIT_LOG: Log =
     Log { table: c"webapp_org_admin_audit_log", ids: c"webapp_org_admin_audit_log_id_seq", insert: &AUDIT };
-statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID) "
+statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID) "
     INSERT INTO integration_credentials.webapp_org_admin_audit_log
-        (org_slug, actor, session_role, action, target_type, target_id, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)");
+        (org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
 
-/// Writes down who changed what. The session role is Postgres' own knowledge, beside the actor that was given.
-pub fn audit(org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
+/// Writes down who changed what. The two roles are Postgres' own knowledge, beside the actor that was given.
+pub fn audit(call: &Call, org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
     let columns = [
         column(c"org_slug", org),
         column(c"actor", actor),
-        column(c"session_role", session_role()),
+        column(c"session_role", Role::session().name()),
+        column(c"acting_role", call.caller.name()),
         column(c"action", action),
         column(c"target_type", "integration"),
         column(c"target_id", key),
         column(c"metadata", Document::of(metadata)),
     ];
     append(&AUDIT_LOG, &columns);
-}
-
-/// The session role.
-pub fn session_role() -> String {
-    // SAFETY: a C string of Postgres', which is copied.
-    let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), false)) };
-    name.to_string_lossy().into_owned()
 }
 
 const METERING: Log = Log { table: c"tool_metering", ids: c"tool_metering_id_seq", insert: &METER };

@@ -5,11 +5,11 @@ use crate::settings::{self, KeyringSource};
 use integration_credentials_core::envelope::{self, EnvelopeError, Place};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::keyring::Keyring;
-use integration_credentials_core::seal::{self, SealError, SealingKey};
+use integration_credentials_core::seal::{self, SealError, SealingKey, Terms};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// How long a key that was not found is taken to be missing still: reading the keyring may be a call of a KMS.
@@ -44,17 +44,22 @@ pub fn sealing_key() -> Result<SealingKey, Failure> {
     Ok(seal::sealing_key(&*keyring()?))
 }
 
-/// Opens a value that was sealed for an integration of an org.
-pub fn open(org: &str, key: &str, sealed: &[u8]) -> Result<Zeroizing<String>, Failure> {
+/// The time of this server, in seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Opens a value that was sealed on these terms.
+pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Failure> {
     with_known_key(
-        |keyring| seal::open(keyring, org, key, sealed),
+        |keyring| seal::open(keyring, terms, now(), sealed),
         |error| matches!(error, SealError::UnknownKey(_)),
     )?
     .map_err(|error| {
         Failure::new(
             ErrorCode::InvalidRequest,
             error.to_string(),
-            "Ask sealing_key() for the org and the key of today, and seal the value again for this integration.",
+            "Call sealing_key() in a session of the role that sets the value, and seal the value again by its answer.",
         )
     })
 }

@@ -26,13 +26,16 @@
 //! | `memory` | memory for Rust when the system has none left |
 //! | `timestamp` | a moment, as the results write it |
 //! | `rows` | a result of many rows, which stays in memory |
+//! | `caller` | which role called, and running as the owner |
 //! | `boundary` | how a call comes in from Postgres, and how a result or an error goes out |
 
+use crate::caller::as_owner;
 use pgrx::prelude::*;
 
 mod announce;
 mod append;
 mod boundary;
+mod caller;
 mod cancel;
 mod catalog;
 mod document;
@@ -87,15 +90,16 @@ boundary::sql_functions! {
     catalog_changed => catalog::known::call_changed,
     announce_replicated => announce::call_announce_replicated,
     current_org => settings::call_current_org,
-    admin_set_integration_credentials => set::call,
-    admin_set_integration_credentials_sealed => set::call_sealed,
+    admin_set_integration_credentials => |call| as_owner(call, set::call),
+    admin_set_integration_credentials_sealed => |call| as_owner(call, set::call_sealed),
     sealing_key => set::call_sealing_key,
-    admin_remove_integration_credentials => remove::call,
-    admin_register_integration => register::call_register,
-    admin_unregister_integration => register::call_unregister,
-    admin_set_integration_enabled => register::call_set_enabled,
+    admin_remove_integration_credentials => |call| as_owner(call, remove::call),
+    admin_register_integration => |call| as_owner(call, register::call_register),
+    admin_unregister_integration => |call| as_owner(call, register::call_unregister),
+    admin_set_integration_enabled => |call| as_owner(call, register::call_set_enabled),
     record_tool_failure => journal::call_record_tool_failure,
     get_integration_credentials => read::call_get,
+    get_integration_credentials_with_revision => read::call_get_with_revision,
     get_all_integration_credentials => read::call_get_all,
     get_aggregator_credentials => read::call_get_aggregator,
     register_validator => register::call_register_validator,

@@ -1,6 +1,7 @@
 //! `get_integration_credentials(key)` and its siblings: for all keys, and for the aggregator.
 
 use crate::boundary::{Answer, Call, VOID};
+use crate::lookup::{AsOf, Row};
 use crate::rows::Rows;
 use crate::statement::{argument, run, statement};
 use crate::text::{self, Raw};
@@ -10,33 +11,52 @@ use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits;
 use pgrx::IntoDatum;
 use pgrx::datum::TimestampWithTimeZone;
+use pgrx::spi::SpiTupleTable;
 use std::ffi::CStr;
+use zeroize::Zeroizing;
+
+const CREDENTIALS: &CStr = c"configured_integrations";
 
 statement!(stable ALL(TEXTOID) "
-    SELECT c.integration_key, c.ciphertext, c.revision, c.updated_at
-    FROM integration_credentials.integration_catalog k
-    JOIN integration_credentials.configured_integrations c ON c.integration_key = k.integration_key
-    WHERE k.is_enabled AND c.org_slug = $1 AND c.ciphertext IS NOT NULL
-    ORDER BY c.integration_key");
+    SELECT integration_key, ciphertext, revision, updated_at
+    FROM integration_credentials.configured_integrations
+    WHERE org_slug = $1 AND ciphertext IS NOT NULL
+    ORDER BY integration_key");
 
 /// `get_integration_credentials(key)`
 pub fn call_get(call: &Call) -> Answer {
-    get(call, Purpose::Credential, c"configured_integrations")
+    get(call, Purpose::Credential, CREDENTIALS, |_| ()).map(|(value, ())| value.as_str().into_datum())
+}
+
+/// `get_integration_credentials_with_revision(key)`: of the same row as the value.
+pub fn call_get_with_revision(call: &Call) -> Answer {
+    let mut rows = Rows::<3>::of(call);
+    let (value, (revision, updated_at)) = get(call, Purpose::Credential, CREDENTIALS, |row| {
+        (row.get::<i64>(c"revision"), row.get::<TimestampWithTimeZone>(c"updated_at"))
+    })?;
+    rows.push([value.as_str().into_datum(), revision.into_datum(), updated_at.into_datum()]);
+    Ok(VOID)
 }
 
 /// `get_aggregator_credentials(key)`
 pub fn call_get_aggregator(call: &Call) -> Answer {
-    get(call, Purpose::Aggregator, c"aggregator_credentials")
+    let found = get(call, Purpose::Aggregator, c"aggregator_credentials", |_| ());
+    found.map(|(value, ())| value.as_str().into_datum())
 }
 
 /// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a value.
 pub fn call_get_all(call: &Call) -> Answer {
     let org = settings::current_org()?;
     let mut rows = Rows::<5>::of(call);
-    run(&ALL, &[argument(org.as_str())], |credentials| {
+    let enabled = catalog::enabled_keys();
+    let of_org = [argument(org.as_str())];
+    let mut add_all = |credentials: SpiTupleTable<'_>| {
         for row in credentials {
             // One that is not UTF-8 becomes another, under which nothing decrypts.
             let key = row.get(1)?.map(|Raw(bytes)| text::lossy(&bytes)).unwrap_or_default();
+            if !enabled.contains(&key) {
+                continue;
+            }
             let ciphertext = row.get::<&[u8]>(2)?.unwrap_or_default();
             let place = Place { purpose: Purpose::Credential, org: &org, key: &key };
             let value = keys::decrypt(place, ciphertext);
@@ -55,18 +75,26 @@ pub fn call_get_all(call: &Call) -> Answer {
             ]);
         }
         Ok(Ok(VOID))
-    })
+    };
+    lookup::query(&[CREDENTIALS], || run(&ALL, &of_org, &mut add_all))
 }
 
-fn get(call: &Call, purpose: Purpose, table: &'static CStr) -> Answer {
+/// The value of a row, and what else is read of it.
+fn get<R>(
+    call: &Call,
+    purpose: Purpose,
+    table: &'static CStr,
+    read: impl Fn(&Row) -> R,
+) -> Result<(Zeroizing<String>, R), Failure> {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org()?;
     catalog::find_enabled(key)?;
-    let ciphertext: Option<Vec<u8>> =
-        lookup::find(table, [(c"org_slug", &org), (c"integration_key", key)], |row| row.get(c"ciphertext"))
-            .flatten();
-    let value = keys::decrypt(Place { purpose, org: &org, key }, &ciphertext.ok_or_else(|| not_set(key))?)?;
-    Ok(value.as_str().into_datum())
+    let place = [(c"org_slug", org.as_str()), (c"integration_key", key)];
+    let found = lookup::find(table, place, AsOf::Statement, |row| {
+        row.get::<Vec<u8>>(c"ciphertext").map(|ciphertext| (ciphertext, read(row)))
+    });
+    let (ciphertext, read) = found.flatten().ok_or_else(|| not_set(key))?;
+    Ok((keys::decrypt(Place { purpose, org: &org, key }, &ciphertext)?, read))
 }
 
 /// The refusal of a key that this org has no credential for.

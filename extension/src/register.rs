@@ -1,13 +1,14 @@
 //! The calls about the catalog: adding, replacing, removing and switching entries, and naming their functions.
 
 use crate::announce::announce;
-use crate::boundary::{self, Answer, Call, Raised};
+use crate::boundary::{self, Answer, Call, Raised, forbidden};
+use crate::caller::Role;
 use crate::catalog::{self, SyncMode};
 use crate::journal::{self, Metering};
 use crate::routine::{Routine, SYNC_HANDLER, Shape, VALIDATOR, require_superuser};
-use crate::settings;
 use crate::statement::{Statement, argument, execute, first, run, statement};
 use crate::text::Text;
+use crate::{lookup, settings};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::rules::Rules;
@@ -66,7 +67,7 @@ pub fn call_register(call: &Call) -> Answer {
     let was_update = added.is_none();
     // Neither: somebody else has added it just now.
     let is_enabled = replaced.or(added).or_else(|| write(&REPLACE));
-    journal::audit(&org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
+    journal::audit(call, &org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
     metering.finish(&org, actor, None, json!({"key": key, "display_name": display_name, "actor": actor}));
     Ok(boundary::json(&json!({"key": key, "displayName": display_name, "isEnabled": is_enabled})))
 }
@@ -85,8 +86,11 @@ statement!(volatile LOCK() "
 statement!(volatile FORGET(TEXTOID) "
     DELETE FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NULL");
-statement!(volatile UNREGISTER(TEXTOID) "
-    DELETE FROM integration_credentials.integration_catalog WHERE integration_key = $1");
+// The functions of an entry are a superuser's to take off, and to be registered again they would need one.
+statement!(volatile UNREGISTER(TEXTOID, BOOLOID) "
+    DELETE FROM integration_credentials.integration_catalog
+    WHERE integration_key = $1 AND ($2 OR (validator IS NULL AND sync_handler IS NULL))
+    RETURNING true");
 
 /// `admin_unregister_integration(key, actor)`
 pub fn call_unregister(call: &Call) -> Answer {
@@ -96,7 +100,7 @@ pub fn call_unregister(call: &Call) -> Answer {
     let org = settings::current_org()?;
     catalog::find(key)?;
 
-    if catalog::sees_an_old_snapshot() {
+    if lookup::sees_an_old_snapshot() {
         return Err(Failure::new(
             ErrorCode::InvalidRequest,
             "a REPEATABLE READ transaction cannot see whether the integration is in use",
@@ -112,9 +116,16 @@ pub fn call_unregister(call: &Call) -> Answer {
         ));
     }
     execute(&FORGET, &[argument(key)]);
-    execute(&UNREGISTER, &[argument(key)]);
+    let may_take_off = call.caller.is_superuser();
+    if first(&UNREGISTER, &[argument(key), argument(may_take_off)], |_| Ok(())).is_none() {
+        // It is there no longer, or has a function.
+        catalog::find(key)?;
+        return Err(forbidden(&format!(
+            "unregister integration {key:?}, which has a validator or a sync handler"
+        )));
+    }
 
-    journal::audit(&org, actor, "unregister_integration", key, &json!({}));
+    journal::audit(call, &org, actor, "unregister_integration", key, &json!({}));
     metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
     Ok(boundary::json(&json!({"key": key})))
 }
@@ -149,7 +160,7 @@ pub fn call_set_enabled(call: &Call) -> Answer {
             announce(&Event { org, key: key.to_owned(), revision, operation });
         }
         let action = if enabled { "enable_integration" } else { "disable_integration" };
-        journal::audit(&org, actor, action, key, &json!({}));
+        journal::audit(call, &org, actor, action, key, &json!({}));
     }
     metering.finish(&org, actor, None, json!({"key": key, "enabled": enabled, "actor": actor}));
     Ok(boundary::json(&json!({"key": key, "isEnabled": enabled})))
@@ -177,7 +188,7 @@ pub fn call_register_validator(call: &Call) -> Answer {
     name_function(key, &SET_VALIDATOR, &[argument(key), argument(signature.clone()), argument(owner)])?;
     let org = settings::current_org()?;
     let metadata = json!({"validator": signature});
-    journal::audit(&org, &journal::session_role(), "register_validator", key, &metadata);
+    journal::audit(call, &org, &Role::session().name(), "register_validator", key, &metadata);
     Ok(boundary::VOID)
 }
 
@@ -203,7 +214,7 @@ pub fn call_register_sync_handler(call: &Call) -> Answer {
     name_function(key, &SET_SYNC_HANDLER, &arguments)?;
     let org = settings::current_org()?;
     let metadata = json!({"syncHandler": signature, "mode": mode});
-    journal::audit(&org, &journal::session_role(), "register_sync_handler", key, &metadata);
+    journal::audit(call, &org, &Role::session().name(), "register_sync_handler", key, &metadata);
     Ok(boundary::VOID)
 }
 

@@ -32,7 +32,7 @@ pub fn call(call: &Call) -> Answer {
     sync::forget(&org, key);
 
     announce(&Event { org: org.clone(), key: key.to_owned(), revision, operation: Operation::Remove });
-    journal::audit(&org, actor, "remove_integration_credentials", key, &json!({}));
+    journal::audit(call, &org, actor, "remove_integration_credentials", key, &json!({}));
     metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
     Ok(boundary::json(&State { key, is_configured: true, has_credentials: false, updated_at, error: None }))
 }

@@ -115,6 +115,22 @@ impl Routine {
         ))
     }
 
+    /// Whether this transaction has written it, and may still take it back.
+    pub fn is_uncommitted(&self) -> bool {
+        // SAFETY: a row of pg_proc as the cache of Postgres has it, header and all.
+        unsafe {
+            let identifier = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
+            let row =
+                pg_sys::SearchSysCache1(identifier, self.oid.into_datum().unwrap_or(pg_sys::Datum::null()));
+            if row.is_null() {
+                return false;
+            }
+            let written_by = (*(*row).t_data).t_choice.t_heap.t_xmin;
+            pg_sys::ReleaseSysCache(row);
+            pg_sys::TransactionIdIsCurrentTransactionId(written_by)
+        }
+    }
+
     /// Calls it for its effect.
     pub fn call(&self, arguments: &[&str]) {
         self.call_and(arguments, |_| ());

@@ -2,6 +2,8 @@
 
 use crate::announce::announce;
 use crate::boundary::{self, Answer, Call};
+use crate::caller::Role;
+use crate::catalog::Entry;
 use crate::journal::{self, Metering};
 use crate::redaction::{self, Came};
 use crate::statement::{argument, run, statement};
@@ -10,12 +12,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
-use integration_credentials_core::seal::SealingKey;
+use integration_credentials_core::seal::{self, SealingKey, Terms};
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use serde::Serialize;
 use serde_json::json;
+use std::rc::Rc;
 
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
 statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
@@ -35,22 +38,24 @@ struct Saved {
 
 /// What is to be set, wherever the value came from.
 struct Request<'a> {
+    call: &'a Call,
     org: &'a str,
     key: &'a str,
     value: &'a str,
     actor: &'a str,
+    is_sealed: bool,
 }
 
 /// `admin_set_integration_credentials(key, value, actor)`
 pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET);
     let key = limits::key(call.text(0))?;
-    let value = limits::value(call.text(1))?;
+    let value = settings::check_value(call.text(1))?;
     let actor = limits::actor(call.text(2))?;
     redaction::remember_if_secret(key);
     discourage_literals()?;
     let org = settings::current_org()?;
-    set(metering, &Request { org: &org, key, value, actor })
+    set(metering, &Request { call, org: &org, key, value, actor, is_sealed: false })
 }
 
 /// `admin_set_integration_credentials_sealed(key, sealed, actor)`
@@ -66,16 +71,23 @@ pub fn call_sealed(call: &Call) -> Answer {
     })?;
     let actor = limits::actor(call.text(2))?;
     let org = settings::current_org()?;
-    let value = keys::open(&org, key, sealed)?;
-    limits::value(Some(&value))?;
-    set(metering, &Request { org: &org, key, value: &value, actor })
+    let value = keys::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
+    settings::check_value(Some(&value))?;
+    set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
 }
 
 /// `sealing_key()`: what a client needs to know to seal a value.
 pub fn call_sealing_key(_: &Call) -> Answer {
     let org = settings::current_org()?;
     let SealingKey { id, public } = keys::sealing_key()?;
-    Ok(boundary::json(&json!({"org": org, "keyId": id, "publicKey": STANDARD.encode(public)})))
+    Ok(boundary::json(&json!({
+        "form": seal::VERSION,
+        "org": org,
+        "role": Role::session().name(),
+        "issuedAt": keys::now(),
+        "keyId": id,
+        "publicKey": STANDARD.encode(public),
+    })))
 }
 
 /// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
@@ -114,18 +126,18 @@ pub struct Problem {
     message: String,
 }
 
-fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) -> Answer {
-    let checked = catalog::find_enabled(key)?;
+fn set(metering: Metering, request: &Request<'_>) -> Answer {
+    let &Request { call, org, key, value, actor, .. } = request;
+    let checked = find_entry(request)?;
     redaction::remember(value);
     // From here on no entry goes while it gets a credential.
     table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
-    catalog::confirm(key);
     validate::check(&checked, key, value)?;
     let ciphertext = keys::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
     turn::wait(org, key);
     let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
     // While this waited, the entry may have changed. An error takes back what was saved.
-    let entry = catalog::find_enabled(key)?;
+    let entry = find_entry(request)?;
     if entry != checked {
         validate::check(&entry, key, value)?;
     }
@@ -133,7 +145,7 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync::hand_on(&entry, org, key, value);
 
-    journal::audit(org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
+    journal::audit(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
     // Not even to be redacted is the value copied: its name is enough.
     metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
@@ -143,6 +155,24 @@ fn set(metering: Metering, &Request { org, key, value, actor }: &Request<'_>) ->
         Problem { status: code.status(), code: code.as_str(), message }
     });
     Ok(boundary::json(&State { key, is_configured: true, has_credentials: true, updated_at, error }))
+}
+
+/// The entry by which a value is checked. A sealed value is not to be asked about by rules that the caller makes up, and
+/// takes back without a trace.
+fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Failure> {
+    let entry = catalog::find_enabled(request.key)?;
+    if request.is_sealed && (entry.is_uncommitted || validate::is_uncommitted(&entry)) {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            format!(
+                "this transaction has changed the entry of integration {:?} or one of its functions, and a sealed value \
+                 is not checked by what may be rolled back",
+                request.key
+            ),
+            "Commit the change first, then set the value in a transaction of its own.",
+        ));
+    }
+    Ok(entry)
 }
 
 fn save(org: &str, key: &str, ciphertext: &[u8]) -> Saved {

@@ -2,7 +2,7 @@
 
 use crate::boundary::{Answer, Call};
 use integration_credentials_core::error::{ErrorCode, Failure};
-use integration_credentials_core::limits::{self, MAX_ORG_CHARS};
+use integration_credentials_core::limits::{self, DEFAULT_VALUE_CHARS, MAX_ORG_CHARS, MAX_VALUE_CHARS};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, PostgresGucEnum, pg_sys};
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
@@ -11,7 +11,14 @@ static ORG_SLUG: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::ne
 static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::adaptive);
+static MAX_VALUE_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(characters(DEFAULT_VALUE_CHARS));
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// A number of characters in the type of a setting.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a million at most")]
+const fn characters(count: usize) -> i32 {
+    count as i32
+}
 
 /// Who sends the notifications of a transaction. The names are the values of the setting.
 #[derive(Clone, Copy, PostgresGucEnum)]
@@ -42,6 +49,16 @@ pub fn define() {
         c"Refuses a value that is written into the text of a statement.",
         c"Off, such a call gets a notice.",
         &REFUSE_LITERALS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"integration_credentials.max_value_length",
+        c"The longest value that may be set, in characters.",
+        c"A value has at most four bytes a character. What is stored already can still be read.",
+        &MAX_VALUE_LENGTH,
+        1,
+        characters(MAX_VALUE_CHARS),
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -93,6 +110,11 @@ pub fn require_preload() -> Result<(), Failure> {
 /// Who sends the notifications of this transaction.
 pub fn notify() -> Notify {
     NOTIFY.get()
+}
+
+/// A value as the setting allows it.
+pub fn check_value(value: Option<&str>) -> Result<&str, Failure> {
+    limits::value(value, usize::try_from(MAX_VALUE_LENGTH.get()).unwrap_or(DEFAULT_VALUE_CHARS))
 }
 
 /// Whether a value that is written into the text of a statement is refused.

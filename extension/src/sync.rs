@@ -2,10 +2,10 @@
 
 use crate::boundary::{self, Answer, Call};
 use crate::catalog::{Entry, SyncMode};
-use crate::keys;
 use crate::routine::{Routine, SYNC_HANDLER};
 use crate::sandbox::{self, Access};
 use crate::statement::{argument, execute, statement};
+use crate::{keys, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::limits;
 
@@ -40,7 +40,7 @@ statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
 pub fn call_aggregator(call: &Call) -> Answer {
     let org = limits::check("org_slug", call.text(0), limits::MAX_ORG_CHARS)?;
     let key = limits::key(call.text(1))?;
-    let value = limits::value(call.text(2))?;
+    let value = settings::check_value(call.text(2))?;
     let place = Place { purpose: Purpose::Aggregator, org, key };
     save(place, &keys::encrypt(place, value)?);
     Ok(boundary::VOID)

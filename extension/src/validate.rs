@@ -3,7 +3,7 @@
 use crate::boundary::Raised;
 use crate::catalog::{Entry, Registered};
 use crate::document::Document;
-use crate::routine::{Routine, VALIDATOR};
+use crate::routine::{Routine, SYNC_HANDLER, VALIDATOR};
 use crate::sandbox::{self, Access};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::redact;
@@ -31,6 +31,14 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
         Some(validator) => ask(validator, key, value),
         None => Ok(()),
     }
+}
+
+/// Whether this transaction has written a function that would see the value.
+pub fn is_uncommitted(entry: &Entry) -> bool {
+    let validator = entry.validator.as_ref().map(|validator| Routine::find_registered(validator, &VALIDATOR));
+    let handler = entry.sync.as_ref().map(|sync| Routine::find_registered(&sync.handler, &SYNC_HANDLER));
+    // One that cannot be found is not run either.
+    validator.into_iter().chain(handler).flatten().any(|routine| routine.is_uncommitted())
 }
 
 fn compiled(document: &Document) -> Result<Rc<Rules>, String> {

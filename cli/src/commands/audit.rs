@@ -1,6 +1,17 @@
 //! `intcred audit`
 
 use crate::{context::Context, failure::Failure, output::table};
+use intcred::AuditEntry;
+
+/// The role that logged in and, where it is another, the role that called.
+fn role(entry: &AuditEntry) -> String {
+    let AuditEntry { session_role, acting_role, .. } = entry;
+    if session_role == acting_role {
+        session_role.clone()
+    } else {
+        format!("{session_role} as {acting_role}")
+    }
+}
 
 pub async fn run(context: &Context, limit: u32) -> Result<(), Failure> {
     let client = context.connect().await?;
@@ -11,7 +22,7 @@ pub async fn run(context: &Context, limit: u32) -> Result<(), Failure> {
             [
                 entry.created_at.to_string(),
                 entry.actor.clone(),
-                entry.session_role.clone(),
+                role(entry),
                 entry.action.clone(),
                 entry.target_id.clone(),
                 entry.metadata.to_string(),

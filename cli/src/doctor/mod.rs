@@ -16,14 +16,18 @@ use crate::{Client, Error, session::column};
 use checks::{CHECKS, Check};
 use integration_credentials_core::error::ErrorCode;
 
+/// What the owner of the database has put on the `search_path` plays no part in a transaction that begins with this. For each
+/// check anew, for a pooler may run each in another session.
+const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp;";
+
 /// Examines a database over a connection that it takes for itself.
 pub struct Doctor(Client);
 
 impl Doctor {
-    /// Takes the connection over. What anybody has put into its `search_path` plays no part from here on.
-    pub async fn new(client: Client) -> Result<Self, Error> {
-        client.0.batch("SET search_path = pg_catalog, pg_temp").await?;
-        Ok(Self(client))
+    /// Takes the connection over.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self(client)
     }
 
     /// Makes every check, in the order of the table. What the role may not see is [`Verdict::Unknown`].
@@ -32,14 +36,19 @@ impl Doctor {
         for check in CHECKS {
             findings.extend(self.run(check).await?);
         }
-        let version = self.0.0.row("SELECT current_setting('server_version_num')::int4", &[]).await?;
+        let version = self
+            .0
+            .0
+            .row("SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4", &[])
+            .await?;
         findings.extend(cves::examine(column(&version, 0)?));
         Ok(findings)
     }
 
     /// Runs statements, all of them or, when one fails, none.
     pub async fn apply<'a>(&self, statements: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-        self.0.0.batch(&statements.collect::<Vec<_>>().join("\n")).await
+        let statements: Vec<_> = std::iter::once(PIN).chain(statements).collect();
+        self.0.0.batch(&statements.join("\n")).await
     }
 
     /// Takes leave of the server.
@@ -49,7 +58,10 @@ impl Doctor {
 
     async fn run(&self, check: &Check) -> Result<Vec<Finding>, Error> {
         let finding = |verdict, found| check.finding(verdict, found);
-        match self.0.0.rows(check.sql, &[]).await {
+        self.0.0.batch(&format!("BEGIN READ ONLY; {PIN}")).await?;
+        let rows = self.0.0.rows(check.sql, &[]).await;
+        self.0.0.batch("ROLLBACK").await?;
+        match rows {
             Ok(rows) if rows.is_empty() => Ok(vec![finding(Verdict::Ok, check.good.to_owned())]),
             Ok(rows) => rows.iter().map(|row| check.read(row)).collect(),
             Err(Error::Refused { code: ErrorCode::ForbiddenAdminScope, message, .. }) => {

@@ -4,8 +4,10 @@ use crate::error::{ErrorCode, Failure};
 
 /// The longest integration key.
 pub const MAX_KEY_CHARS: usize = 255;
-/// The longest value.
-pub const MAX_VALUE_CHARS: usize = 8192;
+/// The longest value that the setting `integration_credentials.max_value_length` can allow.
+pub const MAX_VALUE_CHARS: usize = 1 << 20;
+/// The longest value, unless that setting says otherwise.
+pub const DEFAULT_VALUE_CHARS: usize = 8192;
 /// The longest actor.
 pub const MAX_ACTOR_CHARS: usize = 255;
 /// The longest org slug.
@@ -16,9 +18,15 @@ pub fn key(argument: Option<&str>) -> Result<&str, Failure> {
     check("key", argument, MAX_KEY_CHARS)
 }
 
-/// A value of 1 to 8192 characters.
-pub fn value(argument: Option<&str>) -> Result<&str, Failure> {
-    check("value", argument, MAX_VALUE_CHARS)
+/// A value of 1 to `max` characters.
+pub fn value(argument: Option<&str>, max: usize) -> Result<&str, Failure> {
+    check("value", argument, max).map_err(|failure| Failure {
+        hint: format!(
+            "{} A superuser can raise integration_credentials.max_value_length, to at most {MAX_VALUE_CHARS}.",
+            failure.hint
+        ),
+        ..failure
+    })
 }
 
 /// An actor of 1 to 255 characters.
@@ -35,7 +43,7 @@ pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'
         Some(text) if text.len() <= max => return Ok(text),
         Some(text) => match text.chars().count() {
             count if count <= max => return Ok(text),
-            count => format!("has {count} characters"),
+            count => format!("has {count} characters, and {max} are allowed"),
         },
     };
     Err(Failure::new(
@@ -52,10 +60,14 @@ mod tests {
     #[test]
     fn characters_are_counted_and_not_bytes() {
         for unit in ["a", "é", "😀"] {
-            assert!(value(Some(&unit.repeat(MAX_VALUE_CHARS))).is_ok());
-            let failure = value(Some(&unit.repeat(MAX_VALUE_CHARS + 1))).unwrap_err();
-            assert_eq!(failure.code, ErrorCode::InvalidRequest);
-            assert_eq!(failure.message, "value has 8193 characters");
+            for max in [DEFAULT_VALUE_CHARS, MAX_VALUE_CHARS] {
+                assert!(value(Some(&unit.repeat(max)), max).is_ok());
+                let failure = value(Some(&unit.repeat(max + 1)), max).unwrap_err();
+                assert_eq!(failure.code, ErrorCode::InvalidRequest);
+                let expected = format!("value has {} characters, and {max} are allowed", max + 1);
+                assert_eq!(failure.message, expected);
+                assert!(failure.hint.contains("integration_credentials.max_value_length"));
+            }
             assert!(key(Some(&unit.repeat(MAX_KEY_CHARS))).is_ok());
             assert!(key(Some(&unit.repeat(MAX_KEY_CHARS + 1))).is_err());
         }
@@ -65,6 +77,6 @@ mod tests {
     fn null_and_empty_are_refused_and_one_character_is_enough() {
         assert_eq!(key(None).unwrap_err().message, "key is NULL");
         assert_eq!(actor(Some("")).unwrap_err().message, "actor is empty");
-        assert_eq!(value(Some(" ")), Ok(" "));
+        assert_eq!(value(Some(" "), 1), Ok(" "));
     }
 }

@@ -30,6 +30,8 @@ pub const REDACTED: &str = "<redacted>";
 /// The longest reason that a validator or sync handler may give, in characters.
 pub const MAX_REASON_CHARS: usize = 500;
 
+/// Searching for a secret takes a hundred times its length in memory.
+const MAX_SEARCHED_BYTES: usize = 64 << 10;
 const WINDOW: usize = 8;
 /// Where the secret is shorter, the gaps alone would tell what it was.
 const SHORT: usize = 4;
@@ -37,6 +39,11 @@ const SHORT: usize = 4;
 /// `text` without `secret`, cut at [`MAX_REASON_CHARS`].
 #[must_use]
 pub fn reason(text: &str, secret: &str) -> String {
+    if secret.len() > MAX_SEARCHED_BYTES {
+        return format!(
+            "{REDACTED} (no reason is shown that was given for a value of more than {MAX_SEARCHED_BYTES} bytes)"
+        );
+    }
     let mut redacted = redact(text, secret);
     if let Some((cut, _)) = redacted.char_indices().nth(MAX_REASON_CHARS) {
         redacted.truncate(cut);

@@ -10,6 +10,9 @@
 //! A schema is a tree: `$ref` and its kin are refused, as a few of them can describe one that takes years to walk, and so
 //! are `unevaluatedItems` and `unevaluatedProperties`, which walk it again. Rules have at most 64 KiB.
 //!
+//! A pattern takes time by its own length times that of the value, and cannot be interrupted; a schema may have several. So
+//! neither is for values of more than 64 KiB, which are refused.
+//!
 //! A message names the rule and where it stands, never anything of the value: not even a property's name, unless the
 //! schema itself has it.
 
@@ -21,6 +24,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 const MAX_BYTES: usize = 64 << 10;
+/// The longest value that is matched against a pattern or schema, in bytes.
+const MAX_MATCHED_BYTES: usize = 64 << 10;
 const REFUSED_KEYWORDS: [&str; 5] =
     ["$ref", "$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"];
 
@@ -58,7 +63,7 @@ pub enum RulesError {
     #[error("minLength {0} is greater than maxLength {1}")]
     Lengths(usize, usize),
     /// Longer than any value may be.
-    #[error("{0} {1} is greater than {MAX_VALUE_CHARS}, the limit of every value")]
+    #[error("{0} {1} is greater than {MAX_VALUE_CHARS}, the most that a value can ever have")]
     Limit(&'static str, usize),
     /// Not a regular expression, or one that is too large.
     #[error("pattern is not a regular expression of the regex crate: {0}")]
@@ -105,6 +110,12 @@ impl Rules {
         }
         if !value.starts_with(&self.prefix) {
             return Err(format!("the value does not begin with {:?}", self.prefix));
+        }
+        if value.len() > MAX_MATCHED_BYTES && (self.pattern.is_some() || self.schema.is_some()) {
+            return Err(format!(
+                "the value has {} bytes, and the rules pattern and schema are for values of at most {MAX_MATCHED_BYTES}",
+                value.len()
+            ));
         }
         if let Some((source, regex)) = &self.pattern
             && !regex.is_match(value)
@@ -218,12 +229,29 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_would_take_long_to_match_is_refused() {
+        let longest = "a".repeat(MAX_MATCHED_BYTES);
+        let longer = format!("{longest}a");
+        let document = |text: &str| format!("\"{}\"", &text[2..]);
+        for (rules, value, too_long) in [
+            (json!({"pattern": "a*"}), longest.clone(), longer.clone()),
+            (json!({"schema": {"type": "string"}}), document(&longest), document(&longer)),
+        ] {
+            assert!(Rules::compile(&rules.to_string()).unwrap().check(&value).is_ok());
+            let reason = refusal(&rules, &too_long);
+            assert!(reason.contains("65537 bytes") && reason.contains("at most 65536"), "{reason}");
+        }
+        let rules = json!({"prefix": "a", "minLength": MAX_VALUE_CHARS});
+        assert!(Rules::compile(&rules.to_string()).unwrap().check(&"a".repeat(MAX_VALUE_CHARS)).is_ok());
+    }
+
+    #[test]
     fn rules_that_cannot_be_used_are_refused() {
         for (rules, expected) in [
             (json!({"minLenght": 1}), "unknown field"),
             (json!({"minLength": -1}), "expected form"),
             (json!({"minLength": 9, "maxLength": 8}), "greater than maxLength"),
-            (json!({"maxLength": 8193}), "8193"),
+            (json!({"maxLength": MAX_VALUE_CHARS + 1}), "1048577"),
             (json!({"pattern": "("}), "unclosed group"),
             (json!({"pattern": "(?=a)"}), "look-around"),
             (json!({"pattern": "a){2}|(?:b"}), "unopened group"),

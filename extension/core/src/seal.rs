@@ -4,14 +4,16 @@
 //!
 //! | bytes | content |
 //! | --- | --- |
-//! | 1 | version, 1 |
+//! | 1 | version, 2 |
 //! | 1 | length of the key id |
 //! | n | key id |
+//! | 8 | when the sealing key was issued: seconds since 1970, big-endian |
 //! | 32 | encapsulated key |
 //! | rest | ciphertext and its tag of 16 bytes |
 //!
-//! `info` is [`INFO`]. The AAD is the text `configured_integrations`, the org and the integration key, each behind its
-//! length as four bytes, big-endian: a value that was sealed for one key or org does not open for another.
+//! `info` is [`INFO`]. The AAD is the text `configured_integrations`, the org, the integration key and the session role,
+//! each behind its length as four bytes, big-endian, and then the time as it stands in the frame. So a value that was
+//! sealed for one org, key or role does not open for another, and one that somebody has recorded not for long.
 //!
 //! The private key is derived from the keyring's key of the same id (`DeriveKeyPair` of RFC 9180 over [`INFO`], a zero
 //! byte, and the key), so it rotates with the keyring, and what was sealed to an old key still opens while that is kept.
@@ -26,13 +28,21 @@ use hpke::{
 use zeroize::{Zeroize, Zeroizing};
 
 /// HPKE's `info`.
-pub const INFO: &[u8] = b"integration_credentials sealed value v1";
+pub const INFO: &[u8] = b"integration_credentials sealed value v2";
 /// The length of a public key, and of an encapsulated one.
 pub const PUBLIC_KEY_BYTES: usize = 32;
 /// The longest sealed value: four bytes a character, and the frame around them.
-pub const MAX_SEALED_BYTES: usize = 4 * MAX_VALUE_CHARS + 2 + u8::MAX as usize + PUBLIC_KEY_BYTES + 16;
+pub const MAX_SEALED_BYTES: usize =
+    4 * MAX_VALUE_CHARS + 2 + u8::MAX as usize + TIME_BYTES + PUBLIC_KEY_BYTES + 16;
 
-const VERSION: u8 = 1;
+/// For how many seconds a sealed value opens.
+pub const LIFETIME_SECONDS: u64 = 600;
+/// By how many seconds the clock that issued the key may be ahead of the one that opens.
+pub const CLOCK_SKEW_SECONDS: u64 = 60;
+
+/// The form of the frame.
+pub const VERSION: u8 = 2;
+const TIME_BYTES: usize = 8;
 type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
 type EncappedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
@@ -46,20 +56,44 @@ pub struct SealingKey {
     pub public: [u8; PUBLIC_KEY_BYTES],
 }
 
+/// What a value is sealed for. It opens for nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The org.
+    pub org: &'a str,
+    /// The integration.
+    pub key: &'a str,
+    /// The session role that sets it.
+    pub role: &'a str,
+}
+
 /// Why a value cannot be sealed or opened. Says what is wrong with the frame, and nothing of what is in it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// Nothing there, or more than the longest value needs.
     #[error("the sealed value has {0} bytes, and 1 to {MAX_SEALED_BYTES} are possible")]
     Length(usize),
+    /// Of the form that knew neither role nor time.
+    #[error("the sealed value is of form 1, which opens no more: this release takes form 2")]
+    FormOne,
+    /// Sealed too long ago.
+    #[error("the sealed value is {0} seconds old, and opens for {LIFETIME_SECONDS}")]
+    Expired(u64),
+    /// Of the future.
+    #[error(
+        "the sealed value is dated {0} seconds ahead of this server's clock, and {CLOCK_SKEW_SECONDS} are allowed"
+    )]
+    Early(u64),
     /// Cut short, or of a later version.
     #[error("the sealed value is truncated, or of a form that this release does not know")]
     Malformed,
     /// Sealed to a key that the keyring does not have, or no longer has.
     #[error("the value is sealed to key {0}, which the keyring does not have")]
     UnknownKey(String),
-    /// Altered, or sealed for another org or integration, or to another key of the same id.
-    #[error("the sealed value does not open: it was altered, or sealed for another org or integration")]
+    /// Altered, or sealed on other terms, or to another key of the same id.
+    #[error(
+        "the sealed value does not open: it was altered, or sealed for another org, integration or session role"
+    )]
     NotAuthentic,
     /// Opened, and not UTF-8.
     #[error("the sealed value is not UTF-8 text")]
@@ -81,27 +115,37 @@ fn key_pair(key: &Key) -> (PrivateKey, PublicKey) {
     X25519HkdfSha256::derive_keypair(&material)
 }
 
-/// Seals a value for an integration of an org.
-pub fn seal(to: &SealingKey, org: &str, key: &str, value: &str) -> Result<Vec<u8>, SealError> {
+/// Seals a value on these terms. `issued_at` is the server's time, which it told along with the key.
+pub fn seal(to: &SealingKey, terms: Terms<'_>, issued_at: u64, value: &str) -> Result<Vec<u8>, SealError> {
     let public = PublicKey::from_bytes(&to.public).map_err(|_| SealError::PublicKey)?;
     let id_length = u8::try_from(to.id.len()).map_err(|_| SealError::PublicKey)?;
+    let time = issued_at.to_be_bytes();
     let (encapped, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
         &OpModeS::Base,
         &public,
         INFO,
         value.as_bytes(),
-        &associated_data(org, key),
+        &associated_data(terms, time),
     )
     .map_err(|_| SealError::PublicKey)?;
-    Ok([&[VERSION, id_length], to.id.as_bytes(), &encapped.to_bytes(), &ciphertext].concat())
+    Ok([&[VERSION, id_length], to.id.as_bytes(), &time, &encapped.to_bytes(), &ciphertext].concat())
 }
 
-/// Opens a value that was sealed for an integration of an org.
-pub fn open(keyring: &Keyring, org: &str, key: &str, sealed: &[u8]) -> Result<Zeroizing<String>, SealError> {
+/// Opens a value that was sealed on these terms, and not too long before `now`, in seconds since 1970.
+pub fn open(
+    keyring: &Keyring,
+    terms: Terms<'_>,
+    now: u64,
+    sealed: &[u8],
+) -> Result<Zeroizing<String>, SealError> {
     if !(1..=MAX_SEALED_BYTES).contains(&sealed.len()) {
         return Err(SealError::Length(sealed.len()));
     }
-    let (id, encapped, ciphertext) = split(sealed).ok_or(SealError::Malformed)?;
+    if sealed[0] == 1 {
+        return Err(SealError::FormOne);
+    }
+    let Frame { id, time, encapped, ciphertext } = split(sealed).ok_or(SealError::Malformed)?;
+    check_time(u64::from_be_bytes(time), now)?;
     let known = keyring.find(id).ok_or_else(|| SealError::UnknownKey(id.to_owned()))?;
     let (private, _) = key_pair(known);
     let encapped = EncappedKey::from_bytes(encapped).map_err(|_| SealError::Malformed)?;
@@ -111,7 +155,7 @@ pub fn open(keyring: &Keyring, org: &str, key: &str, sealed: &[u8]) -> Result<Ze
         &encapped,
         INFO,
         ciphertext,
-        &associated_data(org, key),
+        &associated_data(terms, time),
     )
     .map_err(|_| SealError::NotAuthentic)?;
     String::from_utf8(plaintext).map(Zeroizing::new).map_err(|error| {
@@ -120,12 +164,31 @@ pub fn open(keyring: &Keyring, org: &str, key: &str, sealed: &[u8]) -> Result<Ze
     })
 }
 
-fn associated_data(org: &str, key: &str) -> Vec<u8> {
-    bind(&[Purpose::Credential.as_str(), org, key])
+fn check_time(issued_at: u64, now: u64) -> Result<(), SealError> {
+    let (age, ahead) = (now.saturating_sub(issued_at), issued_at.saturating_sub(now));
+    if age > LIFETIME_SECONDS {
+        return Err(SealError::Expired(age));
+    }
+    if ahead > CLOCK_SKEW_SECONDS {
+        return Err(SealError::Early(ahead));
+    }
+    Ok(())
 }
 
-/// Key id, encapsulated key, and ciphertext.
-fn split(sealed: &[u8]) -> Option<(&str, &[u8], &[u8])> {
+fn associated_data(Terms { org, key, role }: Terms<'_>, time: [u8; TIME_BYTES]) -> Vec<u8> {
+    let mut data = bind(&[Purpose::Credential.as_str(), org, key, role]);
+    data.extend(time);
+    data
+}
+
+struct Frame<'a> {
+    id: &'a str,
+    time: [u8; TIME_BYTES],
+    encapped: &'a [u8],
+    ciphertext: &'a [u8],
+}
+
+fn split(sealed: &[u8]) -> Option<Frame<'_>> {
     let (&[version, id_length], rest) = sealed.split_first_chunk()?;
     if version != VERSION {
         return None;
@@ -133,8 +196,9 @@ fn split(sealed: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (id, rest) = rest.split_at_checked(id_length.into())?;
     // It may be shown in an error, so it must look like an id.
     let id = std::str::from_utf8(id).ok().filter(|id| crate::keyring::is_id(id))?;
+    let (&time, rest) = rest.split_first_chunk()?;
     let (encapped, ciphertext) = rest.split_at_checked(PUBLIC_KEY_BYTES)?;
-    Some((id, encapped, ciphertext))
+    Some(Frame { id, time, encapped, ciphertext })
 }
 
 #[cfg(test)]
@@ -142,24 +206,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NOW: u64 = 1_764_000_000;
+    const TERMS: Terms<'static> = Terms { org: "acme", key: "slack", role: "alice" };
+
     fn sealed(keyring: &Keyring, value: &str) -> Vec<u8> {
-        seal(&sealing_key(keyring), "acme", "slack", value).unwrap()
+        seal(&sealing_key(keyring), TERMS, NOW, value).unwrap()
     }
 
     #[test]
-    fn only_the_same_org_integration_and_keyring_open() {
+    fn only_the_same_org_integration_role_and_keyring_open() {
         let mut keyring = Keyring::generate().unwrap();
         let value = sealed(&keyring, "hunter2");
-        assert_eq!(*open(&keyring, "acme", "slack", &value).unwrap(), "hunter2");
-        for (org, key) in [("acm", "eslack"), ("evil", "slack"), ("acme", "hubspot")] {
-            assert_eq!(open(&keyring, org, key, &value), Err(SealError::NotAuthentic));
+        assert_eq!(*open(&keyring, TERMS, NOW, &value).unwrap(), "hunter2");
+        for (org, key, role) in [
+            ("acm", "eslack", "alice"),
+            ("acme", "slac", "kalice"),
+            ("evil", "slack", "alice"),
+            ("acme", "hubspot", "alice"),
+            ("acme", "slack", "mallory"),
+            ("acme", "slack", ""),
+        ] {
+            let terms = Terms { org, key, role };
+            assert_eq!(open(&keyring, terms, NOW, &value), Err(SealError::NotAuthentic));
         }
         keyring.add_key().unwrap();
-        assert_eq!(*open(&keyring, "acme", "slack", &value).unwrap(), "hunter2", "old keys still open");
+        assert_eq!(*open(&keyring, TERMS, NOW, &value).unwrap(), "hunter2", "old keys still open");
         assert_ne!(sealing_key(&keyring).public, sealing_key(&Keyring::generate().unwrap()).public);
         let id = keyring.key_ids().next().unwrap().to_owned();
         let other = Keyring::generate().unwrap();
-        assert_eq!(open(&other, "acme", "slack", &value), Err(SealError::UnknownKey(id)));
+        assert_eq!(open(&other, TERMS, NOW, &value), Err(SealError::UnknownKey(id)));
     }
 
     #[test]
@@ -177,22 +252,51 @@ mod tests {
         let key = sealing_key(&keyring);
         assert_eq!((key.id.as_str(), key.public.to_vec()), (text("key_id"), bytes("public_key")));
         assert_eq!(INFO, text("info").as_bytes());
-        assert_eq!(associated_data(text("org"), text("key")), bytes("aad"));
-        let opened = open(&keyring, text("org"), text("key"), &bytes("sealed")).unwrap();
+        let terms = Terms { org: text("org"), key: text("key"), role: text("role") };
+        let issued_at = vector["issued_at"].as_u64().unwrap();
+        assert_eq!(associated_data(terms, issued_at.to_be_bytes()), bytes("aad"));
+        let opened = open(&keyring, terms, issued_at, &bytes("sealed")).unwrap();
         assert_eq!(*opened, text("value"));
     }
 
     #[test]
     fn what_is_no_sealed_value_is_refused_with_its_reason() {
         let keyring = Keyring::generate().unwrap();
-        assert_eq!(open(&keyring, "acme", "slack", b""), Err(SealError::Length(0)));
+        assert_eq!(open(&keyring, TERMS, NOW, b""), Err(SealError::Length(0)));
         let long = vec![1; MAX_SEALED_BYTES + 1];
-        assert_eq!(open(&keyring, "acme", "slack", &long), Err(SealError::Length(long.len())));
+        assert_eq!(open(&keyring, TERMS, NOW, &long), Err(SealError::Length(long.len())));
         let mut later = sealed(&keyring, "value");
-        later[0] = 2;
-        assert_eq!(open(&keyring, "acme", "slack", &later), Err(SealError::Malformed));
+        later[0] = 3;
+        assert_eq!(open(&keyring, TERMS, NOW, &later), Err(SealError::Malformed));
         let longest = "😀".repeat(MAX_VALUE_CHARS);
-        assert_eq!(*open(&keyring, "acme", "slack", &sealed(&keyring, &longest)).unwrap(), longest);
+        assert_eq!(*open(&keyring, TERMS, NOW, &sealed(&keyring, &longest)).unwrap(), longest);
+    }
+
+    #[test]
+    fn a_value_opens_for_ten_minutes_and_a_minute_before_by_another_clock() {
+        let keyring = Keyring::generate().unwrap();
+        let value = sealed(&keyring, "hunter2");
+        let at = |now| open(&keyring, TERMS, now, &value).map(|value| value.to_string());
+        for now in [NOW - 60, NOW, NOW + 600] {
+            assert_eq!(at(now).unwrap(), "hunter2");
+        }
+        assert_eq!(at(NOW + 601), Err(SealError::Expired(601)));
+        assert_eq!(at(NOW - 61), Err(SealError::Early(61)));
+        assert_eq!(at(0), Err(SealError::Early(NOW)));
+        assert_eq!(at(u64::MAX), Err(SealError::Expired(u64::MAX - NOW)));
+        // The time that stands in the frame is the one that was sealed.
+        let mut renewed = value.clone();
+        let time = 2 + sealing_key(&keyring).id.len();
+        renewed[time..time + 8].copy_from_slice(&(NOW + 300).to_be_bytes());
+        assert_eq!(open(&keyring, TERMS, NOW + 600, &renewed), Err(SealError::NotAuthentic));
+    }
+
+    #[test]
+    fn a_value_of_form_one_is_refused_by_its_name() {
+        let keyring = Keyring::generate().unwrap();
+        let mut older = sealed(&keyring, "value");
+        older[0] = 1;
+        assert_eq!(open(&keyring, TERMS, NOW, &older), Err(SealError::FormOne));
     }
 
     proptest! {
@@ -203,14 +307,14 @@ mod tests {
             let at = at.index(value.len());
             let mut flipped = value.clone();
             flipped[at] ^= 1 << bit;
-            prop_assert!(open(&keyring, "acme", "slack", &flipped).is_err());
-            prop_assert!(open(&keyring, "acme", "slack", &value[..at]).is_err());
+            prop_assert!(open(&keyring, TERMS, NOW, &flipped).is_err());
+            prop_assert!(open(&keyring, TERMS, NOW, &value[..at]).is_err());
         }
 
         #[test]
         fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..200)) {
             let keyring = Keyring::generate().unwrap();
-            prop_assert!(open(&keyring, "acme", "slack", &noise).is_err());
+            prop_assert!(open(&keyring, TERMS, NOW, &noise).is_err());
         }
     }
 }

@@ -1,22 +1,23 @@
 //! Finding an integration in the catalog.
 
 use crate::document::Document;
-use crate::lookup::{self, Row};
-use crate::statement::{argument, execute, statement};
-use crate::text::Text;
+use crate::lookup::{self, AsOf, Row};
+use crate::text::{self, Raw, Text};
 use integration_credentials_core::error::{ErrorCode, Failure};
-use pgrx::pg_sys;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
 
 pub mod known;
 
-const TABLE: &CStr = c"integration_catalog";
+/// Its table.
+pub const TABLE: &CStr = c"integration_catalog";
 
 /// A catalog entry, as far as setting a credential needs it.
 #[derive(PartialEq, Eq)]
 pub struct Entry {
-    is_uncommitted: bool,
+    /// Whether this transaction has written it, and may still take it back.
+    pub is_uncommitted: bool,
     is_enabled: bool,
     /// Its rules.
     pub rules: Document,
@@ -64,15 +65,11 @@ impl SyncMode {
     }
 }
 
-/// Refuses a key that the catalog does not have.
+/// Refuses a key that the catalog does not have now. What the transaction may still see of the catalog of before does not
+/// count, in whatever isolation level: what was disabled is not to be used.
 pub fn find(key: &str) -> Result<Rc<Entry>, Failure> {
-    let look = || lookup::anew(|| lookup::find(TABLE, [(c"integration_key", key)], read));
-    let entry = if sees_an_old_snapshot() {
-        look().map(Rc::new)
-    } else {
-        known::get(key).or_else(|| known::learn(key, look))
-    };
-    entry.ok_or_else(not_found)
+    let look = || lookup::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
+    known::get(key).or_else(|| known::learn(key, look)).ok_or_else(not_found)
 }
 
 /// Refuses a key that the catalog does not have, or whose entry is disabled.
@@ -81,10 +78,19 @@ pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Failure> {
     if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
 }
 
+/// The keys of the entries that are enabled now.
+pub fn enabled_keys() -> HashSet<String> {
+    let key = |row: &Row| {
+        let is_enabled = row.get(c"is_enabled").unwrap_or(false);
+        row.get(c"integration_key").filter(|_| is_enabled).map(|Raw(bytes)| text::lossy(&bytes))
+    };
+    lookup::all(TABLE, key).into_iter().flatten().collect()
+}
+
 fn read(row: &Row) -> Entry {
     let registered = |signature, owner| {
-        let text = |column| row.get(column).map(|Text(text)| text);
-        text(signature).map(|signature| Registered { signature, owner: text(owner) })
+        let name = |column| row.get(column).map(|Text(text)| text);
+        name(signature).map(|signature| Registered { signature, owner: name(owner) })
     };
     let mode = row.get(c"sync_mode").and_then(|Text(mode)| SyncMode::parse(&mode));
     Entry {
@@ -96,23 +102,6 @@ fn read(row: &Row) -> Entry {
             .zip(mode)
             .map(|(handler, mode)| Sync { handler, mode }),
     }
-}
-
-// Under an old snapshot an entry may look as it no longer is. Locking it tells: then Postgres asks to try again (40001).
-statement!(volatile LOCK(TEXTOID) "
-    SELECT FROM integration_credentials.integration_catalog WHERE integration_key = $1 FOR SHARE");
-
-/// Makes sure that the entry is as it was found.
-pub fn confirm(key: &str) {
-    if sees_an_old_snapshot() {
-        execute(&LOCK, &[argument(key)]);
-    }
-}
-
-/// Whether this transaction does not see what others commit meanwhile.
-pub fn sees_an_old_snapshot() -> bool {
-    // SAFETY: a variable of the server.
-    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ.cast_signed() }
 }
 
 /// The refusal of a key that the catalog does not have. It is not repeated: it may be a value in the wrong place.

@@ -78,8 +78,8 @@ pub async fn age(database: &Database, rows: u32) {
     let superuser = database.superuser().await;
     let age = format!(
         "INSERT INTO integration_credentials.webapp_org_admin_audit_log
-                (org_slug, actor, session_role, action, target_type, target_id, metadata)
-            SELECT '{ORG}', 'bench', '{ADMIN}', 'set_integration_credentials', 'integration', n, '{{\"wasUpdate\": true}}'
+                (org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata)
+            SELECT '{ORG}', 'bench', '{ADMIN}', '{ADMIN}', 'set_integration_credentials', 'integration', n, '{{\"wasUpdate\": true}}'
             FROM generate_series(1, {rows}) n;
          INSERT INTO integration_credentials.tool_metering (org_slug, tool_key, actor, outcome, duration_ms, metadata)
             SELECT '{ORG}', 'admin_set_integration_credentials', 'bench', 'ok', 0.1,

@@ -1,9 +1,11 @@
 //! The catalog: what it ships with, and what an admin can do to it.
 
+use crate::fixture::{Fixture, WAITING, plpgsql, until};
 use crate::support::{ANY, count, enable, get, register, remove, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use tests::{ADMIN, Canary, Cluster, Database, READER, Session, assert_error};
+use tokio_postgres::types::ToSql;
 
 async fn admin() -> (Database, Session) {
     let database = Cluster::shared().database().await;
@@ -176,7 +178,7 @@ async fn an_entry_in_use_stays_and_an_unused_one_goes() {
     remove(&admin, "trustradius").await.unwrap();
     let superuser = database.superuser().await;
     assert_eq!(count(&superuser, "aggregator_credentials").await, 0, "no copy outlives the credential");
-    unregister(&admin, "trustradius").await.unwrap();
+    unregister(&superuser, "trustradius").await.unwrap();
     assert_error(unregister(&admin, "trustradius").await, ErrorCode::IntegrationNotFound);
     assert_error(set(&admin, "trustradius", "value-of-tr").await, ErrorCode::IntegrationNotFound);
 }
@@ -201,14 +203,13 @@ async fn an_old_snapshot_does_not_get_past_the_catalog() {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
     admin.batch_execute(begin).await.unwrap();
     enable(&other, "trustradius", false).await.unwrap();
-    let error = set(&admin, "trustradius", "some-value").await.unwrap_err();
-    assert_eq!(error.code().unwrap().code(), "40001");
+    assert_error(set(&admin, "trustradius", "some-value").await, ErrorCode::IntegrationDisabled);
     admin.batch_execute("ROLLBACK").await.unwrap();
 
     admin.batch_execute(begin).await.unwrap();
     unregister(&other, "slack").await.unwrap();
-    let error = set(&admin, "slack", "xoxb-1234-5678-9012345678").await.unwrap_err();
-    assert_eq!(error.code().unwrap().code(), "40001");
+    let late = set(&admin, "slack", "xoxb-1234-5678-9012345678").await;
+    assert_error(late, ErrorCode::IntegrationNotFound);
     admin.batch_execute("ROLLBACK").await.unwrap();
 
     admin.batch_execute(begin).await.unwrap();
@@ -232,4 +233,55 @@ async fn an_entry_that_two_register_at_once_is_registered_once() {
     let (second, ()) = tokio::join!(second, async { sessions[0].batch_execute("COMMIT").await.unwrap() });
     second.unwrap();
     assert_error(set(&sessions[0], ANY, "1").await, ErrorCode::InvalidCredentials);
+}
+
+/// To take a function off an entry takes a superuser, in whatever way it is tried.
+#[tokio::test]
+async fn an_entry_with_a_superusers_function_is_not_for_an_admin_to_unregister() {
+    let fixture = Fixture::new().await;
+    let Fixture { admin, superuser, .. } = &fixture;
+    let handler = "app.sync(org_slug text, key text, value text) RETURNS void";
+    fixture.validator("RETURN 'no'").await;
+    fixture.as_owner(&format!("CREATE FUNCTION {}", plpgsql(handler, "NULL"))).await;
+    register(admin, "synced", json!({})).await.unwrap();
+    let mode: &(dyn ToSql + Sync) = &"background";
+    fixture.register("sync_handler", &[&"synced", &"app.sync(text, text, text)", mode]).await.unwrap();
+    let functions = "SELECT integration_key, validator, sync_handler, sync_mode
+                     FROM integration_credentials.integration_catalog WHERE coalesce(validator, sync_handler) IS NOT NULL
+                     ORDER BY integration_key";
+    let named = || async {
+        let rows = superuser.query(functions, &[]).await.unwrap();
+        rows.iter().map(|row| (0..4).map(|at| row.get(at)).collect()).collect::<Vec<Vec<Option<String>>>>()
+    };
+    let before = named().await;
+    assert_eq!(before.len(), 3, "with the one that ships");
+    for key in [ANY, "synced", "trustradius"] {
+        let error = assert_error(unregister(admin, key).await, ErrorCode::ForbiddenAdminScope);
+        assert!(error.message().contains("only a superuser") && error.message().contains(key), "{error:?}");
+        // What an admin may do to the entry leaves its functions alone.
+        register(admin, key, json!({"minLength": 1})).await.unwrap();
+        enable(admin, key, false).await.unwrap();
+        enable(admin, key, true).await.unwrap();
+    }
+    assert_eq!(named().await, before);
+    assert_error(set(admin, ANY, "value").await, ErrorCode::InvalidCredentials);
+
+    // One that is named while an admin is about to take the entry out.
+    register(admin, "named", json!({})).await.unwrap();
+    superuser.batch_execute("BEGIN").await.unwrap();
+    fixture.register("validator", &[&"named", &"app.check(text)"]).await.unwrap();
+    let other = fixture.database.connect(ADMIN).await;
+    let waiting = tokio::spawn(async move { unregister(&other, "named").await });
+    until(&fixture.database.superuser().await, WAITING).await;
+    superuser.batch_execute("COMMIT").await.unwrap();
+    assert_error(waiting.await.unwrap(), ErrorCode::ForbiddenAdminScope);
+
+    // A superuser may, as may an admin once the function is off.
+    unregister(superuser, ANY).await.unwrap();
+    fixture.register("sync_handler", &[&"synced", &None::<&str>, mode]).await.unwrap();
+    unregister(admin, "synced").await.unwrap();
+    // It is the caller that counts: not the owner of the extension's function, nor who logged in.
+    superuser.batch_execute(&format!("SET ROLE {ADMIN}")).await.unwrap();
+    assert_error(unregister(superuser, "trustradius").await, ErrorCode::ForbiddenAdminScope);
+    superuser.batch_execute("RESET ROLE").await.unwrap();
 }

@@ -4,6 +4,7 @@ use crate::fixture::{WAITING, sqlstate, until};
 use crate::support::{ANY, count, enable, get, register, set};
 use serde_json::json;
 use tests::{ADMIN, Cluster, Database, READER, Session};
+use tokio::time::{Duration, sleep};
 
 /// A database that sorts as people do: `9` before `10`, and no capital before every small letter.
 async fn icu_database(cluster: &Cluster) -> Database {
@@ -157,14 +158,142 @@ async fn what_is_not_committed_is_seen_by_who_does_it_alone() {
     enable(&superuser, ANY, false).await.unwrap();
     superuser.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!((refusal(&superuser).await, refusal(&reader).await), (None, None));
+}
 
-    // With an old snapshot, what was committed later is not there yet.
-    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
-    assert_eq!(refusal(&reader).await, None);
-    enable(&superuser, ANY, false).await.unwrap();
-    assert_eq!(refusal(&reader).await, None);
-    reader.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(refusal(&reader).await.as_deref(), Some("IC002"));
+const GET_ALL: &str = "SELECT key FROM integration_credentials.get_all_integration_credentials()";
+const GET_WITH_REVISION: &str =
+    "SELECT value FROM integration_credentials.get_integration_credentials_with_revision($1)";
+const GET_AGGREGATOR: &str = "SELECT integration_credentials.get_aggregator_credentials($1)";
+
+/// Whatever the transaction may still see: an entry that is disabled is not used from then on.
+#[tokio::test]
+async fn a_disabled_entry_is_disabled_in_every_transaction_however_old_its_snapshot() {
+    let database = Cluster::shared().database().await;
+    let (superuser, other) = (database.superuser().await, database.superuser().await);
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        // Before the transaction has written anything, and after.
+        for begun in ["SELECT count(*) FROM pg_class", "CREATE TEMP TABLE written ()"] {
+            for key in [ANY, "trustradius"] {
+                register(&superuser, key, json!({})).await.unwrap();
+                set(&superuser, key, "value").await.unwrap();
+            }
+            // A session that has cached the entries, and one that has not.
+            let (cached, new) = (database.superuser().await, database.superuser().await);
+            assert_eq!(get(&cached, ANY).await.unwrap(), "value");
+            assert_eq!(get(&cached, "trustradius").await.unwrap(), "value");
+            for session in [&cached, &new] {
+                session.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; {begun}")).await.unwrap();
+            }
+            for key in [ANY, "trustradius"] {
+                enable(&other, key, false).await.unwrap();
+            }
+            for session in [&cached, &new] {
+                let reads =
+                    [(ANY, GET), (ANY, GET_WITH_REVISION), ("trustradius", GET_AGGREGATOR), (ANY, SET)];
+                for (key, read) in reads {
+                    session.batch_execute("SAVEPOINT s").await.unwrap();
+                    let refused = session.query(read, &[&key]).await;
+                    assert_eq!(sqlstate(refused), "IC002", "{level}, {begun}: {read}");
+                    session.batch_execute("ROLLBACK TO s").await.unwrap();
+                }
+                assert!(session.query(GET_ALL, &[]).await.unwrap().is_empty(), "{level}, {begun}");
+                session.batch_execute("ROLLBACK").await.unwrap();
+            }
+            for key in [ANY, "trustradius"] {
+                enable(&other, key, true).await.unwrap();
+            }
+        }
+    }
+}
+
+const GET_IN_ALL: &str =
+    "SELECT FROM integration_credentials.get_all_integration_credentials() WHERE key = $1";
+const GET: &str = "SELECT integration_credentials.get_integration_credentials($1)";
+const SET: &str =
+    "SELECT integration_credentials.admin_set_integration_credentials($1, 'new-value', 'actor')";
+
+/// A statement that waits for a table to be rewritten had its snapshot before, which shows nothing of the new table.
+#[tokio::test]
+async fn a_table_that_is_rewritten_meanwhile_is_not_taken_for_empty() {
+    let rewrites = [
+        "ALTER TABLE integration_credentials.integration_catalog ALTER validator_owner TYPE text USING validator_owner || ''",
+        "ALTER TABLE integration_credentials.configured_integrations ALTER created_at TYPE timestamptz USING created_at + '0 s'",
+        "ALTER TABLE integration_credentials.aggregator_credentials ALTER updated_at TYPE timestamptz USING updated_at + '0 s'",
+        "CLUSTER integration_credentials.configured_integrations USING configured_integrations_pkey",
+    ];
+    let list =
+        "SELECT FROM integration_credentials.list_integrations() WHERE \"hasCredentials\" AND key = $1";
+    let list_some =
+        "SELECT FROM integration_credentials.list_integrations(ARRAY[$1]) WHERE \"hasCredentials\"";
+    let describe = "SELECT FROM integration_credentials.describe_integrations() WHERE key = $1";
+    let database = Cluster::shared().database().await;
+    let (superuser, watcher) = (database.superuser().await, database.superuser().await);
+    set(&superuser, "trustradius", "a-long-value").await.unwrap();
+    for rewrite in rewrites {
+        for read in [GET, GET_WITH_REVISION, GET_AGGREGATOR, GET_IN_ALL, list, list_some, describe, SET] {
+            for knows in [true, false] {
+                let reader = database.superuser().await;
+                if knows {
+                    reader.query(read, &[&"trustradius"]).await.unwrap();
+                }
+                superuser.batch_execute(&format!("BEGIN; {rewrite}")).await.unwrap();
+                let reading = tokio::spawn(async move { reader.query(read, &[&"trustradius"]).await });
+                // Some do not look at this table, or know what is in it.
+                while !reading.is_finished() && watcher.query(WAITING, &[]).await.unwrap().is_empty() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+                superuser.batch_execute("COMMIT").await.unwrap();
+                let rows =
+                    reading.await.unwrap().unwrap_or_else(|error| panic!("{rewrite}: {read}: {error:?}"));
+                assert_eq!(rows.len(), 1, "{rewrite}: {read}, knows: {knows}");
+            }
+        }
+    }
+
+    // VACUUM FULL and CLUSTER of everything, which are no part of a transaction, again and again.
+    let rewriting = async {
+        for _ in 0..20 {
+            superuser
+                .batch_execute("VACUUM FULL integration_credentials.configured_integrations")
+                .await
+                .unwrap();
+            superuser.batch_execute("VACUUM FULL integration_credentials.integration_catalog").await.unwrap();
+            superuser.batch_execute(rewrites[0]).await.unwrap();
+            superuser.batch_execute(rewrites[1]).await.unwrap();
+        }
+    };
+    let reader = database.superuser().await;
+    let reading = async {
+        loop {
+            for read in [GET, GET_WITH_REVISION, GET_IN_ALL, list, list_some, describe] {
+                assert_eq!(reader.query(read, &[&"trustradius"]).await.unwrap().len(), 1, "{read}");
+            }
+        }
+    };
+    tokio::select! {
+        () = rewriting => {}
+        () = reading => {}
+    }
+}
+
+/// Postgres itself shows such a transaction an empty table; here it is told to run again.
+#[tokio::test]
+async fn a_transaction_older_than_a_rewritten_table_is_told_to_run_again() {
+    let database = Cluster::shared().database().await;
+    let (reader, superuser) = (database.connect(READER).await, database.superuser().await);
+    set(&superuser, "trustradius", "a-long-value").await.unwrap();
+    for read in [GET, GET_WITH_REVISION, GET_IN_ALL] {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+        reader.batch_execute(&format!("{begin}; SELECT count(*) FROM pg_class")).await.unwrap();
+        let rewrite = "ALTER TABLE integration_credentials.configured_integrations ALTER created_at TYPE timestamptz USING created_at + '0 s'";
+        superuser.batch_execute(rewrite).await.unwrap();
+        assert_eq!(sqlstate(reader.query(read, &[&"trustradius"]).await), "40001");
+        reader.batch_execute(&format!("ROLLBACK; {begin}")).await.unwrap();
+        assert_eq!(reader.query(read, &[&"trustradius"]).await.unwrap().len(), 1);
+        // What is not there is not there, and no reason to try again.
+        assert_eq!(sqlstate(reader.query(GET, &[&"slack"]).await), "IC005");
+        reader.batch_execute("ROLLBACK").await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -92,18 +92,25 @@ async fn every_function_pins_its_search_path_and_none_is_public() {
     for function in &functions {
         let name: &str = function.get(0);
         // These run no SQL, and so need neither the owner's rights nor a search_path.
-        let is_sql_free = ["get_integration_credentials", "get_aggregator_credentials"].contains(&name);
+        let is_sql_free = [
+            "get_integration_credentials",
+            "get_integration_credentials_with_revision",
+            "get_aggregator_credentials",
+        ]
+        .contains(&name);
         let pinned = if is_sql_free { "" } else { r#"{"search_path=pg_catalog, pg_temp"}"# };
         assert_eq!(function.get::<_, &str>(3), pinned, "{name}");
         assert!(function.get::<_, bool>(4), "{name} is open to PUBLIC");
         assert!(!function.get::<_, bool>(2), "{name} is STRICT");
-        // What runs as the owner is for those who are granted it; what asks for a superuser runs as the caller.
-        let as_caller = ["current_org", "sealing_key", "sync_aggregator_credentials"];
-        let triggers = ["keep_catalog", "catalog_changed", "announce_replicated"];
-        let definer = !name.starts_with("register_")
-            && !is_sql_free
-            && !as_caller.contains(&name)
-            && !triggers.contains(&name);
+        // What runs as the owner is for those who are granted it; what asks for a superuser runs as the caller. Those that
+        // begin with admin_ see to it themselves that they run as the owner, and write down who called.
+        let definer = [
+            "describe_integrations",
+            "get_all_integration_credentials",
+            "list_integrations",
+            "record_tool_failure",
+        ]
+        .contains(&name);
         assert_eq!(function.get::<_, bool>(1), definer, "{name}");
     }
     let public = "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) WHERE grantee = 0

@@ -1,5 +1,7 @@
 //! The calls, as a client makes them: with bound parameters.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use integration_credentials_core::seal::{self, SealingKey, Terms};
 use serde_json::Value;
 use tests::Session;
 use tokio_postgres::{Error, types::ToSql};
@@ -62,4 +64,35 @@ pub async fn revision(session: &Session, key: &str) -> i64 {
 pub async fn count(superuser: &Session, table: &str) -> i64 {
     let statement = format!("SELECT count(*) FROM integration_credentials.{table}");
     superuser.query_one(&statement, &[]).await.expect("a table").get(0)
+}
+
+/// What `sealing_key()` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealTo {
+    pub key: SealingKey,
+    pub org: String,
+    pub role: String,
+    pub issued_at: u64,
+}
+
+impl SealTo {
+    pub async fn ask(session: &Session) -> Self {
+        let row = session.query_one("SELECT integration_credentials.sealing_key()", &[]).await.unwrap();
+        let answer: Value = row.get(0);
+        assert_eq!(answer["form"], 2);
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        let public = STANDARD.decode(text("publicKey")).unwrap().try_into().unwrap();
+        let key = SealingKey { id: text("keyId"), public };
+        Self { key, org: text("org"), role: text("role"), issued_at: answer["issuedAt"].as_u64().unwrap() }
+    }
+
+    pub fn seal(&self, key: &str, value: &str) -> Vec<u8> {
+        let terms = Terms { org: &self.org, key, role: &self.role };
+        seal::seal(&self.key, terms, self.issued_at, value).unwrap()
+    }
+}
+
+/// `admin_set_integration_credentials_sealed`
+pub async fn set_sealed(session: &Session, key: &str, sealed: &[u8]) -> Result<Value, Error> {
+    call(session, "admin_set_integration_credentials_sealed($1, $2, 'actor')", &[&key, &sealed]).await
 }

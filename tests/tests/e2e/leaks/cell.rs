@@ -6,7 +6,8 @@ use super::{
     outcomes::{End, Outcome},
     ways::{Step, Way},
 };
-use integration_credentials_core::seal::{self, SealingKey};
+use integration_credentials_core::seal::{self, SealingKey, Terms};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tests::{Canary, Database};
 
 /// One way to call with one outcome, and a secret of its own.
@@ -38,7 +39,9 @@ impl Cell {
         between: impl AsyncFn(),
     ) -> (Caller, Result<(), Failed>) {
         let mut caller = Caller::new(database, &self.role).await;
-        let sealed = seal::seal(to, &self.role, self.outcome.key, self.canary.as_str()).unwrap();
+        let terms = Terms { org: &self.role, key: self.outcome.key, role: &self.role };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let sealed = seal::seal(to, terms, now, self.canary.as_str()).unwrap();
         let call = Call {
             spelling: self.way.spelling,
             quote: self.way.quote,

@@ -113,9 +113,11 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// Whether our own code raised it, with nothing in it that is not ours.
+/// Whether our own code raised it, with nothing in it that is not ours: an error of Postgres' that passes through keeps its
+/// SQLSTATE.
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
-    std::ptr::eq(error.filename, boundary::FILE.as_ptr()) && class(error.sqlerrcode) == boundary::OWN_CLASS
+    let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == boundary::OWN_CLASS;
+    std::ptr::eq(error.filename, boundary::FILE.as_ptr()) && is_own
 }
 
 const fn class(sqlstate: c_int) -> c_int {

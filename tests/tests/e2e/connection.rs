@@ -1,14 +1,11 @@
-//! Connecting: the sources of the settings, passwords, TLS, and what is told when it does not work.
+//! Connecting: the sources of the settings, passwords, and what is told when it does not work.
 
 use crate::{client_log, command_line::assert_fails};
 use intcred::{Client, Secret, Settings};
 use serde_json::json;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-use tests::{
-    ADMIN, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, installation::Installation,
-    intcred, run,
-};
-use tokio::{net::TcpListener, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt};
+use tests::{ADMIN, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, intcred, run};
+use tokio::net::TcpListener;
 
 /// Runs `intcred list`, with these variables.
 async fn list(dsn: Option<&str>, variables: &[(&str, &str)]) -> Output {
@@ -65,7 +62,19 @@ async fn settings_that_make_no_sense_are_status_2_and_show_no_password() {
         (format!("postgres://u:{canary}@h:{canary}/d"), "\"port\" must be"),
         (format!("password={canary} sslmode=maybe"), "\"sslmode\" must be"),
         (format!("password={canary} host=a,b port=1,2,3"), "2 hosts and 3 values"),
-        (format!("password={canary} require_auth=none"), "\"require_auth\" is not supported"),
+        (
+            format!("password={canary} require_auth=none"),
+            "\"require_auth\" is not supported here; leave it out",
+        ),
+        (
+            format!("password={canary} gssencmode=require"),
+            "\"gssencmode\" is not supported here; leave it out or at",
+        ),
+        (format!("password={canary} replication=database"), "\"replication\" is not supported here"),
+        (format!("scram_client_key={canary}"), "\"scram_client_key\" is not supported here"),
+        (format!("oauth_client_secret={canary}"), "\"oauth_client_secret\" is not supported here"),
+        (format!("postgres://u:{canary}@h/d?sslcertmode=require"), "\"sslcertmode\" is not supported here"),
+        (format!("sslpassword={canary} ssl_min_protocol_version=9"), "\"ssl_min_protocol_version\" must be"),
     ] {
         let output = list(Some(&dsn), &[]).await;
         assert_fails(&output, 2, message);
@@ -158,104 +167,6 @@ async fn a_password_comes_from_the_dsn_the_environment_or_a_private_file() {
     let told: Vec<_> = output.stderr.lines().collect();
     assert!(told.len() == 2 && told[0].ends_with("is not used; chmod 600 it"), "{output:?}");
     assert_eq!(output.code, 3);
-}
-
-/// A certificate authority `name`.crt, and a certificate `name-server.crt` that it signed, for the host localhost alone.
-async fn authority(dir: &Path, name: &str) {
-    let openssl = async |arguments: &str| {
-        let mut command = Command::new("openssl");
-        let key = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc";
-        command.args(key.split(' ')).args(arguments.split(' ')).current_dir(dir);
-        assert_eq!(run(&mut command, b"").await.code, 0);
-    };
-    openssl(&format!("-subj /CN={name} -keyout {name}.key -out {name}.crt")).await;
-    openssl(&format!(
-        "-CA {name}.crt -CAkey {name}.key -subj /CN=127.0.0.1 -addext subjectAltName=DNS:localhost \
-         -addext basicConstraints=critical,CA:FALSE -keyout {name}-server.key -out {name}-server.crt"
-    ))
-    .await;
-}
-
-#[tokio::test]
-async fn sslmode_means_what_libpq_means() {
-    let certificates = tempfile::tempdir().unwrap();
-    let dir = certificates.path();
-    authority(dir, "ours").await;
-    authority(dir, "theirs").await;
-    fs::create_dir_all(dir.join("home/.postgresql")).unwrap();
-    fs::copy(dir.join("ours.crt"), dir.join("home/.postgresql/root.crt")).unwrap();
-    fs::write(dir.join("empty.crt"), "").unwrap();
-    let path = |name: &str| dir.join(name).display().to_string();
-
-    let mut cluster = Cluster::builder().tcp().setting("log_connections", "on").start();
-    let database = cluster.database().await;
-    let attempt = async |cluster: &Cluster, row: u32, options: &str, home: &str| {
-        // The dot ends it: no other is the start of it.
-        let row = format!("row{row}.");
-        let dsn = format!("{} hostaddr=127.0.0.1 application_name={row} {options}", database.tcp_dsn(READER));
-        let output = list(Some(&dsn), &[("HOME", home)]).await;
-        // Of what Postgres says of itself: only sessions that were let in.
-        let log = cluster.log();
-        let session = format!("application_name={row}");
-        let line = log.lines().find(|line| line.contains("connection authorized") && line.contains(&session));
-        (output, line.map(|line| line.contains(" SSL enabled (protocol=TLSv1.3")))
-    };
-    for (row, (mode, expected)) in (0..).zip([
-        ("disable", Ok(false)),
-        ("prefer", Ok(false)),
-        ("allow", Ok(false)),
-        ("require", Err("server does not support TLS")),
-    ]) {
-        let options = format!("sslmode={mode}");
-        assert_mode(&options, &attempt(&cluster, row, &options, "/nonexistent").await, expected);
-    }
-
-    let installation = Installation::find();
-    for file in ["server.crt", "server.key"] {
-        let content = fs::read(dir.join(format!("ours-{file}"))).unwrap();
-        installation.write_private(&cluster.data_dir().join(file), &content).unwrap();
-    }
-    database.superuser().await.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
-    cluster.restart();
-
-    let (ours, theirs, empty) = (path("ours.crt"), path("theirs.crt"), path("empty.crt"));
-    let (nowhere, home) = ("/nonexistent".to_owned(), path("home"));
-    for (row, (mode, host, roots, home, expected)) in (100..).zip([
-        ("disable", "localhost", None, &nowhere, Ok(false)),
-        ("allow", "localhost", None, &nowhere, Ok(false)),
-        ("prefer", "localhost", None, &nowhere, Ok(true)),
-        ("require", "127.0.0.1", None, &nowhere, Ok(true)),
-        ("require", "127.0.0.1", Some(&ours), &nowhere, Ok(true)),
-        ("require", "localhost", Some(&theirs), &nowhere, Err("no trusted root has signed it")),
-        ("verify-ca", "127.0.0.1", Some(&ours), &nowhere, Ok(true)),
-        ("verify-ca", "127.0.0.1", None, &home, Ok(true)),
-        ("verify-ca", "localhost", Some(&theirs), &nowhere, Err("no trusted root has signed it")),
-        ("verify-ca", "localhost", None, &nowhere, Err("there is no ~/.postgresql/root.crt")),
-        ("verify-full", "localhost", Some(&ours), &nowhere, Ok(true)),
-        ("verify-full", "localhost", None, &home, Ok(true)),
-        // Not the address that the common name has, either.
-        ("verify-full", "127.0.0.1", Some(&ours), &nowhere, Err("it is not for this host name")),
-        ("verify-full", "localhost.", Some(&theirs), &nowhere, Err("no trusted root has signed it")),
-        ("verify-full", "db.example", Some(&ours), &nowhere, Err("it is not for this host name")),
-        ("verify-full", "localhost", Some(&nowhere), &home, Err("\"/nonexistent\"")),
-        ("verify-full", "localhost", Some(&empty), &home, Err("no certificate in it")),
-    ]) {
-        let roots = roots.map(|roots| format!(" sslrootcert={roots}")).unwrap_or_default();
-        let options = format!("sslmode={mode} host={host}{roots}");
-        assert_mode(&options, &attempt(&cluster, row, &options, home).await, expected);
-    }
-}
-
-/// Panics unless the session was encrypted or not as expected, or refused with this reason before it was one.
-#[track_caller]
-fn assert_mode(options: &str, (output, encrypted): &(Output, Option<bool>), expected: Result<bool, &str>) {
-    match expected {
-        Ok(expected) => assert_eq!((output.code, *encrypted), (0, Some(expected)), "{options}: {output:?}"),
-        Err(message) => {
-            assert_fails(output, 4, message);
-            assert_eq!(*encrypted, None, "{options}");
-        }
-    }
 }
 
 #[tokio::test]

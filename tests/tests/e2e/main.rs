@@ -28,4 +28,5 @@ mod service;
 mod set;
 mod support;
 mod sync_handlers;
+mod tls;
 mod validators;

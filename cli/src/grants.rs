@@ -1,6 +1,10 @@
 //! The group roles, which the extension does not make itself: roles belong to the whole cluster.
 
-use crate::{Client, Error, session::column};
+use crate::{
+    Client, Error,
+    session::column,
+    transaction::{READ, WRITE},
+};
 use tokio_postgres::types::Type;
 
 /// A group of roles that may do the same.
@@ -30,14 +34,14 @@ impl Client {
     /// Makes the three group roles and their grants, as `sql/roles.sql` has them. Needs a superuser; doing it again
     /// changes nothing.
     pub async fn create_group_roles(&self) -> Result<(), Error> {
-        self.0.batch(include_str!("../../sql/roles.sql")).await
+        self.0.batch(WRITE, include_str!("../../sql/roles.sql")).await
     }
 
     /// Makes `role` a member of the group.
     pub async fn grant_membership(&self, role: &str, group: Group) -> Result<(), Error> {
         // GRANT takes no parameters, so the server itself quotes the name.
         let sql = "SELECT pg_catalog.format('GRANT %I TO %I', $1, $2)";
-        let row = self.0.row(sql, &[(&group.role(), Type::TEXT), (&role, Type::TEXT)]).await?;
-        self.0.batch(&column::<String>(&row, 0)?).await
+        let row = self.0.row(READ, sql, &[(&group.role(), Type::TEXT), (&role, Type::TEXT)]).await?;
+        self.0.batch(WRITE, &column::<String>(&row, 0)?).await
     }
 }

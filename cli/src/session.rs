@@ -1,6 +1,10 @@
 //! A connection, and the task that drives it.
 
-use crate::{Error, Settings, connect::connect};
+use crate::{
+    Error, Settings,
+    connect::connect,
+    transaction::{self, Needs},
+};
 use std::{
     future::poll_fn,
     sync::{Arc, OnceLock},
@@ -59,19 +63,21 @@ impl Session {
     /// given and the statement need not be prepared.
     pub async fn rows(
         &self,
+        needs: Needs,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        self.client.query_typed(sql, parameters).await.map_err(|error| self.explain(&error))
+        transaction::query(&self.client, needs, sql, parameters).await.map_err(|error| self.explain(&error))
     }
 
     /// Runs a query that returns one row.
     pub async fn row(
         &self,
+        needs: Needs,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Row, Error> {
-        let mut rows = self.rows(sql, parameters).await?;
+        let mut rows = self.rows(needs, sql, parameters).await?;
         match (rows.pop(), rows.is_empty()) {
             (Some(row), true) => Ok(row),
             _ => Err(Error::Unexpected("not exactly one row".to_owned())),
@@ -79,8 +85,8 @@ impl Session {
     }
 
     /// Runs statements without parameters, several of them in one transaction.
-    pub async fn batch(&self, sql: &str) -> Result<(), Error> {
-        self.client.batch_execute(sql).await.map_err(|error| self.explain(&error))
+    pub async fn batch(&self, needs: Needs, sql: &str) -> Result<(), Error> {
+        transaction::batch(&self.client, needs, sql).await.map_err(|error| self.explain(&error))
     }
 
     /// What a request to cancel is made of.

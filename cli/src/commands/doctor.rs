@@ -13,7 +13,7 @@ use std::{
 };
 
 pub async fn run(context: &Context, fix: bool, yes: bool) -> Result<(), Failure> {
-    let doctor = Doctor::new(context.connect().await?).await?;
+    let doctor = Doctor::new(context.connect().await?);
     let mut findings = doctor.examine().await?;
     let mut applied = Vec::new();
     if fix {

@@ -12,7 +12,11 @@ mod finding;
 
 pub use finding::{Finding, Fix, Verdict};
 
-use crate::{Client, Error, session::column};
+use crate::{
+    Client, Error,
+    session::column,
+    transaction::{READ_PINNED, WRITE_PINNED},
+};
 use checks::{CHECKS, Check};
 use integration_credentials_core::error::ErrorCode;
 
@@ -20,10 +24,10 @@ use integration_credentials_core::error::ErrorCode;
 pub struct Doctor(Client);
 
 impl Doctor {
-    /// Takes the connection over. What anybody has put into its `search_path` plays no part from here on.
-    pub async fn new(client: Client) -> Result<Self, Error> {
-        client.0.batch("SET search_path = pg_catalog, pg_temp").await?;
-        Ok(Self(client))
+    /// Takes the connection over. What anybody has put into its `search_path` plays no part in what it does there.
+    #[must_use]
+    pub const fn new(client: Client) -> Self {
+        Self(client)
     }
 
     /// Makes every check, in the order of the table. What the role may not see is [`Verdict::Unknown`].
@@ -32,14 +36,15 @@ impl Doctor {
         for check in CHECKS {
             findings.extend(self.run(check).await?);
         }
-        let version = self.0.0.row("SELECT current_setting('server_version_num')::int4", &[]).await?;
+        let version =
+            self.0.0.row(READ_PINNED, "SELECT current_setting('server_version_num')::int4", &[]).await?;
         findings.extend(cves::examine(column(&version, 0)?));
         Ok(findings)
     }
 
     /// Runs statements, all of them or, when one fails, none.
     pub async fn apply<'a>(&self, statements: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-        self.0.0.batch(&statements.collect::<Vec<_>>().join("\n")).await
+        self.0.0.batch(WRITE_PINNED, &statements.collect::<Vec<_>>().join("\n")).await
     }
 
     /// Takes leave of the server.
@@ -49,7 +54,7 @@ impl Doctor {
 
     async fn run(&self, check: &Check) -> Result<Vec<Finding>, Error> {
         let finding = |verdict, found| check.finding(verdict, found);
-        match self.0.0.rows(check.sql, &[]).await {
+        match self.0.0.rows(READ_PINNED, check.sql, &[]).await {
             Ok(rows) if rows.is_empty() => Ok(vec![finding(Verdict::Ok, check.good.to_owned())]),
             Ok(rows) => rows.iter().map(|row| check.read(row)).collect(),
             Err(Error::Refused { code: ErrorCode::ForbiddenAdminScope, message, .. }) => {

@@ -29,4 +29,5 @@ mod set;
 mod support;
 mod sync_handlers;
 mod tls;
+mod transactions;
 mod validators;

@@ -1,10 +1,17 @@
 //! Connecting: the sources of the settings, passwords, and what is told when it does not work.
 
-use crate::{client_log, command_line::assert_fails};
+use crate::{client_log, command_line::assert_fails, support::register};
 use intcred::{Client, Secret, Settings};
+use nix::unistd::User;
 use serde_json::json;
-use std::{fs, os::unix::fs::PermissionsExt};
-use tests::{ADMIN, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, intcred, run};
+use std::{
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
+};
+use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, intcred, run};
 use tokio::net::TcpListener;
 
 /// Runs `intcred list`, with these variables.
@@ -193,4 +200,140 @@ async fn a_trace_log_of_the_library_has_the_statements_and_neither_value_nor_pas
         format!("{settings:?} {refused:?} {refused} {missing:?} {secret:?} {got:?} {}", json!(logged));
     value.assert_absent(&shown);
     password.assert_absent(&shown);
+}
+
+#[tokio::test]
+async fn a_password_in_a_uri_ends_where_psql_has_it_end() {
+    let (cluster, database) = with_password(&Canary::new()).await;
+    let superuser = database.superuser().await;
+    for password in ["p?x=y", "a:b", "p#&[]", "%3F%40", "100%25"] {
+        let decoded = password.replace("%3F", "?").replace("%40", "@").replace("%25", "%");
+        superuser.batch_execute(&format!("ALTER ROLE {ADMIN} PASSWORD '{decoded}'")).await.unwrap();
+        let uri = format!("postgresql://{ADMIN}:{password}@127.0.0.1:{}/{}", cluster.port(), database.name());
+        let theirs = run(cluster.tool("psql").args(["-X", "-c", "SELECT 1", &uri]), b"").await;
+        let ours = list(Some(&uri), &[]).await;
+        assert_eq!((theirs.code, ours.code), (0, 0), "{password}: {theirs:?} {ours:?}");
+    }
+    // The first @ ends it, for psql too.
+    let uri = format!("postgresql://{ADMIN}:p@x@127.0.0.1/{}", database.name());
+    let theirs = run(cluster.tool("psql").args(["-X", "-c", "SELECT 1", &uri]), b"").await;
+    assert!(theirs.stderr.contains("\"x@127.0.0.1\""), "{theirs:?}");
+    assert_fails(&list(Some(&uri), &[]).await, 4, "cannot connect to x@127.0.0.1:5432: ");
+}
+
+#[tokio::test]
+async fn a_line_of_the_password_file_that_is_no_text_spoils_no_other() {
+    let password = Canary::new();
+    let (_cluster, database) = with_password(&password).await;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("pgpass");
+    let lines =
+        [b"# K\xf6ln\n*:*:*:other:p\xe4ss\n*:*:*:*:".as_slice(), password.as_str().as_bytes()].concat();
+    fs::write(&file, lines).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let variables = [("PGPASSFILE", file.to_str().unwrap())];
+    let output = list(Some(&database.tcp_dsn(ADMIN)), &variables).await;
+    assert_eq!((output.code, output.stderr.lines().count()), (0, 2), "{output:?}");
+    assert!(output.stderr.contains("line 2 of password file"), "{output:?}");
+    password.assert_absent(&output);
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_refused_and_not_passed_over() {
+    let mut command = intcred();
+    command.arg("list").env("PGSSLMODE", std::ffi::OsStr::from_bytes(b"verify-full\xff"));
+    assert_fails(&run(&mut command, b"").await, 2, "the environment variable PGSSLMODE is not UTF-8");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_of_the_wanted_kind_is_passed_over_as_by_psql() {
+    let primary = Cluster::private();
+    let database = primary.database().await;
+    let read_only = format!("ALTER ROLE {AUDITOR} SET default_transaction_read_only = on");
+    database.superuser().await.batch_execute(&read_only).await.unwrap();
+    let standby = primary.standby();
+    let (there, here) = (primary.dir().display(), standby.dir().display());
+    let nowhere = "/nonexistent";
+    for (hosts, wanted, expected) in [
+        (format!("{there},{here}"), "any", Some("primary")),
+        (format!("{there},{here}"), "standby", Some("standby")),
+        (format!("{there},{here}"), "prefer-standby", Some("standby")),
+        (format!("{there},{nowhere}"), "prefer-standby", Some("primary")),
+        (format!("{there},{here}"), "read-only", Some("standby")),
+        (format!("{here},{there}"), "primary", Some("primary")),
+        (format!("{here},{there}"), "read-write", Some("primary")),
+        (format!("{here},{nowhere}"), "primary", None),
+        (format!("{there},{nowhere}"), "standby", None),
+        (here.to_string(), "read-write", None),
+    ] {
+        let dsn = format!("{} host={hosts} target_session_attrs={wanted}", database.dsn(ADMIN));
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
+        let theirs = run(primary.tool("psql").env_remove("PGHOST").args(["-XAtc", sql, &dsn]), b"").await;
+        assert_eq!(Some(theirs.stdout.trim()).filter(|role| !role.is_empty()), expected, "{dsn}: {theirs:?}");
+        // A standby refuses to set; so which of the two it was shows.
+        let ours = run(intcred().args(["--dsn", &dsn, "set", "slack"]), b"nothing that slack has").await;
+        let found = if ours.stderr.contains("in a read-only transaction") {
+            Some("standby")
+        } else {
+            ours.stderr.contains("the value ").then_some("primary")
+        };
+        assert_eq!(found, expected, "{dsn}: {ours:?}");
+        assert_eq!(ours.code == 4, expected.is_none(), "{ours:?}");
+    }
+    // A session that is read-only by default is not what a writer wants, and is what a reader does.
+    for (wanted, code) in [("read-write", 4), ("read-only", 0), ("primary", 0)] {
+        let dsn = format!("{} target_session_attrs={wanted}", database.dsn(AUDITOR));
+        assert_eq!(list(Some(&dsn), &[]).await.code, code, "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_are_taken_in_any_order_where_the_load_is_to_be_spread() {
+    let (one, other) = (Cluster::private(), Cluster::private());
+    let databases = [one.database().await, other.database().await];
+    assert_eq!(databases[0].name(), databases[1].name());
+    for (number, database) in databases.iter().enumerate() {
+        let admin = database.connect(ADMIN).await;
+        register(&admin, &format!("of-{number}"), json!({})).await.unwrap();
+    }
+    let hosts = format!("{},{}", one.dir().display(), other.dir().display());
+    for (how, both) in [("disable", false), ("random", true)] {
+        let dsn = format!("{} host={hosts} load_balance_hosts={how}", databases[0].dsn(READER));
+        let mut seen = [false; 2];
+        // That one of two is never chosen in so many turns happens once in 2^39 times.
+        for _ in 0..40 {
+            let listed = list(Some(&dsn), &[]).await.success();
+            seen = [seen[0] || listed.contains("of-0"), seen[1] || listed.contains("of-1")];
+        }
+        assert_eq!(seen, [true, both], "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_may_be_in_no_directory_and_its_server_may_have_to_be_someones() {
+    let name = format!("@intcred-{}", std::process::id());
+    let cluster = Cluster::builder().start();
+    let database = cluster.database().await;
+    let sockets = format!("{}, {name}", cluster.dir().display());
+    let alter = format!("ALTER SYSTEM SET unix_socket_directories = '{}'", sockets.replace(", ", "','"));
+    database.superuser().await.batch_execute(&alter).await.unwrap();
+    let mut cluster = cluster;
+    cluster.restart();
+    let owner = User::from_uid(fs::metadata(cluster.data_dir()).unwrap().uid().into()).unwrap().unwrap().name;
+    let dsn = database.dsn(READER);
+    for (options, code) in [
+        (format!("host={name}"), 0),
+        (format!("host={name} requirepeer={owner}"), 0),
+        (format!("host={name} requirepeer=somebody"), 4),
+        (format!("requirepeer={owner}"), 0),
+        ("requirepeer=''".to_owned(), 0),
+        ("requirepeer=somebody".to_owned(), 4),
+    ] {
+        let dsn = format!("{dsn} {options}");
+        let mut psql = cluster.tool("psql");
+        let theirs = run(psql.env_remove("PGHOST").args(["-Xc", "SELECT 1", &dsn]), b"").await;
+        let ours = list(Some(&dsn), &[]).await;
+        assert_eq!((theirs.code != 0, ours.code), (code != 0, code), "{options}: {theirs:?} {ours:?}");
+        assert_eq!(ours.stderr.contains("requirepeer is \"somebody\""), code != 0, "{ours:?}");
+    }
 }

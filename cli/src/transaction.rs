@@ -20,6 +20,13 @@ const ROLLED_BACK: [&str; 2] = ["40001", "40P01"];
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs(&'static str);
 
+impl Needs {
+    /// Statements that return text, for who has no session yet. One that fails leaves the transaction open.
+    pub fn script(self, sql: &str) -> String {
+        format!("{}; {sql}; COMMIT", self.0)
+    }
+}
+
 /// Reads.
 pub(crate) const READ: Needs = Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY");
 /// Changes something.

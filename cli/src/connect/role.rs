@@ -1,7 +1,7 @@
 //! Whether a server is one that `target_session_attrs` asks for.
 
 use super::Connection;
-use crate::settings::Wanted;
+use crate::{settings::Wanted, transaction::READ};
 use std::{
     future::poll_fn,
     task::{Poll, ready},
@@ -39,6 +39,7 @@ fn told(connection: &Connection) -> Option<Role> {
 async fn ask(client: &Client, connection: &mut Connection) -> Result<Role, String> {
     let sql =
         "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')";
+    let script = READ.script(sql);
     let until_it_ends = poll_fn(|context| {
         loop {
             match ready!(connection.poll_message(context)) {
@@ -49,7 +50,7 @@ async fn ask(client: &Client, connection: &mut Connection) -> Result<Role, Strin
     });
     let failed = || "it does not say whether it is a standby".to_owned();
     let answer = tokio::select! {
-        answer = client.simple_query(sql) => answer.map_err(|_| failed())?,
+        answer = client.simple_query(&script) => answer.map_err(|_| failed())?,
         () = until_it_ends => return Err(failed()),
     };
     let row = answer.iter().find_map(|message| match message {

@@ -245,7 +245,7 @@ const SHOWN: [(&str, &str); 9] = [
 async fn each_certificate_in_each_sslmode_is_taken_as_psql_takes_it() {
     let (mut cluster, database, certificates) = cluster().await;
     let mut table = format!("| certificate | root | server takes | {} |\n", MODES.join(" | "));
-    table += &format!("| --- | --- | --- |{}\n", " --- |".repeat(MODES.len()));
+    writeln!(table, "| --- | --- | --- |{}", " --- |".repeat(MODES.len())).unwrap();
     // Where we are stricter: a certificate that was refused is no reason to go on in the clear.
     let (mut stricter, mut unexpected) = (Vec::new(), Vec::new());
     for (certificate, description) in SHOWN {

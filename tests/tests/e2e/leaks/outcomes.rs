@@ -44,6 +44,10 @@ impl Outcome {
     /// Whether the value gets to the server at all when a call of this way ends like this.
     pub fn can_be_of(&self, way: &Way) -> bool {
         use Carries::{Document, Execute, Literal, Parameter, Sealed};
+        // The library says itself that its transaction writes.
+        if self.name == READ_ONLY && way.is_by_library() {
+            return false;
+        }
         match self.fault {
             // A statement that nobody may call is not prepared.
             Fault::None => self.group.is_some() || way.carries != Execute,
@@ -62,6 +66,7 @@ impl Outcome {
     }
 }
 
+const READ_ONLY: &str = "read-only";
 const ADMINS: &str = "integration_credentials_admin";
 const READERS: &str = "integration_credentials_reader";
 
@@ -90,7 +95,7 @@ pub const OUTCOMES: &[Outcome] = &[
     Outcome { name: "::int", fault: Fault::Cast("int"), sqlstates: &["22P02"], ..ERROR },
     Outcome { name: "wrong place", fault: Fault::WrongPlace, sqlstates: &["IC004"], ..ERROR },
     Outcome {
-        name: "read-only",
+        name: READ_ONLY,
         settings: &["default_transaction_read_only = on"],
         sqlstates: &["25006"],
         ..ERROR

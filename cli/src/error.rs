@@ -4,7 +4,7 @@
 
 use crate::{SettingsError, session, tls};
 use integration_credentials_core::error::ErrorCode;
-use std::{error::Error as _, iter::successors, sync::Arc, time::Duration};
+use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio_postgres::error::DbError;
 
 const CLOSED: &str = "the server closed the connection";
@@ -189,11 +189,12 @@ impl From<SettingsError> for Error {
 /// The error without the layers that only say that there is one below.
 fn words(error: &tokio_postgres::Error) -> String {
     let Some(below) = error.source() else { return error.to_string() };
-    let mut layers = successors(Some(below), |&layer| layer.source());
-    if let Some(tls) = layers.find_map(|layer| layer.downcast_ref::<openssl::ssl::Error>()) {
+    // Before there is a session, OpenSSL's error is below that of the handshake; later, inside one of the system's.
+    let io = below.downcast_ref::<std::io::Error>();
+    let inside = io.and_then(|io| io.get_ref()?.downcast_ref());
+    if let Some(tls) = inside.or_else(|| below.source()?.downcast_ref::<openssl::ssl::Error>()) {
         return of_tls(tls);
     }
-    let io = below.downcast_ref::<std::io::Error>();
     if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
         return CLOSED.to_owned();
     }

@@ -395,7 +395,8 @@ async fn a_client_certificate_by_the_manual_is_a_login_as_with_psql() {
         (with("reader.crt", "reader.crt", ""), Err("reader.crt\": ")),
         (with("reader.crt", "missing.key", ""), Err("missing.key\": No such file")),
         (with("version-1.crt", "version-1.key", ""), Err("certificate authentication failed for user")),
-        (with("other-authority.crt", "other-authority.key", ""), Err("unknown ca")),
+        // Why not is in an alert, which gets lost if the server is gone before it is read.
+        (with("other-authority.crt", "other-authority.key", ""), Err("cannot connect to localhost")),
         (
             format!("sslmode=require sslcert={}", certificates.path("missing.crt")),
             Err("missing.crt\": No such file"),

@@ -51,7 +51,8 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Connected, Error> {
 
 async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Result<Connected, Error> {
     let failure = |reason: String| Error::Connect { target: target.to_string(), reason };
-    let mut addresses = socket::addresses(target).await.map_err(|error| failure(error.to_string()))?;
+    let looked_up = in_time(settings, socket::addresses(target)).await.map_err(failure)?;
+    let mut addresses = looked_up.map_err(|error| failure(error.to_string()))?;
     if settings.shuffle {
         shuffle(&mut addresses);
     }
@@ -63,6 +64,16 @@ async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Res
         }
     }
     Err(last)
+}
+
+/// What comes of something within `connect_timeout`, or in words that nothing did.
+async fn in_time<T>(settings: &Settings, something: impl Future<Output = T>) -> Result<T, String> {
+    match settings.connect_timeout {
+        None => Ok(something.await),
+        Some(limit) => {
+            timeout(limit, something).await.map_err(|_| format!("no answer within {} s", limit.as_secs()))
+        }
+    }
 }
 
 /// One address of a target.
@@ -110,11 +121,8 @@ impl Attempt<'_> {
         mode: SslMode,
         encrypted: tokio_postgres::config::SslMode,
     ) -> Result<Connected, Failed> {
-        let connecting = self.try_with(mode, encrypted);
-        let Some(limit) = self.settings.connect_timeout else { return connecting.await };
-        timeout(limit, connecting)
-            .await
-            .unwrap_or_else(|_| Err(self.failed(format!("no answer within {} s", limit.as_secs()))))
+        let connecting = in_time(self.settings, self.try_with(mode, encrypted)).await;
+        connecting.map_err(|reason| self.failed(reason))?
     }
 
     async fn try_with(

@@ -280,6 +280,7 @@ async fn each_certificate_in_each_sslmode_is_taken_as_psql_takes_it() {
         }
     }
     println!("{table}");
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls-beside-psql.md"), &table).unwrap();
     assert!(unexpected.is_empty(), "{unexpected:#?}\n{table}");
     assert_eq!(stricter, [("expired", true, "prefer"), ("other-authority", true, "prefer")], "{table}");
 }

@@ -321,6 +321,19 @@ async fn a_server_without_tls_is_one_that_declines_it() {
 }
 
 #[tokio::test]
+async fn a_server_whose_rules_have_no_line_for_tls_declines_it_for_a_role() {
+    let (mut cluster, database, _certificates) = cluster().await;
+    let rules = format!("local all all trust\nhostnossl all {READER} 127.0.0.1/32 trust\n");
+    fs::write(cluster.data_dir().join("pg_hba.conf"), rules).unwrap();
+    cluster.restart();
+    let clients = Clients::new(&cluster, &database);
+    for mode in ["disable", "allow", "prefer"] {
+        clients.both(READER, &format!("sslmode={mode}"), Ok(Came::Clear)).await;
+    }
+    clients.both(READER, "sslmode=require", Err("no pg_hba.conf entry")).await;
+}
+
+#[tokio::test]
 async fn a_root_comes_from_the_settings_or_the_home_directory_and_has_to_be_one() {
     let (mut cluster, database, certificates) = cluster().await;
     certificates.install(&mut cluster, "version-1");

@@ -42,7 +42,7 @@ lint: deps
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; fi
 
 unit: deps
-	cargo test --locked --all-features --package integration-credentials-core --package intcred
+	cargo test --locked --features integration-credentials-core/rules,intcred/pool --package integration-credentials-core --package intcred
 
 e2e: install
 	cargo build --locked --package intcred --bins --examples

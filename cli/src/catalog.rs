@@ -124,8 +124,9 @@ pub struct SyncFailure {
     pub message: String,
 }
 
-/// A row of the org's audit log. As JSON it has the names of the view's columns.
+/// A row of the org's audit log. As JSON it has the names of the view's columns, in the style of [`Receipt`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
     /// Rises with time.
     pub id: i64,

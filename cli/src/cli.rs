@@ -68,10 +68,12 @@ pub enum Command {
     Set {
         /// The integration
         key: String,
-        /// Read the value from this file; - is standard input, which is the default unless it is a terminal
+        /// Read the value from this file, byte for byte; - is standard input, the default unless it is a terminal, of
+        /// which a single line loses its newline
         #[arg(long, value_name = "PATH")]
         value_file: Option<PathBuf>,
-        /// Keep a newline at the end, which is otherwise stripped, once
+        /// Keep the newline of a single line on standard input, which is otherwise stripped, and a byte order mark at
+        /// the start, which is otherwise refused
         #[arg(long)]
         exact: bool,
         /// Send the value as a bound parameter instead of sealing it first; a server that logs parameters logs it

@@ -3,6 +3,7 @@
 use crate::{
     AuditEntry, Description, Error, Integration, Receipt, Registration, Secret, Settings,
     session::{Session, column},
+    transaction::{READ, WRITE},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::{
@@ -67,7 +68,7 @@ impl Client {
 
     /// The org whose credentials this connection reaches.
     pub async fn current_org(&self) -> Result<String, Error> {
-        column(&self.0.row("SELECT integration_credentials.current_org()", &[]).await?, 0)
+        column(&self.0.row(READ, "SELECT integration_credentials.current_org()", &[]).await?, 0)
     }
 
     /// Seals a value on this machine and sets it, so that no SQL ever holds the plaintext. A receipt with an `error`
@@ -76,7 +77,7 @@ impl Client {
         let sql = "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3)";
         let call = async {
             let sealed = self.seal(key, value).await?;
-            self.0.row(sql, &[(&key, Type::TEXT), (&sealed, Type::BYTEA), (&actor, Type::TEXT)]).await
+            self.0.row(WRITE, sql, &[(&key, Type::TEXT), (&sealed, Type::BYTEA), (&actor, Type::TEXT)]).await
         };
         self.metered(&tool::SET_SEALED, json!({"key": key, "sealed": REDACTED, "actor": actor}), call).await
     }
@@ -87,13 +88,13 @@ impl Client {
         let arguments: [(&(dyn ToSql + Sync), Type); 3] =
             [(&key, Type::TEXT), (value, Type::TEXT), (&actor, Type::TEXT)];
         let parameters = json!({"key": key, "value": REDACTED, "actor": actor});
-        self.metered(&tool::SET, parameters, self.0.row(sql, &arguments)).await
+        self.metered(&tool::SET, parameters, self.0.row(WRITE, sql, &arguments)).await
     }
 
     /// Seals to the key that the server says, for the org and the role that it says this session is of. Asked for each
     /// time: a sealed value opens for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the role.
     async fn seal(&self, key: &str, value: &Secret) -> Result<Vec<u8>, Error> {
-        let row = self.0.row("SELECT integration_credentials.sealing_key()", &[]).await?;
+        let row = self.0.row(READ, "SELECT integration_credentials.sealing_key()", &[]).await?;
         let unexpected = |what: &str| Error::Unexpected(format!("sealing_key() returned {what}"));
         let SealTo { form, org, role, issued_at, key_id, public_key } =
             serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("another form of JSON"))?;
@@ -110,25 +111,26 @@ impl Client {
     pub async fn remove(&self, key: &str, actor: &str) -> Result<Receipt, Error> {
         let sql = "SELECT integration_credentials.admin_remove_integration_credentials($1, $2)";
         let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&actor, Type::TEXT)];
-        self.metered(&tool::REMOVE, json!({"key": key, "actor": actor}), self.0.row(sql, &arguments)).await
+        self.metered(&tool::REMOVE, json!({"key": key, "actor": actor}), self.0.row(WRITE, sql, &arguments))
+            .await
     }
 
     /// Reads a credential.
     pub async fn get(&self, key: &str) -> Result<Secret, Error> {
         let sql = "SELECT integration_credentials.get_integration_credentials($1)";
-        column(&self.0.row(sql, &[(&key, Type::TEXT)]).await?, 0)
+        column(&self.0.row(READ, sql, &[(&key, Type::TEXT)]).await?, 0)
     }
 
     /// Every integration of the catalog, and whether this org has a credential for it.
     pub async fn list(&self) -> Result<Vec<Integration>, Error> {
         let sql = "SELECT l.* FROM integration_credentials.list_integrations() AS l";
-        self.0.rows(sql, &[]).await?.iter().map(|row| Integration::from_row(row, 0)).collect()
+        self.0.rows(READ, sql, &[]).await?.iter().map(|row| Integration::from_row(row, 0)).collect()
     }
 
     /// The catalog, with what an admin needs to fill in a credential.
     pub async fn describe(&self) -> Result<Vec<Description>, Error> {
         let sql = "SELECT d.* FROM integration_credentials.describe_integrations() AS d";
-        self.0.rows(sql, &[]).await?.iter().map(Description::from_row).collect()
+        self.0.rows(READ, sql, &[]).await?.iter().map(Description::from_row).collect()
     }
 
     /// Adds an integration to the catalog, or replaces the one with the same key.
@@ -150,7 +152,7 @@ impl Client {
         self.metered(
             &tool::REGISTER,
             json!({"key": key, "display_name": display_name, "actor": actor}),
-            self.0.row(sql, &arguments),
+            self.0.row(WRITE, sql, &arguments),
         )
         .await
     }
@@ -159,8 +161,12 @@ impl Client {
     pub async fn unregister_integration(&self, key: &str, actor: &str) -> Result<Value, Error> {
         let sql = "SELECT integration_credentials.admin_unregister_integration($1, $2)";
         let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&actor, Type::TEXT)];
-        self.metered(&tool::UNREGISTER, json!({"key": key, "actor": actor}), self.0.row(sql, &arguments))
-            .await
+        self.metered(
+            &tool::UNREGISTER,
+            json!({"key": key, "actor": actor}),
+            self.0.row(WRITE, sql, &arguments),
+        )
+        .await
     }
 
     /// Enables or disables an integration, for all orgs.
@@ -171,7 +177,7 @@ impl Client {
         self.metered(
             &tool::SET_ENABLED,
             json!({"key": key, "enabled": enabled, "actor": actor}),
-            self.0.row(sql, &arguments),
+            self.0.row(WRITE, sql, &arguments),
         )
         .await
     }
@@ -180,7 +186,7 @@ impl Client {
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
         let sql = "SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, \
                    created_at FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
-        let rows = self.0.rows(sql, &[(&i64::from(limit), Type::INT8)]).await?;
+        let rows = self.0.rows(READ, sql, &[(&i64::from(limit), Type::INT8)]).await?;
         rows.iter().map(AuditEntry::from_row).collect()
     }
 
@@ -219,6 +225,6 @@ impl Client {
             (&parameters, Type::TEXT),
             (&milliseconds, Type::FLOAT8),
         ];
-        let _ = self.0.rows(sql, &arguments).await;
+        let _ = self.0.rows(WRITE, sql, &arguments).await;
     }
 }

@@ -1,96 +1,197 @@
 //! Connecting: one target after the other, with as much TLS as the settings ask for.
 
+mod role;
+mod socket;
+
 use crate::{
     Error, Settings,
-    error::tls_error,
-    settings::{SslMode, Target},
-    tls,
+    settings::{SslMode, Target, Wanted},
+    tls::{self, Refusal},
 };
+use postgres_openssl::{TlsConnector, TlsStream};
+use socket::{Address, Stream};
+use std::{error::Error as StdError, future::ready, pin::Pin};
 use tokio::time::timeout;
 use tokio_postgres::{
-    Config, Connection, Socket,
-    config::SslMode::{Disable, Prefer, Require},
-    tls::MakeTlsConnect,
+    Client, Config,
+    config::{
+        SslMode::{Disable, Prefer, Require},
+        SslNegotiation,
+    },
+    tls::TlsConnect,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
-type Connected = (tokio_postgres::Client, Connection<Socket, TlsStream>);
+pub(crate) type Connection = tokio_postgres::Connection<Stream, TlsStream<Stream>>;
+type Connected = (Client, Connection);
 
-/// Connects to the first of the targets that lets us in.
+/// Connects to the first of the targets that lets us in and will do.
 pub(crate) async fn connect(settings: &Settings) -> Result<Connected, Error> {
+    let mut targets: Vec<_> = settings.targets.iter().collect();
+    if settings.shuffle {
+        shuffle(&mut targets);
+    }
+    // Of standbys that are only preferred, a second round takes what there is.
+    let rounds: &[Wanted] = match settings.wanted {
+        Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
+        _ => &[settings.wanted],
+    };
     let mut last = None;
-    for target in &settings.targets {
-        match connect_to(target, settings).await {
-            Ok(connected) => return Ok(connected),
-            // As in libpq, a server that refuses the login has the last word.
-            Err(error @ Error::NotAuthorised { .. }) => return Err(error),
-            Err(error) => last = Some(error),
+    for &wanted in rounds {
+        for target in &targets {
+            match connect_to(target, settings, wanted).await {
+                Ok(connected) => return Ok(connected),
+                // As in libpq, a server that refuses the login has the last word.
+                Err(error @ Error::NotAuthorised { .. }) => return Err(error),
+                Err(error) => last = Some(error),
+            }
         }
     }
     Err(last.unwrap_or_else(|| Error::Unexpected("no host in the settings".to_owned())))
 }
 
-async fn connect_to(target: &Target, settings: &Settings) -> Result<Connected, Error> {
-    let mode = if target.is_socket() { SslMode::Disable } else { settings.tls.mode };
-    let shown = target.to_string();
-    let attempt = async |encrypted| {
-        let config = config(target, settings, encrypted);
-        let tls = tls::client_config(mode, &settings.tls)
-            .map_err(|reason| Failed::other(Error::Connect { target: shown.clone(), reason }))?;
-        let connecting = config.connect(MakeRustlsConnect::new(tls));
-        let result = match settings.connect_timeout {
-            None => connecting.await,
-            Some(limit) => timeout(limit, connecting).await.map_err(|_| {
-                let reason = format!("no answer within {} s", limit.as_secs());
-                Failed::other(Error::Connect { target: shown.clone(), reason })
-            })?,
-        };
-        result.map_err(|error| Failed {
-            retry: tls_error(&error).is_some() || error.code().is_some_and(|code| code.code() == "28000"),
-            error: Error::of_login(&error, &shown),
-        })
-    };
-    let result = match mode {
-        SslMode::Disable => attempt(Disable).await,
-        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => attempt(Require).await,
-        // Of two failures the one with TLS says more, unless it only says that there is no TLS.
-        SslMode::Prefer => match attempt(Prefer).await {
-            Err(first) if first.retry => attempt(Disable).await.map_err(|_| first),
-            result => result,
-        },
-        SslMode::Allow => match attempt(Disable).await {
-            Err(first) if first.retry => attempt(Require).await.map_err(|second| match second.error {
-                Error::NotAuthorised { .. } => second,
-                _ => first,
-            }),
-            result => result,
-        },
-    };
-    result.map_err(|failed| failed.error)
+async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Result<Connected, Error> {
+    let failure = |reason: String| Error::Connect { target: target.to_string(), reason };
+    let looked_up = in_time(settings, socket::addresses(target)).await.map_err(failure)?;
+    let mut addresses = looked_up.map_err(|error| failure(error.to_string()))?;
+    if settings.shuffle {
+        shuffle(&mut addresses);
+    }
+    let mut last = failure("the name has no address".to_owned());
+    for address in &addresses {
+        match (Attempt { target, address, settings, wanted }).make().await {
+            Err(error @ Error::Connect { .. }) => last = error,
+            decided => return decided,
+        }
+    }
+    Err(last)
 }
 
-/// A failed attempt, and whether one with the other kind of encryption may fare better: TLS itself failed, or
-/// `pg_hba.conf` has no line for this kind. A wrong password is not sent a second time.
+/// What comes of something within `connect_timeout`, or in words that nothing did.
+async fn in_time<T>(settings: &Settings, something: impl Future<Output = T>) -> Result<T, String> {
+    match settings.connect_timeout {
+        None => Ok(something.await),
+        Some(limit) => {
+            timeout(limit, something).await.map_err(|_| format!("no answer within {} s", limit.as_secs()))
+        }
+    }
+}
+
+/// One address of a target.
+struct Attempt<'a> {
+    target: &'a Target,
+    address: &'a Address,
+    settings: &'a Settings,
+    wanted: Wanted,
+}
+
+/// A failed attempt, and whether one with the other kind of encryption may fare better: `pg_hba.conf` has no line for
+/// this kind. A wrong password is not sent a second time, and a certificate that is refused is no reason to go on
+/// without one.
 struct Failed {
     error: Error,
     retry: bool,
 }
 
-impl Failed {
-    fn other(error: Error) -> Self {
-        Self { error, retry: false }
+impl Attempt<'_> {
+    async fn make(&self) -> Result<Connected, Error> {
+        let mode = if self.target.is_socket() { SslMode::Disable } else { self.settings.tls.mode };
+        let result = match mode {
+            SslMode::Disable => self.with(mode, Disable).await,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => self.with(mode, Require).await,
+            // Of two failures the one with TLS says more, unless it only says that there is no TLS.
+            SslMode::Prefer => match self.with(mode, Prefer).await {
+                Err(first) if first.retry => self.with(mode, Disable).await.map_err(|_| first),
+                result => result,
+            },
+            SslMode::Allow => match self.with(mode, Disable).await {
+                Err(first) if first.retry => {
+                    self.with(mode, Require).await.map_err(|second| match second.error {
+                        Error::NotAuthorised { .. } => second,
+                        _ => first,
+                    })
+                }
+                result => result,
+            },
+        };
+        result.map_err(|failed| failed.error)
+    }
+
+    async fn with(
+        &self,
+        mode: SslMode,
+        encrypted: tokio_postgres::config::SslMode,
+    ) -> Result<Connected, Failed> {
+        let connecting = in_time(self.settings, self.try_with(mode, encrypted)).await;
+        connecting.map_err(|reason| self.failed(reason))?
+    }
+
+    async fn try_with(
+        &self,
+        mode: SslMode,
+        encrypted: tokio_postgres::config::SslMode,
+    ) -> Result<Connected, Failed> {
+        let Settings { tls, keepalive, peer, .. } = self.settings;
+        let refusal = Refusal::default();
+        let connector = match encrypted {
+            Disable => None,
+            _ => Some(
+                tls::connector(mode, &self.target.host, tls, &refusal)
+                    .map_err(|reason| self.failed(reason))?,
+            ),
+        };
+        let stream = self.address.connect(keepalive, peer.as_deref()).await;
+        let stream = stream.map_err(|error| self.failed(error.to_string()))?;
+        let connected = self.config(encrypted).connect_raw(stream, Tls(connector)).await;
+        let (client, mut connection) = connected.map_err(|error| match refusal.reason() {
+            Some(reason) => self.failed(reason.to_owned()),
+            None => Failed {
+                retry: error.code().is_some_and(|code| code.code() == "28000"),
+                error: Error::of_login(&error, &self.target.to_string()),
+            },
+        })?;
+        role::check(self.wanted, &client, &mut connection).await.map_err(|reason| self.failed(reason))?;
+        Ok((client, connection))
+    }
+
+    fn failed(&self, reason: String) -> Failed {
+        Failed { error: Error::Connect { target: self.target.to_string(), reason }, retry: false }
+    }
+
+    fn config(&self, encrypted: tokio_postgres::config::SslMode) -> Config {
+        let mut config = self.settings.config.clone();
+        config.ssl_mode(encrypted);
+        if self.settings.tls.direct {
+            config.ssl_negotiation(SslNegotiation::Direct);
+        }
+        if let Some(password) = &self.target.password {
+            config.password(password.expose());
+        }
+        config
     }
 }
 
-fn config(target: &Target, settings: &Settings, encrypted: tokio_postgres::config::SslMode) -> Config {
-    let mut config = settings.config.clone();
-    config.host(&target.host).port(target.port).ssl_mode(encrypted);
-    if let Some(address) = target.hostaddr {
-        config.hostaddr(address);
+/// What TLS is begun with, in attempts that may begin it.
+struct Tls(Option<TlsConnector>);
+
+impl TlsConnect<Stream> for Tls {
+    type Stream = TlsStream<Stream>;
+    type Error = Box<dyn StdError + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, Self::Error>> + Send>>;
+
+    fn connect(self, stream: Stream) -> Self::Future {
+        match self.0 {
+            Some(connector) => connector.connect(stream),
+            None => Box::pin(ready(Err("TLS was not asked for".into()))),
+        }
     }
-    if let Some(password) = &target.password {
-        config.password(password.expose());
+}
+
+/// In an order that is as good as any other, so that many clients do not all go to one server.
+fn shuffle<T>(items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        // Without randomness they stay as they are, which is an order too.
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        let chosen = usize::try_from(random % (last as u64 + 1)).unwrap_or(last);
+        items.swap(last, chosen);
     }
-    config
 }

@@ -7,6 +7,8 @@ use integration_credentials_core::error::ErrorCode;
 use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio_postgres::error::DbError;
 
+const CLOSED: &str = "the server closed the connection";
+
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -201,18 +203,24 @@ impl From<SettingsError> for Error {
 
 /// The error without the layers that only say that there is one below.
 fn words(error: &tokio_postgres::Error) -> String {
-    if let Some(error) = tls_error(error) {
-        return tls::explain(error);
+    let Some(below) = error.source() else { return error.to_string() };
+    // Before there is a session, OpenSSL's error is below that of the handshake; later, inside one of the system's.
+    let io = below.downcast_ref::<std::io::Error>();
+    let inside = io.and_then(|io| io.get_ref()?.downcast_ref());
+    if let Some(tls) = inside.or_else(|| below.source()?.downcast_ref::<openssl::ssl::Error>()) {
+        return of_tls(tls);
     }
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
     if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
-        return "the server closed the connection".to_owned();
+        return CLOSED.to_owned();
     }
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+    below.to_string()
 }
 
-/// What rustls says, if it was TLS that failed.
-pub(crate) fn tls_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
-    let io = error.source()?.downcast_ref::<std::io::Error>()?;
-    io.get_ref()?.downcast_ref()
+/// What OpenSSL says. In TLS 1.3 the client has long said its last word when the server refuses its certificate.
+fn of_tls(error: &openssl::ssl::Error) -> String {
+    match (error.ssl_error(), error.io_error()) {
+        (Some(stack), _) => format!("TLS failed: {}", tls::reason(stack)),
+        (None, Some(io)) => format!("TLS failed: {io}"),
+        (None, None) => CLOSED.to_owned(),
+    }
 }

@@ -1,6 +1,10 @@
 //! The group roles, which the extension does not make itself: roles belong to the whole cluster.
 
-use crate::{Client, Error, session::column};
+use crate::{
+    Client, Error,
+    session::column,
+    transaction::{READ, WRITE},
+};
 use tokio_postgres::types::Type;
 
 /// A group of roles that may do the same.
@@ -30,10 +34,10 @@ impl Client {
     /// Makes the three group roles and their grants, as `sql/roles.sql` has them. Needs a superuser; doing it again
     /// changes nothing.
     pub async fn create_group_roles(&self) -> Result<(), Error> {
-        let made = self.0.batch(include_str!("../../sql/roles.sql")).await;
+        let made = self.0.script(include_str!("../../sql/roles.sql")).await;
         if made.is_err() {
             // The script begins a transaction. If the connection is lost, that is what is told.
-            let _ = self.0.batch("ROLLBACK").await;
+            let _ = self.0.script("ROLLBACK").await;
         }
         made
     }
@@ -42,7 +46,7 @@ impl Client {
     pub async fn grant_membership(&self, role: &str, group: Group) -> Result<(), Error> {
         // GRANT takes no parameters, so the server itself quotes the name.
         let sql = "SELECT pg_catalog.format('GRANT %I TO %I', $1, $2)";
-        let row = self.0.row(sql, &[(&group.role(), Type::TEXT), (&role, Type::TEXT)]).await?;
-        self.0.batch(&column::<String>(&row, 0)?).await
+        let row = self.0.row(READ, sql, &[(&group.role(), Type::TEXT), (&role, Type::TEXT)]).await?;
+        self.0.batch(WRITE, &column::<String>(&row, 0)?).await
     }
 }

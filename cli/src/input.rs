@@ -18,21 +18,36 @@ use std::{
 use zeroize::{Zeroize, Zeroizing};
 
 /// As many bytes as the longest value of any server can have, and a newline.
-const MAX_BYTES: usize = MAX_VALUE_CHARS * 4 + 2;
+const MAX_BYTES: usize = MAX_VALUE_CHARS * 4 + 1;
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
+/// What becomes of the input before it is a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The newline that `echo` and the Enter key put behind a single line is not part of it.
+    Line,
+    /// All of it, as it is.
+    Exact,
+    /// All of it, unless an editor seems to have put something in front.
+    File,
+}
 
 /// Reads the value of a credential, and checks what can be checked without the server.
 pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, Failure> {
+    let form = |otherwise| if exact { Form::Exact } else { otherwise };
     match path {
         Some(path) if path != Path::new("-") => {
             let failure = |source| Failure::File { path: path.to_owned(), source };
-            value(read(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?, exact)
+            let bytes = read(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
+            value(bytes, form(Form::File))
         }
-        _ if stdin().is_terminal() => prompt(),
+        _ if stdin().is_terminal() => prompt(form(Form::Line)),
         _ => {
             let failure = |source| Failure::File { path: "standard input".into(), source };
             // `Stdin` itself has a buffer that is never wiped.
             let unbuffered = stdin().as_fd().try_clone_to_owned().map_err(failure)?;
-            value(read(File::from(unbuffered), MAX_BYTES).map_err(failure)?, exact)
+            let bytes = read(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
+            value(bytes, form(Form::Line))
         }
     }
 }
@@ -53,7 +68,7 @@ pub fn read(mut source: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>
     Ok(buffer)
 }
 
-fn prompt() -> Result<Secret, Failure> {
+fn prompt(form: Form) -> Result<Secret, Failure> {
     restore_terminal_when_interrupted().map_err(|error| Failure::Start(error.into()))?;
     let ask = |prompt| match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text)),
@@ -66,7 +81,7 @@ fn prompt() -> Result<Secret, Failure> {
     if *first != *ask("Again: ")? {
         return Err(Failure::usage("the two values differ", "try again"));
     }
-    check(first)
+    check(first, form)
 }
 
 /// Ctrl-C at a prompt that does not echo must not leave a terminal that does not echo.
@@ -85,7 +100,7 @@ fn restore_terminal_when_interrupted() -> nix::Result<()> {
     Ok(())
 }
 
-fn value(mut bytes: Zeroizing<Vec<u8>>, exact: bool) -> Result<Secret, Failure> {
+fn value(mut bytes: Zeroizing<Vec<u8>>, form: Form) -> Result<Secret, Failure> {
     if bytes.len() > MAX_BYTES {
         // The rest was not read, so there is no count to give. What is shorter the server may refuse.
         let message = format!("value has more than {MAX_VALUE_CHARS} characters");
@@ -94,22 +109,31 @@ fn value(mut bytes: Zeroizing<Vec<u8>>, exact: bool) -> Result<Secret, Failure> 
         );
         return Err(error::Failure::new(ErrorCode::InvalidRequest, message, hint).into());
     }
-    if !exact && bytes.last() == Some(&b'\n') {
+    // A key in PEM, for one, is no key any more without its last newline; so text of several lines stays as it is, and
+    // a line that ends as those of Windows do.
+    if form == Form::Line && is_one_line(&bytes) {
         bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
     }
-    match String::from_utf8(take(&mut *bytes)) {
-        Ok(text) => check(Zeroizing::new(text)),
-        Err(malformed) => {
-            malformed.into_bytes().zeroize();
-            Err(Failure::usage("the value is not UTF-8", "encode binary credentials, as base64 for example"))
-        }
-    }
+    let text = String::from_utf8(take(&mut *bytes)).map(Zeroizing::new).map_err(|malformed| {
+        malformed.into_bytes().zeroize();
+        Failure::usage("the value is not UTF-8", "encode binary credentials, as base64 for example")
+    })?;
+    check(text, form)
 }
 
-fn check(text: Zeroizing<String>) -> Result<Secret, Failure> {
+/// Whether the only newline is the last byte, with no carriage return before it.
+fn is_one_line(bytes: &[u8]) -> bool {
+    let newline = bytes.iter().position(|&byte| byte == b'\n');
+    newline.is_some_and(|at| at + 1 == bytes.len()) && !bytes.ends_with(b"\r\n")
+}
+
+fn check(text: Zeroizing<String>, form: Form) -> Result<Secret, Failure> {
+    if form != Form::Exact && text.starts_with(BYTE_ORDER_MARK) {
+        return Err(Failure::usage(
+            "the value begins with a byte order mark, which an editor may have put there",
+            "save it without one, or keep it with --exact",
+        ));
+    }
     if text.is_empty() {
         return Err(Failure::usage("the value is empty", "to take a credential away, use `intcred remove`"));
     }
@@ -126,45 +150,69 @@ fn check(text: Zeroizing<String>) -> Result<Secret, Failure> {
 mod tests {
     use super::*;
 
-    fn read_back(bytes: &[u8], exact: bool) -> Result<String, String> {
-        value(read(bytes, MAX_BYTES).unwrap(), exact)
+    fn read_back(bytes: &[u8], form: Form) -> Result<String, String> {
+        value(read(bytes, MAX_BYTES).unwrap(), form)
             .map(|secret| secret.expose().to_owned())
             .map_err(|failure| failure.to_string())
     }
 
     #[test]
-    fn one_newline_is_stripped_unless_exact() {
-        for (given, stripped) in
-            [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("\na", "\na"), ("a\r", "a\r")]
-        {
-            assert_eq!(read_back(given.as_bytes(), false).unwrap(), stripped);
-            assert_eq!(read_back(given.as_bytes(), true).unwrap(), given);
+    fn the_newline_of_a_single_line_is_stripped_and_nothing_else() {
+        for (given, line) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("\n\n", "\n\n"),
+            ("a\r\n", "a\r\n"),
+            ("a\n\n", "a\n\n"),
+            ("\na", "\na"),
+            ("a\nb\n", "a\nb\n"),
+            ("a\r\nb\r\n", "a\r\nb\r\n"),
+            ("a\r", "a\r"),
+        ] {
+            assert_eq!(read_back(given.as_bytes(), Form::Line).unwrap(), line);
+            assert_eq!(read_back(given.as_bytes(), Form::File).unwrap(), given);
+            assert_eq!(read_back(given.as_bytes(), Form::Exact).unwrap(), given);
         }
     }
 
     #[test]
     fn what_is_no_value_is_refused_without_showing_it() {
-        for (given, expected) in [
-            (&b""[..], "the value is empty"),
-            (b"\n", "the value is empty"),
-            (b"hunter2\0", "the value has a NUL"),
-            (b"hunter2\xff", "the value is not UTF-8"),
-        ] {
-            let message = read_back(given, false).unwrap_err();
-            assert!(message.starts_with(expected) && !message.contains("hunter2"), "{message}");
+        for form in [Form::Line, Form::File, Form::Exact] {
+            for (given, expected) in [
+                (&b""[..], "the value is empty"),
+                (b"hunter2\0", "the value has a NUL"),
+                (b"hunter2\n\0", "the value has a NUL"),
+                (b"hunter2\xff", "the value is not UTF-8"),
+                (b"\xff\xfeh\0u\0n\0", "the value is not UTF-8"),
+            ] {
+                let message = read_back(given, form).unwrap_err();
+                assert!(message.starts_with(expected) && !message.contains("hunter2"), "{message}");
+            }
         }
-        assert_eq!(read_back(b"\n", true).unwrap(), "\n");
+        assert!(read_back(b"\n", Form::Line).unwrap_err().starts_with("the value is empty"));
+        assert_eq!(read_back(b"\n", Form::File).unwrap(), "\n");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_kept_only_if_it_is_meant() {
+        let marked = "\u{feff}hunter2";
+        for form in [Form::Line, Form::File] {
+            let message = read_back(marked.as_bytes(), form).unwrap_err();
+            assert!(message.contains("byte order mark") && !message.contains("hunter2"), "{message}");
+            assert_eq!(read_back("a\u{feff}".as_bytes(), form).unwrap(), "a\u{feff}");
+        }
+        assert_eq!(read_back(marked.as_bytes(), Form::Exact).unwrap(), marked);
     }
 
     #[test]
     fn the_longest_value_fits_and_an_endless_one_is_not_read_to_the_end() {
         for unit in ["a", "😀"] {
             let longest = unit.repeat(MAX_VALUE_CHARS);
-            assert_eq!(read_back(format!("{longest}\r\n").as_bytes(), false).unwrap(), longest);
+            assert_eq!(read_back(format!("{longest}\n").as_bytes(), Form::Line).unwrap(), longest);
         }
-        let longer = read_back(&vec![b'a'; MAX_BYTES + 1], false);
+        let longer = read_back(&vec![b'a'; MAX_BYTES + 1], Form::Line);
         assert_eq!(longer.unwrap_err(), "value has more than 1048576 characters");
-        let endless = value(read(io::repeat(b'a'), MAX_BYTES).unwrap(), false);
+        let endless = value(read(io::repeat(b'a'), MAX_BYTES).unwrap(), Form::Line);
         assert_eq!(endless.unwrap_err().to_string(), "value has more than 1048576 characters");
     }
 }

@@ -89,6 +89,10 @@
 //! from a server that is behind: it asks again, and after [`CacheOptions::timeout`] gives [`Error::Behind`]. The exception
 //! is a database that went back itself: one restored from a backup, or a failover that lost what was committed.
 //!
+//! **Transactions.** Each call is a transaction of its own, READ COMMITTED, whatever `default_transaction_*` say. It is made
+//! again, three times at most, where Postgres rolled it back for the sake of another (SQLSTATE 40001, 40P01). The settings
+//! of a session of yours, such as a pool's, stay as they are.
+//!
 //! **Removed and disabled** credentials are errors as soon as the watcher sees it, not the last known value.
 //!
 //! **One fetch.** However many ask for a key that is not in memory, it is fetched once at a time; a fetch during which the
@@ -97,6 +101,7 @@
 //! **In memory.** A value is wiped when the cache has another one and the last handle on it is dropped. What the TLS and
 //! protocol libraries hold of it on its way is theirs.
 
+mod backoff;
 mod cache;
 mod catalog;
 mod client;
@@ -110,6 +115,7 @@ mod session;
 mod settings;
 mod timestamp;
 mod tls;
+mod transaction;
 mod watcher;
 
 pub use cache::{CacheOptions, Change, Changes, Credential, CredentialCache};

@@ -1,6 +1,10 @@
 //! A connection, and the task that drives it.
 
-use crate::{Error, Settings, connect::connect};
+use crate::{
+    Error, Settings,
+    connect::connect,
+    transaction::{self, Needs, READ},
+};
 use std::{
     future::poll_fn,
     sync::{Arc, OnceLock},
@@ -77,7 +81,7 @@ impl Session {
     /// Goes no further where a superuser would run what somebody else calls by our names: the owner of a database that does
     /// not have the extension may make a schema of its name.
     async fn refuse_foreign_schema(&self, limit: Option<Duration>) -> Result<(), Error> {
-        let owners = self.rows(OTHER_OWNERS, &[]);
+        let owners = self.rows(READ, OTHER_OWNERS, &[]);
         let owners = match limit {
             None => owners.await?,
             Some(limit) => timeout(limit, owners).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))?,
@@ -90,19 +94,21 @@ impl Session {
     /// given and the statement need not be prepared.
     pub async fn rows(
         &self,
+        needs: Needs,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        self.client.query_typed(sql, parameters).await.map_err(|error| self.explain(&error))
+        transaction::query(&self.client, needs, sql, parameters).await.map_err(|error| self.explain(&error))
     }
 
     /// Runs a query that returns one row.
     pub async fn row(
         &self,
+        needs: Needs,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Row, Error> {
-        let mut rows = self.rows(sql, parameters).await?;
+        let mut rows = self.rows(needs, sql, parameters).await?;
         match (rows.pop(), rows.is_empty()) {
             (Some(row), true) => Ok(row),
             _ => Err(Error::Unexpected("not exactly one row".to_owned())),
@@ -110,7 +116,12 @@ impl Session {
     }
 
     /// Runs statements without parameters, several of them in one transaction.
-    pub async fn batch(&self, sql: &str) -> Result<(), Error> {
+    pub async fn batch(&self, needs: Needs, sql: &str) -> Result<(), Error> {
+        transaction::batch(&self.client, needs, sql).await.map_err(|error| self.explain(&error))
+    }
+
+    /// Runs a script that begins and ends its transactions itself.
+    pub async fn script(&self, sql: &str) -> Result<(), Error> {
         self.client.batch_execute(sql).await.map_err(|error| self.explain(&error))
     }
 

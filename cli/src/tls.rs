@@ -1,173 +1,207 @@
-//! TLS as libpq's `sslmode` means it, with rustls.
+//! TLS as libpq's `sslmode` means it, with the library that libpq uses, so that both can read the same certificates.
 //!
-//! Trusted roots that are there are used in every mode, also in `prefer` and `require`. Two differences from libpq, both
-//! stricter: an `sslrootcert` that was named and is missing is an error in every mode, and a certificate has to carry
-//! the host in its subject alternative names, for the common name has not counted in browsers or rustls for years.
+//! Trusted roots that are there are used in every mode, also in `allow`, `prefer` and `require`.
 
-use crate::settings::{Roots, SslMode, TlsSettings};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor, verify_server_name,
+mod name;
+
+use crate::settings::{Identity, Revoked, Roots, SslMode, TlsSettings};
+use openssl::{
+    error::ErrorStack,
+    pkey::{PKey, Private},
+    ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode},
+    x509::{
+        X509StoreContextRef,
+        store::{X509Lookup, X509StoreBuilder},
+        verify::X509VerifyFlags,
     },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::ParsedCertificate,
 };
-use std::{fmt::Display, fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use postgres_openssl::{TlsConnector, set_postgresql_alpn};
+use std::{
+    fmt::Display,
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+use zeroize::Zeroizing;
 
-/// What of the server's certificate is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    Nothing,
-    Chain,
-    ChainAndName,
-}
+/// Why the server's certificate was refused, once it was. OpenSSL's own words for that are of no help to people.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusal(Arc<OnceLock<String>>);
 
-/// The configuration for a server that is to be reached in this mode, which is `Disable` for a socket, whatever the
-/// settings say. The error says what is wrong with which file.
-pub(crate) fn client_config(mode: SslMode, settings: &TlsSettings) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let roots = if mode == SslMode::Disable { None } else { roots(mode, &settings.roots)? };
-    let check = match (mode, &roots) {
-        (SslMode::VerifyFull, _) => Check::ChainAndName,
-        (_, Some(_)) => Check::Chain,
-        (_, None) => Check::Nothing,
-    };
-    let verifier =
-        Verifier { provider: provider.clone(), roots: roots.unwrap_or_else(RootCertStore::empty), check };
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    match &settings.identity {
-        _ if mode == SslMode::Disable => Ok(builder.with_no_client_auth()),
-        None => Ok(builder.with_no_client_auth()),
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-            .map_err(|error| problem(certificate, error)),
+impl Refusal {
+    /// In words.
+    pub fn reason(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    fn because(&self, what: &str) {
+        // Of several reasons, the first.
+        let _ = self.0.set(format!("the server's certificate is refused: {what}"));
     }
 }
 
-/// The trusted roots, if there are any; the verifying modes insist on them.
-fn roots(mode: SslMode, roots: &Roots) -> Result<Option<RootCertStore>, String> {
-    let mut store = RootCertStore::empty();
+/// How TLS begins with a server that is to be reached in this mode, which is not `Disable`. The error says what is wrong
+/// with which file.
+pub(crate) fn connector(
+    mode: SslMode,
+    host: &str,
+    settings: &TlsSettings,
+    refusal: &Refusal,
+) -> Result<TlsConnector, String> {
+    let mut builder = builder(settings).map_err(|error| reason(&error))?;
+    let verifies = trust(&mut builder, mode, &settings.roots)?;
+    revoke(&mut builder, &settings.revoked, verifies)?;
+    if let Some(identity) = &settings.identity {
+        identify(&mut builder, identity)?;
+    }
+    if verifies {
+        let (host, refusal) = (host.to_owned(), refusal.clone());
+        let checks_name = mode == SslMode::VerifyFull;
+        builder.set_verify_callback(SslVerifyMode::PEER, move |holds, chain| {
+            holds && (!checks_name || is_for(chain, &host)) || {
+                refusal.because(if holds { "it is not for this host name" } else { fault(chain) });
+                false
+            }
+        });
+    } else {
+        builder.set_verify(SslVerifyMode::NONE);
+    }
+    let mut configuration = builder.build().configure().map_err(|error| reason(&error))?;
+    // Not as libpq does it: see `name`.
+    configuration.set_verify_hostname(false);
+    configuration.set_use_server_name_indication(settings.names_host);
+    Ok(TlsConnector::new(configuration, host))
+}
+
+fn builder(settings: &TlsSettings) -> Result<SslConnectorBuilder, ErrorStack> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    // It comes with the roots of the system, which nobody has asked for.
+    builder.set_cert_store(X509StoreBuilder::new()?.build());
+    let (oldest, newest) = settings.versions;
+    builder.set_min_proto_version(Some(oldest))?;
+    builder.set_max_proto_version(newest)?;
+    if settings.direct {
+        set_postgresql_alpn(&mut builder)?;
+    }
+    Ok(builder)
+}
+
+/// Takes the trusted roots in, if there are any; the verifying modes insist on them.
+fn trust(builder: &mut SslConnectorBuilder, mode: SslMode, roots: &Roots) -> Result<bool, String> {
     let path = match roots {
         Roots::System => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if store.is_empty() {
-                return Err("the system has no trusted root certificates".to_owned());
-            }
-            return Ok(Some(store));
+            builder.set_default_verify_paths().map_err(|error| reason(&error))?;
+            return Ok(true);
         }
         Roots::File(path) => path,
         Roots::Default(path) if path.exists() => path,
-        Roots::Default(_) | Roots::Nowhere if mode < SslMode::VerifyCa => return Ok(None),
+        Roots::Default(_) | Roots::Nowhere if mode < SslMode::VerifyCa => return Ok(false),
         Roots::Default(_) | Roots::Nowhere => {
             return Err("there is no ~/.postgresql/root.crt to verify the server with; \
                         set sslrootcert to a file or to \"system\""
                 .to_owned());
         }
     };
-    for certificate in certificates(path)? {
-        store.add(certificate).map_err(|error| problem(path, error))?;
+    readable(path)?;
+    builder.set_ca_file(path).map_err(|error| problem(path, reason(&error)))?;
+    Ok(true)
+}
+
+/// Takes the lists of revoked certificates in. With one, each certificate needs a list of who signed it.
+fn revoke(builder: &mut SslConnectorBuilder, revoked: &Revoked, verifies: bool) -> Result<(), String> {
+    let Some(named) = revoked.file.as_ref().or(revoked.directory.as_ref()) else { return Ok(()) };
+    if !verifies {
+        return Err(problem(
+            named,
+            "no certificate is verified, so none can be revoked; set sslrootcert, too",
+        ));
     }
-    Ok(Some(store))
+    let store = builder.cert_store_mut();
+    if let Some(path) = &revoked.file {
+        readable(path)?;
+        let added = store
+            .add_lookup(X509Lookup::file())
+            .and_then(|lookup| lookup.load_crl_file(path, SslFiletype::PEM));
+        added.map_err(|error| problem(path, reason(&error)))?;
+    }
+    if let Some(path) = &revoked.directory {
+        fs::read_dir(path).map_err(|error| problem(path, error))?;
+        let shown = path.to_str().ok_or_else(|| problem(path, "its name is not UTF-8"))?;
+        let added = store
+            .add_lookup(X509Lookup::hash_dir())
+            .and_then(|lookup| lookup.add_dir(shown, SslFiletype::PEM));
+        added.map_err(|error| problem(path, reason(&error)))?;
+    }
+    let all = X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL;
+    store.set_flags(all).map_err(|error| reason(&error))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| problem(path, error))?;
-    if certificates.is_empty() { Err(problem(path, "no certificate in it")) } else { Ok(certificates) }
+fn identify(builder: &mut SslConnectorBuilder, identity: &Identity) -> Result<(), String> {
+    let Identity { certificate, key, .. } = identity;
+    readable(certificate)?;
+    builder.set_certificate_chain_file(certificate).map_err(|error| problem(certificate, reason(&error)))?;
+    let private = private_key(identity)?;
+    builder.set_private_key(&private).map_err(|_| problem(key, "it is not the key of the certificate"))
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+fn private_key(Identity { key: path, password, .. }: &Identity) -> Result<PKey<Private>, String> {
     let metadata = fs::metadata(path).map_err(|error| problem(path, error))?;
     // libpq's rule: the owner's alone, or root's and readable by its group.
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if metadata.mode() & forbidden != 0 {
         return Err(problem(path, "group or others have access to it; chmod 600 it"));
     }
-    PrivateKeyDer::from_pem_file(path).map_err(|error| problem(path, error))
+    let bytes = Zeroizing::new(fs::read(path).map_err(|error| problem(path, error))?);
+    let mut was_asked = false;
+    let given = PKey::private_key_from_pem_callback(&bytes, |buffer| {
+        was_asked = true;
+        let password = password.as_ref().map_or("", |password| password.expose()).as_bytes();
+        let room = buffer.get_mut(..password.len());
+        Ok(room.map_or(0, |room| {
+            room.copy_from_slice(password);
+            room.len()
+        }))
+    });
+    given.or_else(|error| PKey::private_key_from_der(&bytes).map_err(|_| error)).map_err(|error| {
+        match (was_asked, password) {
+            (true, None) => problem(path, "it needs a password; set sslpassword"),
+            (true, Some(_)) => problem(path, "sslpassword does not open it"),
+            (false, _) => problem(path, reason(&error)),
+        }
+    })
+}
+
+/// The words of the operating system are clearer than OpenSSL's.
+fn readable(path: &Path) -> Result<(), String> {
+    File::open(path).map(drop).map_err(|error| problem(path, error))
 }
 
 fn problem(path: &Path, what: impl Display) -> String {
     format!("\"{}\": {what}", path.display())
 }
 
-#[derive(Debug)]
-struct Verifier {
-    provider: Arc<CryptoProvider>,
-    roots: RootCertStore,
-    check: Check,
+/// The first of OpenSSL's errors, which is the one that others follow from.
+pub(crate) fn reason(stack: &ErrorStack) -> String {
+    let first = stack.errors().first().and_then(openssl::error::Error::reason);
+    first.unwrap_or("OpenSSL gives no reason").to_owned()
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.check != Check::Nothing {
-            let certificate = ParsedCertificate::try_from(end_entity)?;
-            let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots,
-                intermediates,
-                now,
-                algorithms,
-            )?;
-            if self.check == Check::ChainAndName {
-                verify_server_name(&certificate, server_name)?;
-            }
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    // Even a certificate that nobody checks must belong to whoever presents it.
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+/// Whether the server's own certificate is for the host; of the others of the chain that is not asked.
+fn is_for(chain: &X509StoreContextRef, host: &str) -> bool {
+    chain.error_depth() != 0
+        || chain.current_cert().is_some_and(|certificate| name::is_for(certificate, host))
 }
 
-/// What is wrong with the server's certificate, in words.
-pub(crate) fn explain(error: &Error) -> String {
-    let Error::InvalidCertificate(reason) = error else { return error.to_string() };
-    let reason = match reason {
-        CertificateError::UnknownIssuer => "no trusted root has signed it",
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is not for this host name"
-        }
-        other => return format!("the server's certificate is refused: {other}"),
-    };
-    format!("the server's certificate is refused: {reason}")
+/// What is wrong with a chain, in words. The numbers are those of `openssl/x509_vfy.h`.
+fn fault(chain: &X509StoreContextRef) -> &'static str {
+    match chain.error().as_raw() {
+        2 | 18..=21 => "no trusted root has signed it",
+        3 => "there is no list of revoked certificates for it",
+        9 => "it is not valid yet",
+        10 => "it has expired",
+        12 => "the list of revoked certificates has expired",
+        23 => "it was revoked",
+        _ => chain.error().error_string(),
+    }
 }

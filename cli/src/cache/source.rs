@@ -1,9 +1,12 @@
 //! Where credentials are fetched from: one connection, or a pool.
 
 use super::{credential::Entry, store::Fetched};
+#[cfg(feature = "pool")]
+use crate::transaction;
 use crate::{
     Error, Settings,
     session::{Session, column},
+    transaction::READ,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::timeout};
@@ -82,7 +85,7 @@ impl Source {
                         None => shared.insert(Arc::new(Session::open(settings, drop).await?)).clone(),
                     }
                 };
-                timeout(self.limit, session.rows(sql, parameters)).await.unwrap_or_else(|_| {
+                timeout(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|_| {
                     // It may be dead; the next fetch is not to wait for it, too.
                     session.abort();
                     Err(Error::no_answer(self.limit))
@@ -99,7 +102,9 @@ impl Source {
                     }
                     other => lost(&other.to_string()),
                 })?;
-                if let Ok(rows) = timeout(self.limit, client.query_typed(sql, parameters)).await {
+                if let Ok(rows) =
+                    timeout(self.limit, transaction::query(&client, READ, sql, parameters)).await
+                {
                     return rows.map_err(|error| Error::of_call(&error, dbname));
                 }
                 // It may be dead; nobody is to be given it again.

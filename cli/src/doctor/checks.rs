@@ -97,9 +97,26 @@ pub(super) static CHECKS: &[Check] = &[
          is not sealed."
     ),
     check!(
+        "log-min-messages",
+        "errors are logged, and so are redacted",
+        "An error that is not logged is shown to no library: its text goes to the caller as it is."
+    ),
+    check!(
+        "lc-messages",
+        "the server's messages are in English",
+        "Values are sought in the server's messages, and the messages that people and tools know by their words are the \
+         English ones. Another language is one more thing to be right about."
+    ),
+    check!(
         "literals",
         "values in the text of a statement are refused",
         "A literal has passed through poolers, history files and the caller's own logs before the server sees it."
+    ),
+    check!(
+        "publications",
+        "no publication has the tables of the extension",
+        "A subscriber receives the ciphertexts and the logs of all orgs; and where it has the extension too, both sides \
+         write the same rows."
     ),
     check!(
         "tls",

@@ -12,21 +12,21 @@ mod finding;
 
 pub use finding::{Finding, Fix, Verdict};
 
-use crate::{Client, Error, session::column};
+use crate::{
+    Client, Error,
+    session::column,
+    transaction::{READ_PINNED, WRITE_PINNED},
+};
 use checks::{CHECKS, Check};
 use integration_credentials_core::error::ErrorCode;
-
-/// What the owner of the database has put on the `search_path` plays no part in a transaction that begins with this. For each
-/// check anew, for a pooler may run each in another session.
-const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp;";
 
 /// Examines a database over a connection that it takes for itself.
 pub struct Doctor(Client);
 
 impl Doctor {
-    /// Takes the connection over.
+    /// Takes the connection over. What anybody has put into its `search_path` plays no part in what it does there.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub const fn new(client: Client) -> Self {
         Self(client)
     }
 
@@ -39,7 +39,7 @@ impl Doctor {
         let version = self
             .0
             .0
-            .row("SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4", &[])
+            .row(READ_PINNED, "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4", &[])
             .await?;
         findings.extend(cves::examine(column(&version, 0)?));
         Ok(findings)
@@ -47,8 +47,7 @@ impl Doctor {
 
     /// Runs statements, all of them or, when one fails, none.
     pub async fn apply<'a>(&self, statements: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-        let statements: Vec<_> = std::iter::once(PIN).chain(statements).collect();
-        self.0.0.batch(&statements.join("\n")).await
+        self.0.0.batch(WRITE_PINNED, &statements.collect::<Vec<_>>().join("\n")).await
     }
 
     /// Takes leave of the server.
@@ -58,10 +57,7 @@ impl Doctor {
 
     async fn run(&self, check: &Check) -> Result<Vec<Finding>, Error> {
         let finding = |verdict, found| check.finding(verdict, found);
-        self.0.0.batch(&format!("BEGIN READ ONLY; {PIN}")).await?;
-        let rows = self.0.0.rows(check.sql, &[]).await;
-        self.0.0.batch("ROLLBACK").await?;
-        match rows {
+        match self.0.0.rows(READ_PINNED, check.sql, &[]).await {
             Ok(rows) if rows.is_empty() => Ok(vec![finding(Verdict::Ok, check.good.to_owned())]),
             Ok(rows) => rows.iter().map(|row| check.read(row)).collect(),
             Err(Error::Refused { code: ErrorCode::ForbiddenAdminScope, message, .. }) => {

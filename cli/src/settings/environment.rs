@@ -1,5 +1,6 @@
 //! What the process was started with: variables, home directory, user.
 
+use super::SettingsError;
 use nix::unistd::{User, geteuid};
 use std::{
     collections::HashMap,
@@ -9,23 +10,20 @@ use std::{
 use zeroize::Zeroizing;
 
 pub(super) struct Environment {
-    // One of them may be a password, so all are wiped.
-    variables: HashMap<String, Zeroizing<String>>,
+    // One of them may be a password, so all are wiped. `None` is not UTF-8.
+    variables: HashMap<String, Option<Zeroizing<String>>>,
     home: Option<PathBuf>,
     user: Option<String>,
 }
 
 impl Environment {
-    /// That of this process. A variable that is not UTF-8 counts as not set.
+    /// That of this process.
     pub fn of_process() -> Self {
-        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, Zeroizing::new(value.into_string().ok()?)))
+        let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("PG"))?;
+            Some((name, value.into_string().ok().map(Zeroizing::new)))
         };
-        Self {
-            variables: env::vars_os().filter_map(utf8).filter(|(name, _)| name.starts_with("PG")).collect(),
-            home: env::home_dir(),
-            user: os_user(),
-        }
+        Self { variables: env::vars_os().filter_map(ours).collect(), home: env::home_dir(), user: os_user() }
     }
 
     #[cfg(test)]
@@ -33,15 +31,20 @@ impl Environment {
         Self {
             variables: variables
                 .iter()
-                .map(|&(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())))
+                .map(|&(name, value)| (name.to_owned(), Some(Zeroizing::new(value.to_owned()))))
                 .collect(),
             home: Some(home.to_owned()),
             user: Some("osuser".to_owned()),
         }
     }
 
-    pub fn variable(&self, name: &str) -> Option<&Zeroizing<String>> {
-        self.variables.get(name)
+    /// A variable. One that is not UTF-8 may ask for protection, so it is an error and not as good as none.
+    pub fn variable(&self, name: &'static str) -> Result<Option<&Zeroizing<String>>, SettingsError> {
+        match self.variables.get(name) {
+            None => Ok(None),
+            Some(Some(value)) => Ok(Some(value)),
+            Some(None) => Err(SettingsError::Variable(name)),
+        }
     }
 
     pub fn in_home(&self, path: impl AsRef<Path>) -> Option<PathBuf> {

@@ -6,6 +6,7 @@
 mod conninfo;
 mod environment;
 mod file;
+mod keepalive;
 mod keywords;
 mod passfile;
 mod resolve;
@@ -16,8 +17,9 @@ mod uri;
 mod values;
 
 pub use environment::os_user;
-pub(crate) use target::Target;
-pub(crate) use tls::{Roots, SslMode, TlsSettings};
+pub(crate) use keepalive::Keepalive;
+pub(crate) use target::{Target, Wanted};
+pub(crate) use tls::{Identity, Revoked, Roots, SslMode, TlsSettings};
 
 use environment::Environment;
 use std::{fmt, io, path::PathBuf, time::Duration};
@@ -31,7 +33,14 @@ pub struct Settings {
     /// What is the same for each target.
     pub(crate) config: Config,
     pub(crate) tls: TlsSettings,
-    /// For each target; without one, as long as the operating system tries.
+    /// Which of the targets will do.
+    pub(crate) wanted: Wanted,
+    /// `load_balance_hosts=random`
+    pub(crate) shuffle: bool,
+    /// The user whose server it has to be, behind a socket.
+    pub(crate) peer: Option<String>,
+    pub(crate) keepalive: Keepalive,
+    /// For each address; without one, as long as the operating system tries.
     pub(crate) connect_timeout: Option<Duration>,
     warnings: Vec<String>,
 }
@@ -55,6 +64,14 @@ impl Settings {
     }
 }
 
+fn remedy(harmless: &[&str]) -> String {
+    if harmless.is_empty() {
+        "leave it out".to_owned()
+    } else {
+        format!("leave it out or at {}", harmless.join(" or "))
+    }
+}
+
 /// Without passwords.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,9 +91,17 @@ pub enum SettingsError {
     /// Neither libpq nor this client knows it.
     #[error("the connection settings have an unknown keyword \"{0}\"")]
     UnknownKeyword(String),
-    /// libpq knows it, this client doesn't, and to ignore it would not be safe.
-    #[error("the connection setting \"{0}\" is not supported here")]
-    Unsupported(String),
+    /// libpq can do what it asks for, this client can't, and to leave it out unseen would not be safe.
+    #[error("the connection setting \"{keyword}\" is not supported here; {}", remedy(harmless))]
+    Unsupported {
+        /// Which one.
+        keyword: &'static str,
+        /// The values that it may have here, besides none.
+        harmless: &'static [&'static str],
+    },
+    /// A variable that could say anything.
+    #[error("the environment variable {0} is not UTF-8")]
+    Variable(&'static str),
     /// Not `key=value` pairs.
     #[error("the DSN is neither a postgresql:// URI nor key=value pairs: it has {0}")]
     Conninfo(&'static str),

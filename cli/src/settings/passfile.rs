@@ -1,13 +1,13 @@
 //! `~/.pgpass`: lines of `host:port:database:user:password`.
 
-use super::file::read_text;
+use super::file::read_bytes;
 use crate::Secret;
-use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path, str::Utf8Error};
 use zeroize::Zeroizing;
 
-/// The lines of a password file.
+/// The lines of a password file, as bytes: what is wrong with one of them is no reason to pass over the others.
 #[derive(Default)]
-pub(super) struct Passfile(Zeroizing<String>);
+pub(super) struct Passfile(Zeroizing<Vec<u8>>);
 
 impl Passfile {
     /// Reads the file. One that isn't there holds nothing; one that others could read, or that can't be read,
@@ -28,8 +28,18 @@ impl Passfile {
             }
             Ok(_) | Err(_) => {}
         }
-        match read_text(path) {
-            Ok(text) => Self(text),
+        match read_bytes(path) {
+            Ok(bytes) => {
+                let passfile = Self(bytes);
+                for (number, line) in (1..).zip(passfile.lines()) {
+                    if line.is_err() {
+                        warnings.push(format!(
+                            "line {number} of password file \"{shown}\" is not UTF-8 and is not used"
+                        ));
+                    }
+                }
+                passfile
+            }
             Err(error) => {
                 warnings.push(format!("password file \"{shown}\" is not used: {error}"));
                 Self::default()
@@ -37,10 +47,16 @@ impl Passfile {
         }
     }
 
+    fn lines(&self) -> impl Iterator<Item = Result<&str, Utf8Error>> {
+        self.0
+            .split(|&byte| byte == b'\n')
+            .map(|line| str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)))
+    }
+
     /// The password of the first line that fits.
     pub fn find(&self, host: &str, port: &str, dbname: &str, user: &str) -> Option<Secret> {
         let wanted = [host, port, dbname, user];
-        self.0.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        self.lines().flatten().filter(|line| !line.starts_with('#')).find_map(|line| {
             let mut rest = line;
             for wanted in wanted {
                 let (is_wildcard, found) = (rest.starts_with("*:"), field(&mut rest)?);
@@ -83,7 +99,7 @@ mod tests {
     use super::*;
 
     fn find(text: &str, host: &str, user: &str) -> Option<String> {
-        let passfile = Passfile(Zeroizing::new(text.to_owned()));
+        let passfile = Passfile(Zeroizing::new(text.as_bytes().to_vec()));
         passfile.find(host, "5432", "app", user).map(|password| password.expose().to_owned())
     }
 
@@ -103,6 +119,19 @@ mod tests {
         assert_eq!(find(r"h:5432:app:me:secret:rest", "h", "me").unwrap(), "secret");
         assert_eq!(find(r"h:5432:app:\*:p", "h", "me"), None);
         assert_eq!(find(r"h:5432:app:\*:p", "h", "*").unwrap(), "p");
+    }
+
+    #[test]
+    fn a_byte_that_is_not_utf8_spoils_its_own_line_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pgpass");
+        fs::write(&path, b"# K\xf6ln\nh:1:d:u:p\xe4ss\nh:1:d:*:other\r\n*:*:*:*:last\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut warnings = Vec::new();
+        let passfile = Passfile::load(&path, &mut warnings);
+        assert_eq!(passfile.find("h", "1", "d", "u").unwrap().expose(), "other");
+        assert_eq!(passfile.find("x", "1", "d", "u").unwrap().expose(), "last");
+        assert!(warnings.len() == 2 && warnings[1].starts_with("line 2 of password file"), "{warnings:?}");
     }
 
     #[test]

@@ -1,22 +1,12 @@
 //! From the sources to the settings.
 
 use super::{
-    Settings, SettingsError, conninfo,
-    environment::Environment,
-    keywords::{KEYWORDS, Support},
-    passfile::Passfile,
-    service,
-    target::targets,
-    tls::tls,
-    uri,
-    values::Values,
+    Settings, SettingsError, Wanted, conninfo, environment::Environment, keepalive::keepalive,
+    keywords::KEYWORDS, passfile::Passfile, service, target::targets, tls::tls, uri, values::Values,
 };
 use crate::Secret;
 use std::{path::PathBuf, time::Duration};
-use tokio_postgres::{
-    Config,
-    config::{ChannelBinding, TargetSessionAttrs},
-};
+use tokio_postgres::{Config, config::ChannelBinding};
 
 pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, SettingsError> {
     let values = collect(dsn, environment)?;
@@ -40,6 +30,14 @@ pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Se
         targets,
         config: config(&values, user, dbname)?,
         tls: tls(&values, environment)?,
+        wanted: wanted(&values)?,
+        shuffle: match values.filled("load_balance_hosts") {
+            None | Some("disable") => false,
+            Some("random") => true,
+            Some(_) => return Err(expected("load_balance_hosts", "disable or random")),
+        },
+        peer: values.filled("requirepeer").map(str::to_owned),
+        keepalive: keepalive(&values)?,
         // Zero and below mean forever, as in libpq.
         connect_timeout: seconds(&values, "connect_timeout")?.filter(|timeout| !timeout.is_zero()),
         warnings,
@@ -53,19 +51,38 @@ fn collect(dsn: Option<&str>, environment: &Environment) -> Result<Values, Setti
     };
     let mut variables = Values::default();
     for keyword in &KEYWORDS {
-        if let Some(value) = keyword.variable.and_then(|variable| environment.variable(variable)) {
-            // An empty variable of a keyword that we lack changes nothing.
-            if keyword.support == Support::Used || !value.is_empty() {
+        if let Some(variable) = keyword.variable
+            && let Some(value) = environment.variable(variable)?
+        {
+            // Another value of this old one asks for nothing.
+            if keyword.name != "requiressl" || value.starts_with('1') {
                 variables.set(keyword.name, value.clone())?;
             }
         }
     }
-    let service = values.filled("service").or_else(|| variables.filled("service"));
-    if let Some(service) = service.map(|name| service::load(name, environment)).transpose()? {
+    let named = |keyword| values.filled(keyword).or_else(|| variables.filled(keyword));
+    if let Some(service) = named("service") {
+        let service = service::load(service, named("servicefile"), environment)?;
         values.complete_with(service);
     }
     values.complete_with(variables);
+    values.check()?;
     Ok(values)
+}
+
+fn wanted(values: &Values) -> Result<Wanted, SettingsError> {
+    Ok(match values.filled("target_session_attrs") {
+        None | Some("any") => Wanted::Any,
+        Some("read-write") => Wanted::ReadWrite,
+        Some("read-only") => Wanted::ReadOnly,
+        Some("primary") => Wanted::Primary,
+        Some("standby") => Wanted::Standby,
+        Some("prefer-standby") => Wanted::PreferStandby,
+        Some(_) => {
+            let all = "any, read-write, read-only, primary, standby or prefer-standby";
+            return Err(expected("target_session_attrs", all));
+        }
+    })
 }
 
 fn config(values: &Values, user: &str, dbname: &str) -> Result<Config, SettingsError> {
@@ -77,45 +94,27 @@ fn config(values: &Values, user: &str, dbname: &str) -> Result<Config, SettingsE
     if let Some(options) = values.filled("options") {
         config.options(options);
     }
-    config.target_session_attrs(match values.filled("target_session_attrs") {
-        None | Some("any") => TargetSessionAttrs::Any,
-        Some("read-write") => TargetSessionAttrs::ReadWrite,
-        Some("read-only") => TargetSessionAttrs::ReadOnly,
-        Some(_) => return Err(expected("target_session_attrs", "any, read-write or read-only")),
-    });
     config.channel_binding(match values.filled("channel_binding") {
         None | Some("prefer") => ChannelBinding::Prefer,
         Some("require") => ChannelBinding::Require,
         Some("disable") => ChannelBinding::Disable,
         Some(_) => return Err(expected("channel_binding", "disable, prefer or require")),
     });
-    config.keepalives(number(values, "keepalives")? != Some(0));
-    // Linux would wait two hours; a listener is idle for as long as nobody rotates.
-    config.keepalives_idle(seconds(values, "keepalives_idle")?.unwrap_or(Duration::from_mins(1)));
-    if let Some(interval) = seconds(values, "keepalives_interval")? {
-        config.keepalives_interval(interval);
-    }
-    if let Some(count) = number(values, "keepalives_count")? {
-        config.keepalives_retries(u32::try_from(count).unwrap_or(0));
-    }
-    if let Some(timeout) = number(values, "tcp_user_timeout")? {
-        config.tcp_user_timeout(Duration::from_millis(u64::try_from(timeout).unwrap_or(0)));
-    }
     Ok(config)
 }
 
-fn number(values: &Values, keyword: &'static str) -> Result<Option<i32>, SettingsError> {
+pub(super) fn number(values: &Values, keyword: &'static str) -> Result<Option<i32>, SettingsError> {
     values
         .filled(keyword)
         .map(|value| value.trim().parse().map_err(|_| expected(keyword, "a whole number")))
         .transpose()
 }
 
-fn seconds(values: &Values, keyword: &'static str) -> Result<Option<Duration>, SettingsError> {
+pub(super) fn seconds(values: &Values, keyword: &'static str) -> Result<Option<Duration>, SettingsError> {
     Ok(number(values, keyword)?.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
 }
 
-const fn expected(keyword: &'static str, expected: &'static str) -> SettingsError {
+pub(super) const fn expected(keyword: &'static str, expected: &'static str) -> SettingsError {
     SettingsError::Value { keyword, expected }
 }
 
@@ -189,17 +188,128 @@ mod tests {
         assert_eq!(passwords("host=a password=given"), [Some("given".into())]);
     }
 
+    fn refused(dsn: &str, variables: &[(&str, &str)]) -> String {
+        let environment = Environment::fake(Path::new("/nonexistent"), variables);
+        resolve(Some(dsn), &environment).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    /// Each keyword of libpq from 15 to 18, with a value at which it asks for nothing, and one at which it asks for
+    /// something that could be missed. An empty text: there is no such value.
+    const EACH: [(&str, &str, &str); 52] = [
+        ("application_name", "a", ""),
+        ("channel_binding", "prefer", ""),
+        ("client_encoding", "UTF8", ""),
+        ("connect_timeout", "1", ""),
+        ("dbname", "d", ""),
+        ("fallback_application_name", "a", ""),
+        ("gssdelegation", "0", ""),
+        ("gssencmode", "prefer", "require"),
+        ("gsslib", "gssapi", ""),
+        ("host", "h", ""),
+        ("hostaddr", "::1", ""),
+        ("keepalives", "1", ""),
+        ("keepalives_count", "1", ""),
+        ("keepalives_idle", "1", ""),
+        ("keepalives_interval", "1", ""),
+        ("krbsrvname", "postgres", ""),
+        ("load_balance_hosts", "disable", ""),
+        ("max_protocol_version", "3.0", ""),
+        ("min_protocol_version", "3.0", "3.2"),
+        ("oauth_client_id", "", "x"),
+        ("oauth_client_secret", "", "x"),
+        ("oauth_issuer", "", "x"),
+        ("oauth_scope", "", "x"),
+        ("options", "-c a.b=c", ""),
+        ("passfile", "/nonexistent", ""),
+        ("password", "p", ""),
+        ("port", "1", ""),
+        ("replication", "false", "database"),
+        ("require_auth", "", "scram-sha-256"),
+        ("requirepeer", "postgres", ""),
+        ("requiressl", "1", ""),
+        ("scram_client_key", "", "x"),
+        ("scram_server_key", "", "x"),
+        ("service", "", ""),
+        ("servicefile", "/nonexistent", ""),
+        ("ssl_max_protocol_version", "TLSv1.3", "SSLv3"),
+        ("ssl_min_protocol_version", "TLSv1.2", "TLSv2"),
+        ("sslcert", "/nonexistent", ""),
+        ("sslcertmode", "allow", "require"),
+        ("sslcompression", "1", ""),
+        ("sslcrl", "/nonexistent", ""),
+        ("sslcrldir", "/nonexistent", ""),
+        ("sslkey", "/nonexistent", ""),
+        ("sslkeylogfile", "", "/tmp/keys"),
+        ("sslmode", "prefer", "verify"),
+        ("sslnegotiation", "postgres", "direct"),
+        ("sslpassword", "p", ""),
+        ("sslrootcert", "/nonexistent", "system sslmode=require"),
+        ("sslsni", "1", ""),
+        ("target_session_attrs", "any", "read_write"),
+        ("tcp_user_timeout", "0", ""),
+        ("user", "u", ""),
+    ];
+
     #[test]
-    fn what_could_weaken_the_connection_is_refused_and_what_could_not_is_ignored() {
-        let environment = Environment::fake(Path::new("/nonexistent"), &[("PGSSLCRL", "/crl")]);
+    fn each_keyword_of_libpq_is_honoured_or_harmless_or_refused_by_name() {
+        let mut known: Vec<_> = KEYWORDS.iter().map(|keyword| keyword.name).collect();
+        known.sort_unstable();
+        assert_eq!(known, EACH.map(|(name, ..)| name));
+        for (name, harmless, asks) in EACH {
+            for harmless in [harmless, ""] {
+                assert_eq!(refused(&format!("{name}='{harmless}'"), &[]), "", "{name}");
+            }
+            if !asks.is_empty() {
+                let error = refused(&format!("{name}={asks}"), &[]);
+                let named = error.contains(&format!("\"{name}\"")) || error.contains("\"sslmode\"");
+                assert!(named, "{name}: {error}");
+            }
+            let variable = KEYWORDS.iter().find(|keyword| keyword.name == name).unwrap().variable;
+            if let Some(variable) = variable.filter(|_| !asks.is_empty() && !asks.contains(' ')) {
+                assert_ne!(refused("", &[(variable, asks)]), "", "{variable}");
+                // What comes first decides, as in libpq.
+                assert_eq!(refused(&format!("{name}='{harmless}'"), &[(variable, asks)]), "", "{variable}");
+            }
+        }
         assert_eq!(
-            resolve(None, &environment).unwrap_err().to_string(),
-            "the connection setting \"sslcrl\" is not supported here"
+            refused("gssencmode=require", &[]),
+            "the connection setting \"gssencmode\" is not supported here; leave it out or at disable or prefer"
         );
-        resolved(Some("gssencmode=prefer"), &[("PGCLIENTENCODING", "LATIN1"), ("PGREQUIREAUTH", "")]);
-        let environment = Environment::fake(Path::new("/nonexistent"), &[]);
-        assert!(resolve(Some("sslrootcert=system sslmode=require"), &environment).is_err());
-        assert_eq!(resolved(Some("sslrootcert=system"), &[]).tls.mode, SslMode::VerifyFull);
+    }
+
+    #[test]
+    fn sslmode_may_be_said_as_it_was_once() {
+        let mode = |dsn, variables: &[_]| resolved(Some(dsn), variables).tls.mode;
+        assert_eq!(mode("requiressl=1", &[]), SslMode::Require);
+        assert_eq!(mode("requiressl=0", &[]), SslMode::Prefer);
+        assert_eq!(mode("", &[("PGREQUIRESSL", "1")]), SslMode::Require);
+        assert_eq!(mode("", &[("PGREQUIRESSL", "0")]), SslMode::Prefer);
+        assert_eq!(mode("", &[("PGREQUIRESSL", "1"), ("PGSSLMODE", "verify-full")]), SslMode::VerifyFull);
+        assert_eq!(mode("sslmode=verify-ca", &[("PGREQUIRESSL", "1")]), SslMode::VerifyCa);
+        assert_eq!(mode("sslrootcert=system", &[]), SslMode::VerifyFull);
+    }
+
+    #[test]
+    fn settings_of_tls_that_contradict_each_other_are_refused() {
+        for dsn in [
+            "ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=tlsv1.2",
+            "ssl_max_protocol_version=TLSv1",
+            "sslnegotiation=direct sslmode=prefer",
+            "sslrootcert=system sslmode=verify-ca",
+        ] {
+            assert_ne!(refused(dsn, &[]), "", "{dsn}");
+        }
+        assert!(resolved(Some("sslnegotiation=direct sslmode=require"), &[]).tls.direct);
+        assert!(!resolved(Some("sslsni=0"), &[]).tls.names_host);
+    }
+
+    #[test]
+    fn a_host_may_be_a_socket_in_no_directory() {
+        let target = &resolved(Some("host=@name port=7"), &[]).targets[0];
+        assert_eq!((target.is_socket(), target.socket().as_str()), (true, "\0name/.s.PGSQL.7"));
+        assert_eq!(target.to_string(), "@name/.s.PGSQL.7");
+        assert_eq!(resolved(Some("host=/tmp"), &[]).targets[0].socket(), "/tmp/.s.PGSQL.5432");
+        assert_eq!(resolved(Some("requirepeer="), &[]).peer, None);
     }
 
     #[test]

@@ -10,11 +10,15 @@ use zeroize::Zeroizing;
 /// Where Debian and its kin keep the system's service file, unless `PGSYSCONFDIR` says otherwise.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
-/// The settings of a service: from the user's file, else from the system's.
-pub(super) fn load(name: &str, environment: &Environment) -> Result<Values, SettingsError> {
-    let user = environment.variable("PGSERVICEFILE").map(|path| PathBuf::from(path.as_str()));
+/// The settings of a service: from the user's file, which may have been named, else from the system's.
+pub(super) fn load(
+    name: &str,
+    file: Option<&str>,
+    environment: &Environment,
+) -> Result<Values, SettingsError> {
+    let user = file.map(PathBuf::from);
     let named = user.is_some();
-    let system = environment.variable("PGSYSCONFDIR").map_or(SYSTEM_DIRECTORY, |path| path.as_str());
+    let system = environment.variable("PGSYSCONFDIR")?.map_or(SYSTEM_DIRECTORY, |path| path.as_str());
     let candidates = [
         (user.or_else(|| environment.in_home(".pg_service.conf")), named),
         (Some(Path::new(system).join("pg_service.conf")), false),
@@ -52,7 +56,7 @@ fn find(text: &str, name: &str, path: &Path) -> Result<Option<Values>, SettingsE
             let malformed = || SettingsError::ServiceFile { path: path.to_owned(), line: number };
             let (keyword, value) = line.split_once('=').ok_or_else(malformed)?;
             // libpq knows no service within a service either.
-            if keyword == "service" {
+            if ["service", "servicefile"].contains(&keyword) {
                 return Err(malformed());
             }
             // The first of two lines for one keyword counts.
@@ -98,8 +102,8 @@ mod tests {
         fs::write(system.path().join("pg_service.conf"), "[a]\nhost=system\n[b]\nhost=system\n").unwrap();
         let environment =
             Environment::fake(home.path(), &[("PGSYSCONFDIR", system.path().to_str().unwrap())]);
-        assert_eq!(load("a", &environment).unwrap().get("host"), Some("home"));
-        assert_eq!(load("b", &environment).unwrap().get("host"), Some("system"));
-        assert!(matches!(load("c", &environment), Err(SettingsError::ServiceNotFound(_))));
+        assert_eq!(load("a", None, &environment).unwrap().get("host"), Some("home"));
+        assert_eq!(load("b", None, &environment).unwrap().get("host"), Some("system"));
+        assert!(matches!(load("c", None, &environment), Err(SettingsError::ServiceNotFound(_))));
     }
 }

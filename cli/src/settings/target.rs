@@ -19,9 +19,27 @@ pub(crate) struct Target {
     pub password: Option<Secret>,
 }
 
+/// Which servers will do: `target_session_attrs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
 impl Target {
+    /// A directory, or a name that Linux has in no directory.
     pub fn is_socket(&self) -> bool {
-        self.host.starts_with('/')
+        self.host.starts_with(['/', '@'])
+    }
+
+    /// The path of the socket; one in no directory begins with a NUL character.
+    pub fn socket(&self) -> String {
+        let path = format!("{}/.s.PGSQL.{}", self.host, self.port);
+        path.strip_prefix('@').map(|name| format!("\0{name}")).unwrap_or(path)
     }
 
     /// The host as the password file has it.

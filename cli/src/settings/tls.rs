@@ -1,6 +1,8 @@
 //! The settings of TLS; what is made of them is in [`crate::tls`].
 
-use super::{SettingsError, environment::Environment, values::Values};
+use super::{SettingsError, environment::Environment, resolve::expected, values::Values};
+use crate::Secret;
+use openssl::ssl::SslVersion;
 use std::path::PathBuf;
 
 /// How much encryption, and how much proof of the server's identity.
@@ -27,12 +29,34 @@ pub(crate) enum Roots {
     Nowhere,
 }
 
+/// Where the certificates that were taken back are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Revoked {
+    pub file: Option<PathBuf>,
+    /// With names that `openssl rehash` made.
+    pub directory: Option<PathBuf>,
+}
+
+/// The client's certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub password: Option<Secret>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct TlsSettings {
     pub mode: SslMode,
     pub roots: Roots,
-    /// The client's certificate and key.
-    pub identity: Option<(PathBuf, PathBuf)>,
+    pub revoked: Revoked,
+    pub identity: Option<Identity>,
+    /// The oldest and the newest version of the protocol.
+    pub versions: (SslVersion, Option<SslVersion>),
+    /// Whether to tell the server its name.
+    pub names_host: bool,
+    /// Whether to begin with TLS, without asking for it.
+    pub direct: bool,
 }
 
 pub(super) fn tls(values: &Values, environment: &Environment) -> Result<TlsSettings, SettingsError> {
@@ -51,23 +75,83 @@ pub(super) fn tls(values: &Values, environment: &Environment) -> Result<TlsSetti
         Some("verify-ca") => SslMode::VerifyCa,
         Some("verify-full") => SslMode::VerifyFull,
         Some(_) => {
-            return Err(SettingsError::Value {
-                keyword: "sslmode",
-                expected: "disable, allow, prefer, require, verify-ca or verify-full",
-            });
+            return Err(expected("sslmode", "disable, allow, prefer, require, verify-ca or verify-full"));
         }
     };
     // Anybody can get a certificate from a public authority; only the name in it tells servers apart.
     if roots == Roots::System && mode != SslMode::VerifyFull {
-        return Err(SettingsError::Value {
-            keyword: "sslmode",
-            expected: "verify-full when sslrootcert=system",
-        });
+        return Err(expected("sslmode", "verify-full when sslrootcert=system"));
+    }
+    let direct = match values.filled("sslnegotiation") {
+        None | Some("postgres") => false,
+        Some("direct") => true,
+        Some(_) => return Err(expected("sslnegotiation", "postgres or direct")),
+    };
+    if direct && mode < SslMode::Require {
+        return Err(expected("sslmode", "require or more when sslnegotiation=direct"));
+    }
+    Ok(TlsSettings {
+        mode,
+        revoked: revoked(values, environment, &roots),
+        roots,
+        identity: identity(values, environment)?,
+        versions: versions(values)?,
+        names_host: values.filled("sslsni").is_none_or(|sni| sni.starts_with('1')),
+        direct,
+    })
+}
+
+fn revoked(values: &Values, environment: &Environment, roots: &Roots) -> Revoked {
+    let named = |keyword| values.filled(keyword).map(PathBuf::from);
+    let mut revoked = Revoked { file: named("sslcrl"), directory: named("sslcrldir") };
+    if revoked == Revoked::default() && *roots != Roots::System {
+        let file = environment.in_home(".postgresql").map(|directory| directory.join("root.crl"));
+        revoked.file = file.filter(|path| path.exists());
+    }
+    revoked
+}
+
+fn identity(values: &Values, environment: &Environment) -> Result<Option<Identity>, SettingsError> {
+    let default = |name| environment.in_home(".postgresql").map(|directory| directory.join(name));
+    match values.filled("sslcertmode") {
+        None | Some("allow") => {}
+        Some("disable") => return Ok(None),
+        // What it would have to see is whether the server asked for the certificate.
+        Some("require") => {
+            return Err(SettingsError::Unsupported {
+                keyword: "sslcertmode",
+                harmless: &["disable", "allow"],
+            });
+        }
+        Some(_) => return Err(expected("sslcertmode", "disable or allow")),
     }
     let certificate = match values.filled("sslcert") {
         Some(path) => Some(path.into()),
         None => default("postgresql.crt").filter(|path| path.exists()),
     };
     let key = values.filled("sslkey").map(PathBuf::from).or_else(|| default("postgresql.key"));
-    Ok(TlsSettings { mode, roots, identity: certificate.zip(key) })
+    let password = values.filled("sslpassword").map(|password| Secret::new(password.to_owned()));
+    Ok(certificate.zip(key).map(|(certificate, key)| Identity { certificate, key, password }))
+}
+
+fn versions(values: &Values) -> Result<(SslVersion, Option<SslVersion>), SettingsError> {
+    const ALL: [(&str, SslVersion); 4] = [
+        ("TLSv1", SslVersion::TLS1),
+        ("TLSv1.1", SslVersion::TLS1_1),
+        ("TLSv1.2", SslVersion::TLS1_2),
+        ("TLSv1.3", SslVersion::TLS1_3),
+    ];
+    let position = |keyword| {
+        let found = values.filled(keyword).map(|given| {
+            let known = ALL.iter().position(|(name, _)| given.eq_ignore_ascii_case(name));
+            known.ok_or(expected(keyword, "TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3"))
+        });
+        found.transpose()
+    };
+    let oldest = position("ssl_min_protocol_version")?.unwrap_or(2);
+    let newest = position("ssl_max_protocol_version")?;
+    if newest.is_some_and(|newest| newest < oldest) {
+        return Err(expected("ssl_max_protocol_version", "no older than ssl_min_protocol_version"));
+    }
+    Ok((ALL[oldest].1, newest.map(|newest| ALL[newest].1)))
 }

@@ -8,30 +8,54 @@ pub(super) fn strip_scheme(text: &str) -> Option<&str> {
     ["postgresql://", "postgres://"].iter().find_map(|scheme| text.strip_prefix(scheme))
 }
 
+/// Splits at the same characters as libpq does, so that what is a password there is one here.
 pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
     let mut values = Values::default();
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, dbname) = rest.split_once('/').unwrap_or((rest, ""));
-    let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    for (keyword, text) in [("user", user), ("password", password), ("dbname", dbname)] {
-        if !text.is_empty() {
-            values.set(keyword, decode(text)?)?;
-        }
+    let mut set = |keyword: &str, text: &str| {
+        // What is empty leaves the word to the sources of lower precedence.
+        if text.is_empty() { Ok(()) } else { values.set(keyword, decode(text)?) }
+    };
+    // What comes before an "@" is never anything else, whatever is in it besides "/".
+    let mut rest = rest;
+    if let Some(at) = rest.find(['@', '/']).filter(|&at| rest[at..].starts_with('@')) {
+        let (credentials, after) = (&rest[..at], &rest[at + 1..]);
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        set("user", user)?;
+        set("password", password)?;
+        rest = after;
     }
-    if !hosts.is_empty() {
-        let (hosts, ports): (Vec<_>, Vec<_>) =
-            hosts.split(',').map(host_and_port).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        // Nothing but commas or nothing at all leaves the word to the sources of lower precedence.
-        for (keyword, list) in [("host", hosts), ("port", ports)] {
-            if list.iter().any(|element| !element.is_empty()) {
-                values.set(keyword, decode(&list.join(","))?)?;
-            }
+    let (mut hosts, mut ports) = (String::new(), String::new());
+    loop {
+        let (host, after) = host(rest)?;
+        hosts.push_str(host);
+        rest = after;
+        if let Some(after) = rest.strip_prefix(':') {
+            let (port, after) = after.split_at(after.find(['/', '?', ',']).unwrap_or(after.len()));
+            ports.push_str(port);
+            rest = after;
         }
+        let Some(next) = rest.strip_prefix(',') else { break };
+        hosts.push(',');
+        ports.push(',');
+        rest = next;
     }
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+    // Nothing but commas is as good as nothing.
+    for (keyword, list) in [("host", &hosts), ("port", &ports)] {
+        set(keyword, if list.bytes().all(|byte| byte == b',') { "" } else { list })?;
+    }
+    if let Some(after) = rest.strip_prefix('/') {
+        let (dbname, after) = after.split_at(after.find('?').unwrap_or(after.len()));
+        set("dbname", dbname)?;
+        rest = after;
+    }
+    let query = rest.strip_prefix('?').unwrap_or(rest);
+    // One "&" may end it.
+    for parameter in query.strip_suffix('&').unwrap_or(query).split('&').filter(|_| !query.is_empty()) {
         let (keyword, value) =
             parameter.split_once('=').ok_or(SettingsError::Uri("a parameter without \"=\""))?;
+        if value.contains('=') {
+            return Err(SettingsError::Uri("a parameter with more than one \"=\""));
+        }
         match (&**decode(keyword)?, &**decode(value)?) {
             // What JDBC writes.
             ("ssl", "true") => values.set("sslmode", Zeroizing::new("require".to_owned()))?,
@@ -41,17 +65,20 @@ pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
     Ok(values)
 }
 
-fn host_and_port(text: &str) -> Result<(&str, &str), SettingsError> {
-    if let Some(bracketed) = text.strip_prefix('[') {
-        let (address, after) =
-            bracketed.split_once(']').ok_or(SettingsError::Uri("an IPv6 address without \"]\""))?;
-        return match (after, after.strip_prefix(':')) {
-            ("", _) => Ok((address, "")),
-            (_, Some(port)) => Ok((address, port)),
-            (_, None) => Err(SettingsError::Uri("something other than a port after \"]\"")),
-        };
+/// Takes a host off the front, up to what ends it.
+fn host(rest: &str) -> Result<(&str, &str), SettingsError> {
+    let Some(bracketed) = rest.strip_prefix('[') else {
+        return Ok(rest.split_at(rest.find([':', '/', '?', ',']).unwrap_or(rest.len())));
+    };
+    let (address, after) =
+        bracketed.split_once(']').ok_or(SettingsError::Uri("an IPv6 address without \"]\""))?;
+    if address.is_empty() {
+        return Err(SettingsError::Uri("an empty IPv6 address"));
     }
-    Ok(text.split_once(':').unwrap_or((text, "")))
+    if !after.is_empty() && !after.starts_with([':', '/', '?', ',']) {
+        return Err(SettingsError::Uri("something other than a port after \"]\""));
+    }
+    Ok((address, after))
 }
 
 fn decode(text: &str) -> Result<Zeroizing<String>, SettingsError> {
@@ -111,8 +138,37 @@ mod tests {
     }
 
     #[test]
+    fn credentials_end_at_the_first_at_sign_as_for_libpq() {
+        for (uri, user, password, host) in [
+            ("postgres://u:p?x=y@h/d", Some("u"), Some("p?x=y"), Some("h")),
+            ("postgres://u:a:b@h", Some("u"), Some("a:b"), Some("h")),
+            ("postgres://u:p#&[]@h", Some("u"), Some("p#&[]"), Some("h")),
+            ("postgres://u:p@s@h", Some("u"), Some("p"), Some("s@h")),
+            ("postgres://:p@h", None, Some("p"), Some("h")),
+            ("postgres://u@?host=h", Some("u"), None, Some("h")),
+            ("postgres://h?user=u&password=p", Some("u"), Some("p"), Some("h")),
+            ("postgres://h/d?user=a@b", Some("a@b"), None, Some("h")),
+            ("postgres://%40abstract", None, None, Some("@abstract")),
+        ] {
+            let values = parsed(uri);
+            let found = ["user", "password", "host"].map(|keyword| values.get(keyword));
+            assert_eq!(found, [user, password, host], "{uri}");
+        }
+    }
+
+    #[test]
     fn a_malformed_uri_is_an_error_without_the_password() {
-        for uri in ["a:hunter2%zz@h/", "a:hunter2%0", "a:hunter2%00@h", "a:hunter2@[::1", "a:hunter2@h/d?x"] {
+        for uri in [
+            "a:hunter2%zz@h/",
+            "a:hunter2%0",
+            "a:hunter2%00@h",
+            "a:hunter2@[::1",
+            "a:hunter2@[]",
+            "a:hunter2@[::1]x",
+            "a:hunter2@h/d?x",
+            "a:hunter2@h?a=b=c",
+            "a:hunter2@h?port=1&&",
+        ] {
             let error = parse(uri).err().unwrap().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -2,7 +2,7 @@
 
 use super::{
     SettingsError,
-    keywords::{self, Support},
+    keywords::{self, KEYWORDS, Support},
 };
 use std::collections::HashMap;
 use zeroize::Zeroizing;
@@ -25,10 +25,12 @@ impl Values {
     pub fn set(&mut self, keyword: &str, value: Zeroizing<String>) -> Result<(), SettingsError> {
         let known = keywords::find(keyword)
             .ok_or_else(|| SettingsError::UnknownKeyword(keyword.escape_debug().to_string()))?;
-        match known.support {
-            Support::Used => drop(self.0.insert(known.name, value)),
-            Support::Ignored => {}
-            Support::Unsupported => return Err(SettingsError::Unsupported(known.name.to_owned())),
+        // As libpq reads it, where the one and the other are the same setting.
+        if known.name == "requiressl" {
+            let mode = if value.starts_with('1') { "require" } else { "prefer" };
+            self.0.insert("sslmode", Zeroizing::new(mode.to_owned()));
+        } else {
+            self.0.insert(known.name, value);
         }
         Ok(())
     }
@@ -38,5 +40,17 @@ impl Values {
         for (keyword, value) in lower.0 {
             self.0.entry(keyword).or_insert(value);
         }
+    }
+
+    /// Fails if something is asked for that this client cannot do.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        for keyword in &KEYWORDS {
+            if let (Support::OnlyAt(harmless), Some(value)) = (keyword.support, self.filled(keyword.name))
+                && !harmless.contains(&value)
+            {
+                return Err(SettingsError::Unsupported { keyword: keyword.name, harmless });
+            }
+        }
+        Ok(())
     }
 }

@@ -14,9 +14,7 @@
 //! | `pooler` | whether a pooler in between loses notifications |
 //! | `view` | all that the task knows and the reader may be told: a state, never a queue |
 //! | `event` | what the reader is told |
-//! | `backoff` | how long to wait before trying again |
 
-mod backoff;
 mod event;
 mod hints;
 mod observe;
@@ -27,21 +25,16 @@ mod view;
 pub use event::{Event, EventKind, Mode};
 pub use snapshot::{KeyState, Snapshot};
 
-use crate::{Error, Settings};
-use backoff::Backoff;
+use crate::{Error, Settings, backoff::Backoff};
 use observe::Observer;
 use snapshot::Look;
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use view::View;
 
-/// A session that has stood this long proves that the trouble before it is over.
-const STABLE: Duration = Duration::from_secs(30);
+/// Before a session is begun again, at most: after the first failure, and after many.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to watch.
@@ -142,14 +135,13 @@ async fn follow(
     observer: &mut Observer,
     views: &watch::Sender<View>,
 ) -> Infallible {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
-        let since = Instant::now();
-        let lost = watch(observer, views).await;
+        let Ended { lost, was_healthy } = watch(observer, views).await;
         observer.abort();
         views.send_modify(|view| view.disconnect(lost));
-        if since.elapsed() >= STABLE {
-            backoff = Backoff::default();
+        if was_healthy {
+            backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         }
         let look;
         (*observer, look) = reconnect(settings, options, &mut backoff, views).await;
@@ -158,12 +150,24 @@ async fn follow(
     }
 }
 
-/// Looks again and again, until the connection is lost; returns why it was.
-async fn watch(observer: &mut Observer, views: &watch::Sender<View>) -> Error {
+/// How a session ended.
+struct Ended {
+    lost: Error,
+    /// Whether it answered more than it was begun with. That proves that the trouble before it is over; how long it stood
+    /// does not, for a server that has fallen silent is found out late.
+    was_healthy: bool,
+}
+
+/// Looks again and again, until the connection is lost.
+async fn watch(observer: &mut Observer, views: &watch::Sender<View>) -> Ended {
+    let mut was_healthy = false;
     loop {
         match observer.next_look().await {
-            Ok(look) => drop(views.send_if_modified(|view| view.update(&look))),
-            Err(lost) => return lost,
+            Ok(look) => {
+                was_healthy = true;
+                views.send_if_modified(|view| view.update(&look));
+            }
+            Err(lost) => return Ended { lost, was_healthy },
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     Error, Settings,
     catalog::Integration,
     session::{Session, column},
+    transaction::READ,
 };
 use integration_credentials_core::event::CHANNEL;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -76,14 +77,32 @@ impl Observer {
 
     async fn begin(&mut self, settings: &Settings, probes: &mut mpsc::Receiver<()>) -> Result<Look, Error> {
         let limit = self.options.timeout;
-        match in_time(limit, self.session.batch(&format!("LISTEN {CHANNEL}"))).await {
+        match in_time(limit, self.session.batch(READ, &format!("LISTEN {CHANNEL}"))).await {
             Err(Error::Database { sqlstate, .. }) if sqlstate == READ_ONLY => self.mode = Mode::Polling,
             listening => listening?,
         }
-        if self.mode == Mode::Listening && in_time(limit, pooler::is_between(&self.session)).await? {
+        let is_pooled = in_time(limit, pooler::is_between(&self.session)).await?;
+        if is_pooled && self.mode == Mode::Listening {
             pooler::check(settings, &self.session, probes, limit).await?;
         }
+        // Else the next transaction may be on another's session, and this one somebody else's.
+        if !is_pooled || self.mode == Mode::Listening {
+            self.settle().await?;
+        }
         self.look(Scope::Whole).await
+    }
+
+    /// Says how long the session may take, whatever its role or the database say: it idles for as long as nobody rotates,
+    /// and nobody waits longer for an answer than the watcher does.
+    async fn settle(&self) -> Result<(), Error> {
+        let limit = self.options.timeout;
+        // As much as Postgres takes; 0 would be without end.
+        let milliseconds = limit.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
+        let settings = format!(
+            "SET idle_session_timeout = 0; SET lock_timeout = 0; SET statement_timeout = {milliseconds}; \
+             SET idle_in_transaction_session_timeout = {milliseconds}"
+        );
+        in_time(limit, self.session.batch(READ, &settings)).await
     }
 
     pub fn mode(&self) -> Mode {
@@ -142,14 +161,15 @@ impl Observer {
                 let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations() AS l ON true";
-                in_time(self.options.timeout, self.session.rows(sql, &[])).await?
+                in_time(self.options.timeout, self.session.rows(READ, sql, &[])).await?
             }
             Scope::Keys(keys) => {
                 let keys: Vec<_> = keys.iter().collect();
                 let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
-                in_time(self.options.timeout, self.session.rows(sql, &[(&keys, Type::TEXT_ARRAY)])).await?
+                in_time(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
+                    .await?
             }
         };
         let first = rows.first().ok_or_else(|| Error::Unexpected("no org".to_owned()))?;

@@ -9,6 +9,7 @@ use super::observe::in_time;
 use crate::{
     Error, Settings,
     session::{Session, column},
+    transaction::READ,
 };
 use std::{
     convert::Infallible,
@@ -31,7 +32,7 @@ use tokio_postgres::{
 
 /// Whether the process that answers is another one than the login named: poolers name one that they made up.
 pub(super) async fn is_between(session: &Session) -> Result<bool, Error> {
-    let answering: i32 = column(&session.row("SELECT pg_catalog.pg_backend_pid()", &[]).await?, 0)?;
+    let answering: i32 = column(&session.row(READ, "SELECT pg_catalog.pg_backend_pid()", &[]).await?, 0)?;
     Ok(login_process(session).await != Some(answering))
 }
 
@@ -44,7 +45,7 @@ pub(super) async fn check(
 ) -> Result<(), Error> {
     let number = getrandom::u64().map_err(|_| Error::Unexpected("no random bytes".to_owned()))?;
     let channel_name = format!("integration_credentials_probe_{number:016x}");
-    in_time(limit, session.batch(&format!("LISTEN {channel_name}"))).await?;
+    in_time(limit, session.batch(READ, &format!("LISTEN {channel_name}"))).await?;
     let (misled, mut strays) = channel(1);
     let other = Session::open(settings, move |message| {
         if let AsyncMessage::Notification(_) = message {
@@ -52,7 +53,7 @@ pub(super) async fn check(
         }
     })
     .await?;
-    if let Err(error) = in_time(limit, other.batch(&format!("NOTIFY {channel_name}"))).await {
+    if let Err(error) = in_time(limit, other.batch(READ, &format!("NOTIFY {channel_name}"))).await {
         other.abort();
         return Err(error);
     }
@@ -65,7 +66,7 @@ pub(super) async fn check(
     if !arrived {
         return Err(Error::NotificationsLost);
     }
-    in_time(limit, session.batch(&format!("UNLISTEN {channel_name}"))).await
+    in_time(limit, session.batch(READ, &format!("UNLISTEN {channel_name}"))).await
 }
 
 /// The process id that the server gave at login. Only a request to cancel shows it, so one is written, to nowhere.

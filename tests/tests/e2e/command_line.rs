@@ -19,6 +19,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::Path,
     process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
@@ -203,25 +204,27 @@ async fn saved_but_not_synced_is_status_5_with_the_result_on_standard_output() {
 }
 
 #[tokio::test]
-async fn one_newline_at_the_end_of_a_value_is_stripped_unless_it_is_exact() {
+async fn a_value_is_what_was_given_but_for_the_newline_of_a_single_line_on_standard_input() {
     let database = database().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("value");
     let file = path.to_str().unwrap();
-    for (given, stripped) in [
+    for (given, line) in [
         ("plain", "plain"),
         ("a\n", "a"),
-        ("a\r\n", "a"),
-        ("a\n\n", "a\n"),
+        ("a\r\n", "a\r\n"),
+        ("a\n\n", "a\n\n"),
+        ("a\r\nb\r\n", "a\r\nb\r\n"),
         ("a\r", "a\r"),
         ("\na ", "\na "),
         ("日本 👩\u{200d}👧 '\\\n", "日本 👩\u{200d}👧 '\\"),
     ] {
         fs::write(&path, given).unwrap();
         for (arguments, stdin, expected) in [
-            (&["set", ANY][..], given, stripped),
-            (&["set", ANY, "--value-file", "-"], given, stripped),
-            (&["set", ANY, "--value-file", file], "not this", stripped),
+            (&["set", ANY][..], given, line),
+            (&["set", ANY, "--plain"], given, line),
+            (&["set", ANY, "--value-file", "-"], given, line),
+            (&["set", ANY, "--value-file", file], "not this", given),
             (&["set", ANY, "--exact"], given, given),
             (&["set", ANY, "--exact", "--value-file", file], "", given),
         ] {
@@ -233,6 +236,84 @@ async fn one_newline_at_the_end_of_a_value_is_stripped_unless_it_is_exact() {
         let got = run_as(&database, READER, &["get", ANY], b"").await;
         assert_eq!((got.stderr.as_str(), got.stdout.as_str()), ("", given));
         assert_eq!(json_as(&database, READER, &["get", ANY], b"").await, json!({"key": ANY, "value": given}));
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_refused_unless_it_is_meant() {
+    let database = database().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("value");
+    let canary = Canary::new();
+    let marked = format!("\u{feff}{canary}");
+    fs::write(&path, &marked).unwrap();
+    let file = path.to_str().unwrap();
+    for arguments in [&["set", ANY][..], &["set", ANY, "--value-file", file]] {
+        let output = run_as(&database, ADMIN, arguments, marked.as_bytes()).await;
+        assert_fails(&output, 2, "the value begins with a byte order mark");
+        assert!(output.stderr.contains("--exact"), "{output:?}");
+        canary.assert_absent(&output);
+        let exact = run_as(&database, ADMIN, &[arguments, &["--exact"]].concat(), marked.as_bytes()).await;
+        assert_eq!(exact.code, 0, "{exact:?}");
+        assert_eq!(run_as(&database, READER, &["get", ANY], b"").await.success(), marked);
+    }
+}
+
+/// Runs a program that must succeed, and returns what it printed.
+async fn program(line: &str, dir: &Path, stdin: &str) -> String {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    run(command.args(words).current_dir(dir), stdin.as_bytes()).await.success()
+}
+
+#[tokio::test]
+async fn a_key_or_a_document_of_several_lines_is_still_one_after_it_was_kept() {
+    let database = database().await;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    program("ssh-keygen -q -t ed25519 -N  -C me -f openssh", dir, "").await;
+    program("openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out pkcs8", dir, "")
+        .await;
+    program("openssl genrsa -traditional -out pkcs1 2048", dir, "").await;
+    let account = json!({
+        "type": "service_account",
+        "project_id": "acme",
+        "private_key": program("openssl pkey -in pkcs1", dir, "").await,
+        "client_email": "intcred@acme.iam.gserviceaccount.com",
+    });
+    fs::write(dir.join("gcp.json"), serde_json::to_string_pretty(&account).unwrap() + "\n").unwrap();
+    fs::write(dir.join("gcp-in-a-line.json"), account.to_string()).unwrap();
+
+    for name in ["openssh", "pkcs8", "pkcs1", "gcp.json", "gcp-in-a-line.json"] {
+        let given = read(name);
+        let file = dir.join(name).display().to_string();
+        for (arguments, stdin) in
+            [(&["set", ANY][..], given.as_str()), (&["set", ANY, "--value-file", file.as_str()], "")]
+        {
+            assert_eq!(run_as(&database, ADMIN, arguments, stdin.as_bytes()).await.code, 0);
+            let got = run_as(&database, READER, &["get", ANY], b"").await.success();
+            assert_eq!(got, given, "{arguments:?}");
+            // ssh-keygen reads a private key only from a file that is nobody else's.
+            let path = dir.join("got");
+            fs::write(&path, &got).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            match name {
+                "openssh" => {
+                    assert_eq!(program("ssh-keygen -y -f got", dir, "").await, read("openssh.pub"));
+                }
+                "pkcs8" | "pkcs1" => {
+                    let public = format!("openssl pkey -pubout -in {name}");
+                    let expected = program(&public, dir, "").await;
+                    assert_eq!(program("openssl pkey -pubout", dir, &got).await, expected);
+                }
+                _ => {
+                    let got: Value = serde_json::from_str(&got).unwrap();
+                    let key = got["private_key"].as_str().unwrap();
+                    assert_eq!(program("openssl pkey", dir, key).await, account["private_key"]);
+                }
+            }
+        }
     }
 }
 
@@ -345,9 +426,9 @@ async fn removing_keeps_the_revision_and_says_so_in_the_audit_log() {
     let set = "set_integration_credentials";
     assert_eq!(column("action"), ["remove_integration_credentials", set, set, "register_integration"]);
     assert_eq!(column("actor"), ["ben", "ann", "ann", "actor"]);
-    assert_eq!(column("session_role"), [ADMIN; 4]);
+    assert_eq!(column("sessionRole"), [ADMIN; 4]);
     assert_eq!(column("actingRole"), [ADMIN; 4]);
-    assert_eq!(column("target_id"), [ANY; 4]);
+    assert_eq!(column("targetId"), [ANY; 4]);
     assert_eq!(column("metadata")[1..3], [json!({"wasUpdate": true}), json!({"wasUpdate": false})]);
 
     let two = json_as(&database, AUDITOR, &["audit", "--limit", "2"], b"").await;
@@ -357,6 +438,60 @@ async fn removing_keeps_the_revision_and_says_so_in_the_audit_log() {
     let cells: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(cells[1..5], ["ben", ADMIN, "remove_integration_credentials", ANY]);
     assert_eq!(table.lines().count(), 2);
+}
+
+/// The names of all members, also of those within others.
+fn names(json: &Value, found: &mut BTreeSet<String>) {
+    match json {
+        Value::Object(members) => {
+            for (name, value) in members {
+                found.insert(name.clone());
+                // Whoever registered the integration wrote these.
+                if name != "rules" {
+                    names(value, found);
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| names(element, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn names_in_json_are_of_one_style_and_those_that_the_readme_says() {
+    let database = database().await;
+    let dir = tempfile::tempdir().unwrap();
+    let keyring = dir.path().join("keyring.json").display().to_string();
+    let grant = ["grant", READER, "--to", "reader"];
+    let readme = include_str!("../../../README.md");
+    for (role, arguments) in [
+        (ADMIN, &["catalog", "add", "acme"][..]),
+        (ADMIN, &["set", "acme"]),
+        (READER, &["get", "acme"]),
+        (ADMIN, &["list"]),
+        (ADMIN, &["show", "acme"]),
+        (ADMIN, &["remove", "acme"]),
+        (ADMIN, &["catalog", "list"]),
+        (ADMIN, &["catalog", "disable", "acme"]),
+        (ADMIN, &["catalog", "enable", "acme"]),
+        (ADMIN, &["catalog", "remove", "acme"]),
+        (AUDITOR, &["audit"]),
+        (SUPERUSER, &grant),
+        (SUPERUSER, &["keyring", "generate", "--out", &keyring]),
+        (SUPERUSER, &["keyring", "add", &keyring]),
+        (SUPERUSER, &["doctor"]),
+    ] {
+        let output = run_as(&database, role, &[&["--json"], arguments].concat(), b"value").await;
+        let mut found = BTreeSet::new();
+        names(&serde_json::from_str(&output.stdout).unwrap(), &mut found);
+        assert!(!found.is_empty(), "{arguments:?}: {output:?}");
+        for name in found {
+            let is_camel = name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.chars().all(|next| next.is_ascii_alphanumeric());
+            assert!(is_camel, "{arguments:?}: {name}");
+            assert!(readme.contains(&format!("\"{name}\"")), "{arguments:?}: {name} is not in the README");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
-//! Connecting: the sources of the settings, passwords, TLS, and what is told when it does not work.
+//! Connecting: the sources of the settings, passwords, and what is told when it does not work.
 
-use crate::{client_log, command_line::assert_fails};
+use crate::{client_log, command_line::assert_fails, support::register};
 use intcred::{Client, Secret, Settings};
+use nix::unistd::User;
 use serde_json::json;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-use tests::{
-    ADMIN, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, installation::Installation,
-    intcred, run,
+use std::{
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
 };
-use tokio::{net::TcpListener, process::Command};
+use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, intcred, run};
+use tokio::net::TcpListener;
 
 /// Runs `intcred list`, with these variables.
 async fn list(dsn: Option<&str>, variables: &[(&str, &str)]) -> Output {
@@ -65,7 +69,19 @@ async fn settings_that_make_no_sense_are_status_2_and_show_no_password() {
         (format!("postgres://u:{canary}@h:{canary}/d"), "\"port\" must be"),
         (format!("password={canary} sslmode=maybe"), "\"sslmode\" must be"),
         (format!("password={canary} host=a,b port=1,2,3"), "2 hosts and 3 values"),
-        (format!("password={canary} require_auth=none"), "\"require_auth\" is not supported"),
+        (
+            format!("password={canary} require_auth=none"),
+            "\"require_auth\" is not supported here; leave it out",
+        ),
+        (
+            format!("password={canary} gssencmode=require"),
+            "\"gssencmode\" is not supported here; leave it out or at",
+        ),
+        (format!("password={canary} replication=database"), "\"replication\" is not supported here"),
+        (format!("scram_client_key={canary}"), "\"scram_client_key\" is not supported here"),
+        (format!("oauth_client_secret={canary}"), "\"oauth_client_secret\" is not supported here"),
+        (format!("postgres://u:{canary}@h/d?sslcertmode=require"), "\"sslcertmode\" is not supported here"),
+        (format!("sslpassword={canary} ssl_min_protocol_version=9"), "\"ssl_min_protocol_version\" must be"),
     ] {
         let output = list(Some(&dsn), &[]).await;
         assert_fails(&output, 2, message);
@@ -160,104 +176,6 @@ async fn a_password_comes_from_the_dsn_the_environment_or_a_private_file() {
     assert_eq!(output.code, 3);
 }
 
-/// A certificate authority `name`.crt, and a certificate `name-server.crt` that it signed, for the host localhost alone.
-async fn authority(dir: &Path, name: &str) {
-    let openssl = async |arguments: &str| {
-        let mut command = Command::new("openssl");
-        let key = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc";
-        command.args(key.split(' ')).args(arguments.split(' ')).current_dir(dir);
-        assert_eq!(run(&mut command, b"").await.code, 0);
-    };
-    openssl(&format!("-subj /CN={name} -keyout {name}.key -out {name}.crt")).await;
-    openssl(&format!(
-        "-CA {name}.crt -CAkey {name}.key -subj /CN=127.0.0.1 -addext subjectAltName=DNS:localhost \
-         -addext basicConstraints=critical,CA:FALSE -keyout {name}-server.key -out {name}-server.crt"
-    ))
-    .await;
-}
-
-#[tokio::test]
-async fn sslmode_means_what_libpq_means() {
-    let certificates = tempfile::tempdir().unwrap();
-    let dir = certificates.path();
-    authority(dir, "ours").await;
-    authority(dir, "theirs").await;
-    fs::create_dir_all(dir.join("home/.postgresql")).unwrap();
-    fs::copy(dir.join("ours.crt"), dir.join("home/.postgresql/root.crt")).unwrap();
-    fs::write(dir.join("empty.crt"), "").unwrap();
-    let path = |name: &str| dir.join(name).display().to_string();
-
-    let mut cluster = Cluster::builder().tcp().setting("log_connections", "on").start();
-    let database = cluster.database().await;
-    let attempt = async |cluster: &Cluster, row: u32, options: &str, home: &str| {
-        // The dot ends it: no other is the start of it.
-        let row = format!("row{row}.");
-        let dsn = format!("{} hostaddr=127.0.0.1 application_name={row} {options}", database.tcp_dsn(READER));
-        let output = list(Some(&dsn), &[("HOME", home)]).await;
-        // Of what Postgres says of itself: only sessions that were let in.
-        let log = cluster.log();
-        let session = format!("application_name={row}");
-        let line = log.lines().find(|line| line.contains("connection authorized") && line.contains(&session));
-        (output, line.map(|line| line.contains(" SSL enabled (protocol=TLSv1.3")))
-    };
-    for (row, (mode, expected)) in (0..).zip([
-        ("disable", Ok(false)),
-        ("prefer", Ok(false)),
-        ("allow", Ok(false)),
-        ("require", Err("server does not support TLS")),
-    ]) {
-        let options = format!("sslmode={mode}");
-        assert_mode(&options, &attempt(&cluster, row, &options, "/nonexistent").await, expected);
-    }
-
-    let installation = Installation::find();
-    for file in ["server.crt", "server.key"] {
-        let content = fs::read(dir.join(format!("ours-{file}"))).unwrap();
-        installation.write_private(&cluster.data_dir().join(file), &content).unwrap();
-    }
-    database.superuser().await.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
-    cluster.restart();
-
-    let (ours, theirs, empty) = (path("ours.crt"), path("theirs.crt"), path("empty.crt"));
-    let (nowhere, home) = ("/nonexistent".to_owned(), path("home"));
-    for (row, (mode, host, roots, home, expected)) in (100..).zip([
-        ("disable", "localhost", None, &nowhere, Ok(false)),
-        ("allow", "localhost", None, &nowhere, Ok(false)),
-        ("prefer", "localhost", None, &nowhere, Ok(true)),
-        ("require", "127.0.0.1", None, &nowhere, Ok(true)),
-        ("require", "127.0.0.1", Some(&ours), &nowhere, Ok(true)),
-        ("require", "localhost", Some(&theirs), &nowhere, Err("no trusted root has signed it")),
-        ("verify-ca", "127.0.0.1", Some(&ours), &nowhere, Ok(true)),
-        ("verify-ca", "127.0.0.1", None, &home, Ok(true)),
-        ("verify-ca", "localhost", Some(&theirs), &nowhere, Err("no trusted root has signed it")),
-        ("verify-ca", "localhost", None, &nowhere, Err("there is no ~/.postgresql/root.crt")),
-        ("verify-full", "localhost", Some(&ours), &nowhere, Ok(true)),
-        ("verify-full", "localhost", None, &home, Ok(true)),
-        // Not the address that the common name has, either.
-        ("verify-full", "127.0.0.1", Some(&ours), &nowhere, Err("it is not for this host name")),
-        ("verify-full", "localhost.", Some(&theirs), &nowhere, Err("no trusted root has signed it")),
-        ("verify-full", "db.example", Some(&ours), &nowhere, Err("it is not for this host name")),
-        ("verify-full", "localhost", Some(&nowhere), &home, Err("\"/nonexistent\"")),
-        ("verify-full", "localhost", Some(&empty), &home, Err("no certificate in it")),
-    ]) {
-        let roots = roots.map(|roots| format!(" sslrootcert={roots}")).unwrap_or_default();
-        let options = format!("sslmode={mode} host={host}{roots}");
-        assert_mode(&options, &attempt(&cluster, row, &options, home).await, expected);
-    }
-}
-
-/// Panics unless the session was encrypted or not as expected, or refused with this reason before it was one.
-#[track_caller]
-fn assert_mode(options: &str, (output, encrypted): &(Output, Option<bool>), expected: Result<bool, &str>) {
-    match expected {
-        Ok(expected) => assert_eq!((output.code, *encrypted), (0, Some(expected)), "{options}: {output:?}"),
-        Err(message) => {
-            assert_fails(output, 4, message);
-            assert_eq!(*encrypted, None, "{options}");
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_trace_log_of_the_library_has_the_statements_and_neither_value_nor_password() {
     let (value, password) = (Canary::new(), Canary::new());
@@ -282,4 +200,140 @@ async fn a_trace_log_of_the_library_has_the_statements_and_neither_value_nor_pas
         format!("{settings:?} {refused:?} {refused} {missing:?} {secret:?} {got:?} {}", json!(logged));
     value.assert_absent(&shown);
     password.assert_absent(&shown);
+}
+
+#[tokio::test]
+async fn a_password_in_a_uri_ends_where_psql_has_it_end() {
+    let (cluster, database) = with_password(&Canary::new()).await;
+    let superuser = database.superuser().await;
+    for password in ["p?x=y", "a:b", "p#&[]", "%3F%40", "100%25"] {
+        let decoded = password.replace("%3F", "?").replace("%40", "@").replace("%25", "%");
+        superuser.batch_execute(&format!("ALTER ROLE {ADMIN} PASSWORD '{decoded}'")).await.unwrap();
+        let uri = format!("postgresql://{ADMIN}:{password}@127.0.0.1:{}/{}", cluster.port(), database.name());
+        let theirs = run(cluster.tool("psql").args(["-X", "-c", "SELECT 1", &uri]), b"").await;
+        let ours = list(Some(&uri), &[]).await;
+        assert_eq!((theirs.code, ours.code), (0, 0), "{password}: {theirs:?} {ours:?}");
+    }
+    // The first @ ends it, for psql too.
+    let uri = format!("postgresql://{ADMIN}:p@x@127.0.0.1/{}", database.name());
+    let theirs = run(cluster.tool("psql").args(["-X", "-c", "SELECT 1", &uri]), b"").await;
+    assert!(theirs.stderr.contains("\"x@127.0.0.1\""), "{theirs:?}");
+    assert_fails(&list(Some(&uri), &[]).await, 4, "cannot connect to x@127.0.0.1:5432: ");
+}
+
+#[tokio::test]
+async fn a_line_of_the_password_file_that_is_no_text_spoils_no_other() {
+    let password = Canary::new();
+    let (_cluster, database) = with_password(&password).await;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("pgpass");
+    let lines =
+        [b"# K\xf6ln\n*:*:*:other:p\xe4ss\n*:*:*:*:".as_slice(), password.as_str().as_bytes()].concat();
+    fs::write(&file, lines).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let variables = [("PGPASSFILE", file.to_str().unwrap())];
+    let output = list(Some(&database.tcp_dsn(ADMIN)), &variables).await;
+    assert_eq!((output.code, output.stderr.lines().count()), (0, 2), "{output:?}");
+    assert!(output.stderr.contains("line 2 of password file"), "{output:?}");
+    password.assert_absent(&output);
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_refused_and_not_passed_over() {
+    let mut command = intcred();
+    command.arg("list").env("PGSSLMODE", std::ffi::OsStr::from_bytes(b"verify-full\xff"));
+    assert_fails(&run(&mut command, b"").await, 2, "the environment variable PGSSLMODE is not UTF-8");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_of_the_wanted_kind_is_passed_over_as_by_psql() {
+    let primary = Cluster::private();
+    let database = primary.database().await;
+    let read_only = format!("ALTER ROLE {AUDITOR} SET default_transaction_read_only = on");
+    database.superuser().await.batch_execute(&read_only).await.unwrap();
+    let standby = primary.standby();
+    let (there, here) = (primary.dir().display(), standby.dir().display());
+    let nowhere = "/nonexistent";
+    for (hosts, wanted, expected) in [
+        (format!("{there},{here}"), "any", Some("primary")),
+        (format!("{there},{here}"), "standby", Some("standby")),
+        (format!("{there},{here}"), "prefer-standby", Some("standby")),
+        (format!("{there},{nowhere}"), "prefer-standby", Some("primary")),
+        (format!("{there},{here}"), "read-only", Some("standby")),
+        (format!("{here},{there}"), "primary", Some("primary")),
+        (format!("{here},{there}"), "read-write", Some("primary")),
+        (format!("{here},{nowhere}"), "primary", None),
+        (format!("{there},{nowhere}"), "standby", None),
+        (here.to_string(), "read-write", None),
+    ] {
+        let dsn = format!("{} host={hosts} target_session_attrs={wanted}", database.dsn(ADMIN));
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END";
+        let theirs = run(primary.tool("psql").env_remove("PGHOST").args(["-XAtc", sql, &dsn]), b"").await;
+        assert_eq!(Some(theirs.stdout.trim()).filter(|role| !role.is_empty()), expected, "{dsn}: {theirs:?}");
+        // A standby refuses to set; so which of the two it was shows.
+        let ours = run(intcred().args(["--dsn", &dsn, "set", "slack"]), b"nothing that slack has").await;
+        let found = if ours.stderr.contains("in a read-only transaction") {
+            Some("standby")
+        } else {
+            ours.stderr.contains("the value ").then_some("primary")
+        };
+        assert_eq!(found, expected, "{dsn}: {ours:?}");
+        assert_eq!(ours.code == 4, expected.is_none(), "{ours:?}");
+    }
+    // A session that is read-only by default is not what a writer wants, and is what a reader does.
+    for (wanted, code) in [("read-write", 4), ("read-only", 0), ("primary", 0)] {
+        let dsn = format!("{} target_session_attrs={wanted}", database.dsn(AUDITOR));
+        assert_eq!(list(Some(&dsn), &[]).await.code, code, "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_are_taken_in_any_order_where_the_load_is_to_be_spread() {
+    let (one, other) = (Cluster::private(), Cluster::private());
+    let databases = [one.database().await, other.database().await];
+    assert_eq!(databases[0].name(), databases[1].name());
+    for (number, database) in databases.iter().enumerate() {
+        let admin = database.connect(ADMIN).await;
+        register(&admin, &format!("of-{number}"), json!({})).await.unwrap();
+    }
+    let hosts = format!("{},{}", one.dir().display(), other.dir().display());
+    for (how, both) in [("disable", false), ("random", true)] {
+        let dsn = format!("{} host={hosts} load_balance_hosts={how}", databases[0].dsn(READER));
+        let mut seen = [false; 2];
+        // That one of two is never chosen in so many turns happens once in 2^39 times.
+        for _ in 0..40 {
+            let listed = list(Some(&dsn), &[]).await.success();
+            seen = [seen[0] || listed.contains("of-0"), seen[1] || listed.contains("of-1")];
+        }
+        assert_eq!(seen, [true, both], "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_may_be_in_no_directory_and_its_server_may_have_to_be_someones() {
+    let name = format!("@intcred-{}", std::process::id());
+    let cluster = Cluster::builder().start();
+    let database = cluster.database().await;
+    let sockets = format!("{}, {name}", cluster.dir().display());
+    let alter = format!("ALTER SYSTEM SET unix_socket_directories = '{}'", sockets.replace(", ", "','"));
+    database.superuser().await.batch_execute(&alter).await.unwrap();
+    let mut cluster = cluster;
+    cluster.restart();
+    let owner = User::from_uid(fs::metadata(cluster.data_dir()).unwrap().uid().into()).unwrap().unwrap().name;
+    let dsn = database.dsn(READER);
+    for (options, code) in [
+        (format!("host={name}"), 0),
+        (format!("host={name} requirepeer={owner}"), 0),
+        (format!("host={name} requirepeer=somebody"), 4),
+        (format!("requirepeer={owner}"), 0),
+        ("requirepeer=''".to_owned(), 0),
+        ("requirepeer=somebody".to_owned(), 4),
+    ] {
+        let dsn = format!("{dsn} {options}");
+        let mut psql = cluster.tool("psql");
+        let theirs = run(psql.env_remove("PGHOST").args(["-Xc", "SELECT 1", &dsn]), b"").await;
+        let ours = list(Some(&dsn), &[]).await;
+        assert_eq!((theirs.code != 0, ours.code), (code != 0, code), "{options}: {theirs:?} {ours:?}");
+        assert_eq!(ours.stderr.contains("requirepeer is \"somebody\""), code != 0, "{ours:?}");
+    }
 }

@@ -61,7 +61,16 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
         for check in ["preload-order", "keyring-place", "passwords"] {
             assert_eq!(verdict(check), "unknown", "{role} {check}");
         }
-        for check in ["preload", "org", "public", "definer-functions", "server-version"] {
+        for check in [
+            "preload",
+            "org",
+            "public",
+            "definer-functions",
+            "log-min-messages",
+            "lc-messages",
+            "publications",
+            "server-version",
+        ] {
             assert_eq!(verdict(check), "ok", "{role} {check}");
         }
         for [_, found] in with_verdict(&seen, "unknown") {
@@ -72,7 +81,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
 }
 
 const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
-const CHECKS: [&str; 20] = [
+const CHECKS: [&str; 23] = [
     "extension",
     "preload",
     "preload-order",
@@ -87,7 +96,10 @@ const CHECKS: [&str; 20] = [
     "bypass",
     "role-settings",
     "logging",
+    "log-min-messages",
+    "lc-messages",
     "literals",
+    "publications",
     "tls",
     "ids",
     "password-encryption",
@@ -314,4 +326,104 @@ async fn a_keyring_that_every_backup_carries_is_found() {
     }
     let problem = ["keyring-place", "the keyring lies in the data directory, and so in every base backup"];
     assert_eq!(with_verdict(&seen, "problem"), [problem]);
+}
+
+#[tokio::test]
+async fn messages_that_no_library_sees_or_that_are_in_another_language_are_worth_a_word() {
+    let mut cluster = Cluster::private();
+    let database = good(&cluster).await;
+    let mine = async |cluster: &Cluster| {
+        let (code, seen) = report(&database, SUPERUSER, &[]).await;
+        assert_eq!(code, 0, "{seen}\n{}", cluster.log());
+        let advice = with_verdict(&seen, "advice").into_iter();
+        let advice = advice.filter(|[check, _]| !["literals", "bypass"].contains(check));
+        advice.map(|it| it.map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let path = cluster.data_dir().join("postgresql.conf");
+    let before = fs::read_to_string(&path).unwrap();
+    // English, by any name that an operating system has for it.
+    for (setting, expected) in [
+        ("lc_messages = 'POSIX'", None),
+        ("lc_messages = 'C.UTF-8'", None),
+        ("log_min_messages = error", None),
+        ("log_min_messages = log", Some(["log-min-messages", "log_min_messages = log"])),
+        ("log_min_messages = fatal", Some(["log-min-messages", "log_min_messages = fatal"])),
+        ("log_min_messages = panic", Some(["log-min-messages", "log_min_messages = panic"])),
+    ] {
+        fs::write(&path, format!("{before}\n{setting}\n")).unwrap();
+        cluster.restart();
+        assert_eq!(mine(&cluster).await, expected.into_iter().collect::<Vec<_>>(), "{setting}");
+    }
+
+    // What only the environment of the server says. No language but English is sure to be installed here.
+    let unsaid: Vec<_> = before.lines().filter(|line| !line.starts_with("lc_messages")).collect();
+    fs::write(&path, unsaid.join("\n")).unwrap();
+    cluster.restart();
+    assert_eq!(mine(&cluster).await, [["lc-messages", "lc_messages = ''"]]);
+    let (_, seen) = report(&database, SUPERUSER, &[]).await;
+    let fix = "lc_messages = 'C'";
+    assert!(fixes(&seen, "reload").contains(&fix), "{seen}");
+
+    // What it says to do is enough, and what a role says for itself is found.
+    fs::write(&path, unsaid.join("\n") + "\n" + fix + "\n").unwrap();
+    cluster.restart();
+    assert_eq!(mine(&cluster).await, [[""; 2]; 0]);
+    let superuser = database.superuser().await;
+    let settings = "{lc_messages=de_DE.UTF-8,log_min_messages=panic}";
+    let statement = format!("INSERT INTO pg_db_role_setting VALUES (0, '{ADMIN}'::regrole, '{settings}')");
+    superuser.batch_execute(&statement).await.unwrap();
+    let found = ["lc_messages=de_DE.UTF-8", "log_min_messages=panic"];
+    let found = found.map(|entry| ["role-settings".to_owned(), format!("ROLE {ADMIN}: {entry}")]);
+    assert_eq!(mine(&cluster).await, found);
+    let english =
+        "UPDATE pg_db_role_setting SET setconfig = '{lc_messages=en_US.UTF-8,log_min_messages=error}'
+                   WHERE setrole <> 0";
+    superuser.batch_execute(english).await.unwrap();
+    assert_eq!(mine(&cluster).await, [[""; 2]; 0]);
+}
+
+#[tokio::test]
+async fn a_publication_of_the_tables_is_worth_a_word_and_of_others_is_not() {
+    let cluster = Cluster::builder().setting("wal_level", "logical").start();
+    let database = good(&cluster).await;
+    let superuser = database.superuser().await;
+    let schema = "integration_credentials";
+    let mine = async || {
+        let (code, seen) = report(&database, SUPERUSER, &[]).await;
+        assert_eq!(code, 0, "{seen}");
+        let mut advice = with_verdict(&seen, "advice");
+        advice.retain(|[check, _]| *check == "publications");
+        let found = advice.into_iter().map(|[_, found]| found.to_owned()).collect::<Vec<_>>();
+        let fixes = fixes(&seen, "byHand").into_iter().map(str::to_owned).collect::<Vec<_>>();
+        (found, fixes)
+    };
+    superuser
+        .batch_execute("CREATE TABLE public.other (); CREATE PUBLICATION others FOR TABLE public.other")
+        .await
+        .unwrap();
+    assert_eq!(mine().await.0, [""; 0]);
+
+    let script = format!(
+        r#"CREATE PUBLICATION "All of it" FOR ALL TABLES;
+        CREATE PUBLICATION several FOR TABLE {schema}.tool_metering, public.other;
+        CREATE PUBLICATION whole FOR TABLES IN SCHEMA {schema}"#
+    );
+    superuser.batch_execute(&script).await.unwrap();
+    let (found, fixes) = mine().await;
+    let all = "the publication \"All of it\" is FOR ALL TABLES, and so for those of the extension";
+    let several = format!("the publication several publishes {schema}.tool_metering");
+    let whole = format!("the publication whole publishes {schema}.configured_integrations");
+    for expected in [all, &several, &whole] {
+        assert!(found.iter().any(|found| found == expected), "{expected}: {found:?}");
+    }
+    assert!(!found.iter().any(|found| found.contains("other")), "{found:?}");
+
+    // What it says to do, it takes.
+    let mut statements = fixes.clone();
+    statements.retain(|fix| fix.starts_with("ALTER PUBLICATION"));
+    statements.dedup();
+    superuser.batch_execute(&statements.join("\n")).await.unwrap();
+    assert_eq!(mine().await.0, [all]);
+    superuser.batch_execute(r#"DROP PUBLICATION "All of it""#).await.unwrap();
+    assert_eq!(mine().await.0, [""; 0]);
 }

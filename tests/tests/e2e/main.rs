@@ -34,4 +34,6 @@ mod service;
 mod set;
 mod support;
 mod sync_handlers;
+mod tls;
+mod transactions;
 mod validators;

@@ -11,7 +11,8 @@ WITH loud(name, pattern, verdict) AS (VALUES
     ('log_transaction_sample_rate', '[1-9]', 'advice'),
     ('log_parameter_max_length_on_error', '^[^0]', 'advice'),
     ('log_min_error_statement', '^(debug|info|notice|warning)', 'advice'),
-    ('log_min_messages', '^debug', 'advice'),
+    ('log_min_messages', '^(debug|log$|fatal|panic)', 'advice'),
+    ('lc_messages', '^(?!(c|posix|en)($|[._@]))', 'advice'),
     ('auto_explain.log_min_duration', '^[^-]', 'advice'),
     ('pgaudit.log', 'all|read|write|function|misc', 'advice'),
     ('pgaudit.log_parameter', '^(on|t|y|1)', 'advice'))

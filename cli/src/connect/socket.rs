@@ -1,0 +1,56 @@
+//! A connection to an address, before anything is said on it.
+
+use crate::settings::{Keepalive, Target};
+use nix::unistd::{Uid, User};
+use std::{io, net::SocketAddr};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_util::either::Either;
+
+pub(crate) type Stream = Either<TcpStream, UnixStream>;
+
+pub(super) enum Address {
+    Socket(String),
+    Tcp(SocketAddr),
+}
+
+/// Where a target may be: one address, or all that its name has.
+pub(super) async fn addresses(target: &Target) -> io::Result<Vec<Address>> {
+    if target.is_socket() {
+        return Ok(vec![Address::Socket(target.socket())]);
+    }
+    if let Some(address) = target.hostaddr {
+        return Ok(vec![Address::Tcp((address, target.port).into())]);
+    }
+    Ok(lookup_host((target.host.as_str(), target.port)).await?.map(Address::Tcp).collect())
+}
+
+impl Address {
+    pub async fn connect(&self, keepalive: &Keepalive, peer: Option<&str>) -> io::Result<Stream> {
+        match self {
+            Self::Socket(path) => {
+                let stream = UnixStream::connect(path).await?;
+                if let Some(wanted) = peer {
+                    check_peer(&stream, wanted)?;
+                }
+                Ok(Either::Right(stream))
+            }
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                keepalive.set(&stream)?;
+                Ok(Either::Left(stream))
+            }
+        }
+    }
+}
+
+/// Fails unless the server runs as this user of the operating system.
+fn check_peer(stream: &UnixStream, wanted: &str) -> io::Result<()> {
+    let number = Uid::from_raw(stream.peer_cred()?.uid());
+    let name = User::from_uid(number)?.map_or_else(|| number.to_string(), |user| user.name);
+    if name == wanted {
+        return Ok(());
+    }
+    let reason = format!("requirepeer is {wanted:?}, and the server runs as {name:?}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}

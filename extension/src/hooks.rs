@@ -14,6 +14,7 @@ static NEXT: OnceLock<Next> = OnceLock::new();
 
 struct Next {
     analyzed: pg_sys::post_parse_analyze_hook_type,
+    planning: pg_sys::planner_hook_type,
     starting: pg_sys::ExecutorStart_hook_type,
     running: pg_sys::ExecutorRun_hook_type,
     utility: pg_sys::ProcessUtility_hook_type,
@@ -22,6 +23,12 @@ struct Next {
 unsafe extern "C-unwind" {
     // Without the guard that pgrx puts around them, which would translate every error of every statement.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    fn standard_planner(
+        query: *mut pg_sys::Query,
+        text: *const c_char,
+        options: c_int,
+        parameters: pg_sys::ParamListInfo,
+    ) -> *mut pg_sys::PlannedStmt;
     fn standard_ExecutorRun(
         query: *mut pg_sys::QueryDesc,
         direction: pg_sys::ScanDirection::Type,
@@ -46,12 +53,14 @@ pub fn install() {
     unsafe {
         let next = Next {
             analyzed: pg_sys::post_parse_analyze_hook,
+            planning: pg_sys::planner_hook,
             starting: pg_sys::ExecutorStart_hook,
             running: pg_sys::ExecutorRun_hook,
             utility: pg_sys::ProcessUtility_hook,
         };
         if NEXT.set(next).is_ok() {
             pg_sys::post_parse_analyze_hook = Some(analyzed);
+            pg_sys::planner_hook = Some(planning);
             pg_sys::ExecutorStart_hook = Some(starting);
             pg_sys::ExecutorRun_hook = Some(running);
             pg_sys::ProcessUtility_hook = Some(utility);
@@ -77,24 +86,49 @@ unsafe extern "C-unwind" fn analyzed(
 ) {
     // SAFETY: Postgres passes a valid state, and what it is for goes on to the next hook.
     unsafe {
-        quietly(|| redaction::analyzed(&mut *state, query));
+        quietly(|| redaction::analyzed(&mut *state));
         if let Some(next) = NEXT.get().and_then(|next| next.analyzed) {
             next(state, query, jumble);
         }
     }
 }
 
-/// Before a plan is executed. Its text may come from a copy that nobody has seen yet.
-unsafe extern "C-unwind" fn starting(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: Postgres passes a valid query. The copy lives as long as it does, for it is made in the same context.
+/// Before a query is planned. The text of a plan that is used once is another than the one that was analyzed.
+unsafe extern "C-unwind" fn planning(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: all is handed on as it came, but for the text, whose copy lives until the query is planned.
     unsafe {
-        if let Some(copy) = quietly(|| redaction::masked_copy((*query).sourceText)) {
-            (*query).sourceText = copy;
+        let copy = quietly(|| redaction::masked_copy(text, pg_sys::CurrentMemoryContext));
+        let next = NEXT.get().and_then(|next| next.planning).unwrap_or(standard_planner);
+        let plan = next(query, copy.unwrap_or(text), options, parameters);
+        if let Some(copy) = copy {
+            quietly(|| redaction::free_copy(copy));
         }
+        plan
+    }
+}
+
+/// When a plan begins to be executed. Its text may come from a copy that nobody has seen yet.
+unsafe extern "C-unwind" fn starting(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: Postgres passes a valid query, which has its state then. The copy lives as long as that state.
+    unsafe {
         match NEXT.get().and_then(|next| next.starting) {
             Some(next) => next(query, flags),
             None => standard_ExecutorStart(query, flags),
         }
+        quietly(|| {
+            let query = &mut *query;
+            if let Some(state) = query.estate.as_mut()
+                && let Some(copy) = redaction::masked_copy(query.sourceText, state.es_query_cxt)
+            {
+                query.sourceText = copy;
+                state.es_sourceText = copy;
+            }
+        });
     }
 }
 
@@ -128,12 +162,16 @@ unsafe extern "C-unwind" fn utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: all is handed on as it came, but for the text, whose copy lives in the context of the caller.
+    // SAFETY: all is handed on as it came, but for the text, whose copy lives until the command is done.
     unsafe {
-        let text = quietly(|| redaction::masked_copy(text)).unwrap_or(text);
+        let copy = quietly(|| redaction::masked_copy(text, pg_sys::CurrentMemoryContext));
+        let text = copy.unwrap_or(text);
         let has_events = is_commit_prepared(command) && quietly(two_phase::is_any_marked);
         let next = NEXT.get().and_then(|next| next.utility).unwrap_or(standard_ProcessUtility);
         next(command, text, read_only_tree, context, parameters, environment, destination, completion);
+        if let Some(copy) = copy {
+            quietly(|| redaction::free_copy(copy));
+        }
         if has_events {
             quietly(announce_resync);
         }
@@ -155,11 +193,11 @@ unsafe fn is_commit_prepared(command: *const pg_sys::PlannedStmt) -> bool {
 unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PARALLEL_ABORT => {
-            quietly(redaction::forget);
+            quietly(redaction::transaction_failed);
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT
         | pg_sys::XactEvent::XACT_EVENT_PARALLEL_COMMIT
-        | pg_sys::XactEvent::XACT_EVENT_PREPARE => quietly(redaction::forget),
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE => quietly(redaction::transaction_done),
         _ => {}
     }
 }

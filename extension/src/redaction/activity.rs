@@ -5,9 +5,9 @@
 //! of errors, and then that of messages; we have it call us back when it does, and each of the two calls asks for the
 //! other, for a call that asked for itself would be made again at once.
 
-use super::text::{backslashes, go_on_with, is_secret};
+use super::text::{backslashes, go_on_with, holds_secret};
 use integration_credentials_core::buffer::Buffer;
-use integration_credentials_core::sql_text::{Dropped, mask};
+use integration_credentials_core::sql_text::{Dropped, is_masked, mask};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
@@ -86,17 +86,33 @@ fn hide_what_failed() {
     if WAS_LOGGED.replace(false) {
         return;
     }
-    // SAFETY: this process' own entry, which it alone writes to; its text is a C string.
-    let shown = unsafe {
-        match pg_sys::MyBEEntry.as_ref() {
-            Some(entry) if !entry.st_activity_raw.is_null() => CStr::from_ptr(entry.st_activity_raw),
-            _ => return,
-        }
-    };
-    if is_secret(shown.to_bytes()) {
+    let Some(shown) = shown() else { return };
+    if holds_secret(shown.to_bytes()) {
         report_masked(shown);
     } else if ANALYZED.get() != (began, false) && is_cut(shown.to_bytes()) {
         report_dropped(Dropped::TooLong);
+    }
+}
+
+/// Hides a statement that has done well without being analyzed: it is nothing but a comment, or was prepared before.
+pub fn hide_what_was_not_analyzed() {
+    // SAFETY: this process' own entry, which it alone writes to.
+    let began = unsafe { pg_sys::MyBEEntry.as_ref() }.map(|entry| entry.st_activity_start_timestamp);
+    if began.is_some_and(|began| began != ANALYZED.get().0)
+        && let Some(shown) = shown()
+        && holds_secret(shown.to_bytes())
+        && !is_masked(shown.to_bytes(), backslashes())
+    {
+        report_masked(shown);
+    }
+}
+
+/// What is shown of this session.
+fn shown() -> Option<&'static CStr> {
+    // SAFETY: this process' own entry, which it alone writes to; its text is NULL or a C string.
+    unsafe {
+        let text = pg_sys::MyBEEntry.as_ref()?.st_activity_raw;
+        (!text.is_null()).then(|| CStr::from_ptr(text))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every message on its way into the log. What is changed here is changed for the client, too.
 
-use super::text::{backslashes, current, is_running, is_secret};
+use super::text::{backslashes, current, is_from_client, is_known_hidden, is_running, is_secret};
 use super::{activity, live, shown};
 use crate::{boundary, memory};
 use integration_credentials_core::buffer::Buffer;
@@ -10,7 +10,7 @@ use integration_credentials_core::sql_text::{
 use memchr::memmem;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::OnceLock;
@@ -87,21 +87,22 @@ fn drop_text(text: *mut c_char) {
 
 unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     let is_error = error.elevel >= PgLogLevel::ERROR as c_int;
-    let statement = current().map(CStr::to_bytes).filter(|text| is_secret(text));
+    // SAFETY: a C string.
+    let statement = current().filter(|text| unsafe { is_secret(text.as_ptr()) }).map(CStr::to_bytes);
     // SAFETY: C strings.
     let names = |text: &*mut c_char| names_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
-    let may_hold_one =
-        statement.is_some() || is_running() || live::is_over_budget() || texts(error).any(|text| names(text));
+    let is_own = statement.is_some() || is_running() || live::is_over_budget();
+    let may_hold_one = is_own || texts(error).any(|text| names(text));
     if may_hold_one {
         // SAFETY: the caller vouches for the message.
         unsafe {
             if is_ours(error) {
                 // Said by others: where it happened, and with which parameters.
                 forget(&mut error.context);
-            } else if is_error && quotes_what_it_got(error.sqlerrcode) {
+            } else if quotes_what_it_got(error) {
                 say_nothing(error);
             } else {
-                hide_literals(error, statement, is_error);
+                hide_literals(error, statement, is_own);
             }
         }
     }
@@ -125,29 +126,41 @@ const fn class(sqlstate: c_int) -> c_int {
     sqlstate & CLASS
 }
 
-/// Errors of Postgres that say what they stumbled on: malformed data, and names or syntax.
-fn quotes_what_it_got(sqlstate: c_int) -> bool {
+/// Messages of Postgres that say what they stumbled on: malformed data, names, syntax, and notices of any kind.
+unsafe fn quotes_what_it_got(error: &pg_sys::ErrorData) -> bool {
     let quoting = [
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
         PgSqlErrorCode::ERRCODE_INVALID_SQL_STATEMENT_NAME,
         PgSqlErrorCode::ERRCODE_INVALID_CURSOR_NAME,
+        PgSqlErrorCode::ERRCODE_SAVEPOINT_EXCEPTION,
         PgSqlErrorCode::ERRCODE_INVALID_CATALOG_NAME,
         PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
         PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
+        PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
     ];
+    let is_notice =
+        error.elevel > PgLogLevel::LOG_SERVER_ONLY as c_int && error.elevel < PgLogLevel::ERROR as c_int;
+    // SAFETY: as for the caller.
+    let is_of_postgres = unsafe { format(error) }.is_some_and(|format| format != c"%s");
     // Of a right that is missing only names of existing objects are told.
-    sqlstate != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as c_int
-        && quoting.into_iter().any(|code| class(code as c_int) == class(sqlstate))
+    error.sqlerrcode != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as c_int
+        && (quoting.into_iter().any(|code| class(code as c_int) == class(error.sqlerrcode))
+            || (is_notice && is_of_postgres))
+}
+
+/// What a message is called in the source of the code that raised it, in any language.
+unsafe fn format(error: &pg_sys::ErrorData) -> Option<&CStr> {
+    // SAFETY: the caller vouches for the message: NULL, or a constant of that code.
+    unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format)) }
 }
 
 /// Leaves of an error its code, its position, and what its source calls it in any language.
 unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
     let context = error.assoc_context;
     if !error.message.is_null() {
-        // SAFETY: the identifier of a message is a constant of the code that raised it.
-        let format = unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format).to_bytes()) };
-        let message = match format {
+        // SAFETY: as for the caller.
+        let message = match unsafe { format(error) }.map(CStr::to_bytes) {
             // What the scanner inserts is its name for the error.
             Some(b"%s at or near \"%s\"") => Some(&b"syntax error at or near \"%s\""[..]),
             Some(b"%s at end of input") => Some(&b"syntax error at end of input"[..]),
@@ -176,13 +189,13 @@ fn parts(error: &mut pg_sys::ErrorData) -> impl Iterator<Item = &mut *mut c_char
 }
 
 /// Takes whatever may be a value out of the texts of a message.
-unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>, is_error: bool) {
+unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>, is_own: bool) {
     let context = error.assoc_context;
     // SAFETY: C strings, and a context that is the message's.
     unsafe {
         if !error.message.is_null() {
             let message = CStr::from_ptr(error.message).to_bytes();
-            if names_one(message) || says_more(error, message, is_error) {
+            if names_one(message) || (is_own && says_more(error, message)) {
                 put(&mut error.message, around(message, statement), context);
             }
         }
@@ -194,29 +207,40 @@ unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>,
 
 /// Whether a message may show a statement's values without its name: what is written for the log alone, by pgaudit for
 /// one. A duration is none.
-unsafe fn says_more(error: &pg_sys::ErrorData, message: &[u8], is_error: bool) -> bool {
-    // SAFETY: NULL or a C string.
-    let format = unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format)) };
-    let is_for_the_log = !is_error && error.elevel <= PgLogLevel::LOG_SERVER_ONLY as c_int;
-    (is_for_the_log && format != Some(c"duration: %s ms")) || message.starts_with(b"AUDIT: ")
+unsafe fn says_more(error: &pg_sys::ErrorData, message: &[u8]) -> bool {
+    // SAFETY: as for the caller.
+    let is_duration = unsafe { format(error) } == Some(c"duration: %s ms");
+    let is_for_the_log = error.elevel <= PgLogLevel::LOG_SERVER_ONLY as c_int;
+    (is_for_the_log && !is_duration) || message.starts_with(AUDIT)
 }
 
 /// A message that quotes the statement, or something of it. What stands before a statement is the server's own.
 fn around(message: &[u8], statement: Option<&[u8]>) -> Result<Vec<u8>, Dropped> {
-    let Some((at, statement)) = statement
+    let quoted = statement
         .filter(|_| message.len() <= MAX_BYTES)
-        .and_then(|statement| Some((memmem::find(message, statement)?, statement)))
-    else {
-        return redacted(message, backslashes());
-    };
+        .and_then(|statement| Some((memmem::find(message, statement)?, statement.len())));
+    let (at, length) = quoted.unwrap_or((audit_fields(message), 0));
     let (before, rest) = message.split_at(at);
+    let (statement, after) = rest.split_at(length);
     let shown = redacted(statement, backslashes())?;
-    let after = redacted(&rest[statement.len()..], backslashes())?;
+    let after = redacted(after, backslashes())?;
     let mut whole = Buffer::with_room(before.len() + shown.len() + after.len())?;
     for part in [before, &shown, &after] {
         whole.push(part)?;
     }
     Ok(whole.into_bytes())
+}
+
+const AUDIT: &[u8] = b"AUDIT: ";
+
+/// The length of what a message of pgaudit says of a statement before it quotes it: class, command and object.
+fn audit_fields(message: &[u8]) -> usize {
+    const FIELDS: usize = 7;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_., ".contains(&byte);
+    let Some(fields) = message.strip_prefix(AUDIT) else { return 0 };
+    let ends =
+        fields.iter().enumerate().take_while(|(_, byte)| is_plain(**byte)).filter(|(_, byte)| **byte == b',');
+    ends.skip(FIELDS - 1).map(|(at, _)| AUDIT.len() + at + 1).next().unwrap_or(0)
 }
 
 /// What the server quotes of other sessions' statements may be cut before the name that tells what they are.
@@ -243,6 +267,9 @@ unsafe fn hide_other_sessions(error: &mut pg_sys::ErrorData) {
     }
 }
 
+/// A longer text is not searched for values.
+const MOST_SEARCHED: usize = 1 << 20;
+
 /// Takes the values that this transaction has set out of the texts of a message.
 unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
     if !live::is_any() && !activity::last_was_secret() {
@@ -257,6 +284,10 @@ unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
                 replace(text, TREE, context);
                 continue;
             }
+            if old.len() > MOST_SEARCHED {
+                replace(text, Dropped::TooLong.text().as_bytes(), context);
+                continue;
+            }
             match live::without_values(old) {
                 Ok(None) => {}
                 Ok(Some(new)) => replace(text, &new, context),
@@ -269,12 +300,21 @@ unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
 /// Sees to what the log writes of the statement itself.
 unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_error: bool) {
     let Some(text) = current().filter(|_| is_secret) else { return };
-    if is_error && shown::is_from_client(text.as_ptr()) {
+    let is_from_client = is_from_client(text.as_ptr());
+    if is_from_client && is_known_hidden() {
+        return;
+    }
+    if is_error && is_from_client {
         // SAFETY: a statement that has failed is not parsed any more. One that has not may still be.
         unsafe { shown::mask_in_place(text.as_ptr()) };
     } else if !shown::is_hidden(text.to_bytes()) {
         error.hide_stmt = true;
     }
+}
+
+unsafe extern "C-unwind" {
+    // Without the guard that pgrx puts around it: were it to catch an error, it would free the message that is at work.
+    fn MemoryContextAllocExtended(context: pg_sys::MemoryContext, bytes: usize, flags: c_int) -> *mut c_void;
 }
 
 unsafe fn put(text: &mut *mut c_char, new: Result<Vec<u8>, Dropped>, context: pg_sys::MemoryContext) {
@@ -291,8 +331,8 @@ unsafe fn replace(text: &mut *mut c_char, new: &[u8], context: pg_sys::MemoryCon
     // SAFETY: both are C strings of their own in the context of the message, as Postgres expects to free them. There may be
     // no memory for the new one.
     unsafe {
-        let flags = pg_sys::MCXT_ALLOC_NO_OOM.cast_signed();
-        let copy = pg_sys::MemoryContextAllocExtended(context, new.len() + 1, flags).cast::<c_char>();
+        let flags = (pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_HUGE).cast_signed();
+        let copy = MemoryContextAllocExtended(context, new.len() + 1, flags).cast::<c_char>();
         if copy.is_null() {
             return drop_text(*text);
         }

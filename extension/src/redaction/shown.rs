@@ -1,50 +1,40 @@
 //! The text of a statement that may hold a secret, overwritten where it stands.
 
-use super::text::{backslashes, go_on_with, is_secret, note_call};
-use super::{activity, analysis};
+use super::activity;
+use super::text::{
+    backslashes, go_on_with, holds_secret, is_from_client, is_known_hidden, is_secret, note_call, note_hidden,
+};
 use integration_credentials_core::sql_text::{blank, is_masked, mask};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-/// Whether a text is the client's own, in a buffer that this process may write to. Other processes that run statements
-/// may have theirs anywhere.
-pub fn is_from_client(text: *const c_char) -> bool {
-    // SAFETY: variables of this process.
-    unsafe {
-        let is_session = matches!(
-            pg_sys::MyBackendType,
-            pg_sys::BackendType::B_BACKEND | pg_sys::BackendType::B_WAL_SENDER
-        );
-        is_session && ptr::eq(text, pg_sys::debug_query_string)
-    }
-}
-
 /// Takes care of a statement that has been analyzed: from here on its text is only shown.
 ///
 /// # Safety
-/// `state` is what it was analyzed with, and `query` what came of it.
-pub unsafe fn analyzed(state: &mut pg_sys::ParseState, query: *mut pg_sys::Query) {
+/// `state` is what it was analyzed with.
+pub unsafe fn analyzed(state: &mut pg_sys::ParseState) {
     let source = state.p_sourcetext;
     if source.is_null() {
         return;
     }
     // SAFETY: a C string, by its definition. What came from the client is parsed whole before any of it is analyzed.
     unsafe {
-        let is_secret = is_secret(CStr::from_ptr(source).to_bytes()) || analysis::calls_one(query);
+        let is_secret = is_secret(source);
         activity::note_analyzed(is_secret);
-        if is_from_client(source) {
+        let is_from_client = is_from_client(source);
+        if is_from_client {
             go_on_with(false);
         }
         if !is_secret {
             return;
         }
         note_call();
-        if is_from_client(source) {
+        if is_from_client {
             mask_in_place(source);
         } else if !is_hidden(CStr::from_ptr(source).to_bytes()) {
             mask_copies(source);
-            state.p_sourcetext = copy_masked(source);
+            state.p_sourcetext = copy_masked(source, pg_sys::CurrentMemoryContext).unwrap_or(source);
         }
     }
 }
@@ -58,13 +48,16 @@ pub unsafe fn mask_in_place(text: *const c_char) {
     // SAFETY: the caller vouches for the text: it is in a message buffer or in the memory of a plan, neither of which is
     // constant, and nothing else in this process refers to it as Rust's.
     unsafe {
-        let length = CStr::from_ptr(text).count_bytes();
-        if is_hidden(CStr::from_ptr(text).to_bytes()) {
+        if is_secret(text) && is_known_hidden() {
             return;
         }
-        mask_copies(text);
-        mask_known(std::slice::from_raw_parts_mut(text.cast_mut().cast(), length));
-        activity::report(text);
+        let length = CStr::from_ptr(text).count_bytes();
+        if !is_hidden(CStr::from_ptr(text).to_bytes()) {
+            mask_copies(text);
+            mask_known(std::slice::from_raw_parts_mut(text.cast_mut().cast(), length));
+            activity::report(text);
+        }
+        note_hidden(text);
     }
 }
 
@@ -81,7 +74,7 @@ fn mask_known(text: &mut [u8]) {
     if text.len() <= MOST_BYTES {
         mask(text, backslashes());
     }
-    if text.len() > MOST_BYTES || !is_secret(text) {
+    if text.len() > MOST_BYTES || !holds_secret(text) {
         blank(text);
     }
 }
@@ -121,38 +114,48 @@ unsafe fn contexts(root: pg_sys::MemoryContext) -> impl Iterator<Item = &'static
     })
 }
 
-/// A copy of a text without its secrets and of the same length, in the current memory context; `None` where the text has
-/// none to show.
+/// Gives the memory of a copy back.
 ///
 /// # Safety
-/// `text` is NULL or a C string.
-pub unsafe fn masked_copy(text: *const c_char) -> Option<*const c_char> {
+/// `copy` is one that nothing refers to any more.
+pub unsafe fn free_copy(copy: *const c_char) {
+    // SAFETY: the caller vouches for the copy.
+    unsafe { pg_sys::pfree(copy.cast_mut().cast()) };
+}
+
+/// A copy of a text without its secrets and of the same length, in a memory context; `None` where the text has none to
+/// show.
+///
+/// # Safety
+/// `text` is NULL or a C string, and `context` a memory context.
+pub unsafe fn masked_copy(text: *const c_char, context: pg_sys::MemoryContext) -> Option<*const c_char> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: the caller vouches for the text.
+    // SAFETY: the caller vouches for both.
     unsafe {
-        let bytes = CStr::from_ptr(text).to_bytes();
-        (is_secret(bytes) && !is_hidden(bytes)).then(|| copy_masked(text))
+        let is_shown = is_secret(text)
+            && !(is_from_client(text) && is_known_hidden())
+            && !is_hidden(CStr::from_ptr(text).to_bytes());
+        if is_shown { copy_masked(text, context) } else { None }
     }
 }
 
-unsafe fn copy_masked(text: *const c_char) -> *const c_char {
-    // What stands in for a text that there is no memory for.
-    const NONE: &CStr = c"<redacted: no memory to look for secrets>";
-    // SAFETY: the caller vouches for the text; the copy is the current context's.
+/// Without memory for a copy the text stays: it must not become another of another length, for positions in it are read.
+unsafe fn copy_masked(text: *const c_char, context: pg_sys::MemoryContext) -> Option<*const c_char> {
+    // SAFETY: the caller vouches for both.
     unsafe {
         let text = CStr::from_ptr(text).to_bytes_with_nul();
         let flags = (pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_HUGE).cast_signed();
-        let copy = pg_sys::MemoryContextAllocExtended(pg_sys::CurrentMemoryContext, text.len(), flags);
+        let copy = pg_sys::MemoryContextAllocExtended(context, text.len(), flags);
         if copy.is_null() {
-            return NONE.as_ptr();
+            return None;
         }
         let copy = std::slice::from_raw_parts_mut(copy.cast::<u8>(), text.len());
         copy.copy_from_slice(text);
         if let Some((_, text)) = copy.split_last_mut() {
             mask_known(text);
         }
-        copy.as_ptr().cast()
+        Some(copy.as_ptr().cast())
     }
 }

@@ -4,8 +4,15 @@ use integration_credentials_core::sql_text::{executes, names_one, value_is_writt
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
+use std::hash::BuildHasher;
+use std::ptr;
 
 thread_local! {
+    static CURRENT: Cell<Option<(Known, bool)>> = const { Cell::new(None) };
+    static IS_HIDDEN: Cell<bool> = const { Cell::new(false) };
+    static OTHERS: Others = const {
+        Others { hasher: foldhash::fast::FixedState::with_seed(0), answers: [const { Cell::new(None) }; 8] }
+    };
     /// Whether the plan at work is that of a statement that may hold a secret.
     static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static HAS_PREPARED: Cell<bool> = const { Cell::new(false) };
@@ -15,8 +22,103 @@ thread_local! {
 
 /// Whether a statement may hold a secret: it names one of our functions or, in a session that has analyzed such a
 /// statement and may have prepared it, it executes a prepared one.
-pub fn is_secret(statement: &[u8]) -> bool {
-    names_one(statement) || (HAS_PREPARED.get() && executes(statement))
+///
+/// One text may hold thousands of statements, or have thousands of messages, each of which asks; it is read once.
+///
+/// # Safety
+/// `text` is a C string.
+pub unsafe fn is_secret(text: *const c_char) -> bool {
+    // SAFETY: the caller vouches for the text.
+    unsafe {
+        if is_from_client(text) {
+            let known = known_of(text);
+            return match CURRENT.get() {
+                Some((same, answer)) if same == known => answer,
+                _ => {
+                    let answer = holds_secret(CStr::from_ptr(text).to_bytes());
+                    CURRENT.set(Some((known, answer)));
+                    IS_HIDDEN.set(false);
+                    answer
+                }
+            };
+        }
+        let text = CStr::from_ptr(text).to_bytes();
+        if text.len() < SHORT {
+            return holds_secret(text);
+        }
+        OTHERS.with(|others| {
+            let hash = others.hasher.hash_one((HAS_PREPARED.get(), text));
+            let place = usize::try_from(hash).unwrap_or_default() % others.answers.len();
+            match others.answers[place].get() {
+                Some((same, answer)) if same == hash => answer,
+                _ => {
+                    let answer = holds_secret(text);
+                    others.answers[place].set(Some((hash, answer)));
+                    answer
+                }
+            }
+        })
+    }
+}
+
+/// The same of a text that is not a statement at work, or was just changed.
+pub fn holds_secret(text: &[u8]) -> bool {
+    names_one(text) || (HAS_PREPARED.get() && executes(text))
+}
+
+/// A shorter text is read whenever it is asked about.
+const SHORT: usize = 512;
+
+/// What the client's statement is known by: where it stands, when it began, how it begins, and what was asked.
+type Known = (usize, pg_sys::TimestampTz, [u8; FINGERPRINT], bool);
+const FINGERPRINT: usize = 64;
+
+unsafe fn known_of(text: *const c_char) -> Known {
+    let mut start = [0; FINGERPRINT];
+    // SAFETY: the caller vouches for a C string, which is read up to its end; a variable of this process.
+    unsafe {
+        for (at, place) in start.iter_mut().enumerate() {
+            *place = text.add(at).read().cast_unsigned();
+            if *place == 0 {
+                break;
+            }
+        }
+        (text.addr(), pg_sys::GetCurrentStatementStartTimestamp(), start, HAS_PREPARED.get())
+    }
+}
+
+/// What was found out about texts that are not the client's, by their hashes.
+struct Others {
+    hasher: foldhash::fast::FixedState,
+    answers: [Cell<Option<(u64, bool)>>; 8],
+}
+
+/// Whether a text is the client's own, in a buffer that this process may write to. Other processes that run statements
+/// may have theirs anywhere.
+pub fn is_from_client(text: *const c_char) -> bool {
+    // SAFETY: variables of this process.
+    unsafe {
+        let is_session = matches!(
+            pg_sys::MyBackendType,
+            pg_sys::BackendType::B_BACKEND | pg_sys::BackendType::B_WAL_SENDER
+        );
+        is_session && ptr::eq(text, pg_sys::debug_query_string)
+    }
+}
+
+/// Whether the client's statement, which may hold a secret, shows none any more, as it was found or made.
+pub fn is_known_hidden() -> bool {
+    IS_HIDDEN.get()
+}
+
+/// Notes that the client's statement shows no secret any more.
+///
+/// # Safety
+/// `text` is the client's statement.
+pub unsafe fn note_hidden(text: *const c_char) {
+    // SAFETY: the caller vouches for the text. How it begins may have changed.
+    CURRENT.set(Some((unsafe { known_of(text) }, true)));
+    IS_HIDDEN.set(true);
 }
 
 /// Notes that a statement of this session calls one of our functions.
@@ -31,7 +133,7 @@ pub fn note_call() {
 pub unsafe fn begin_to_run(text: *const c_char) -> bool {
     let before = IS_RUNNING.get();
     // SAFETY: the caller vouches for the text.
-    if HAS_PREPARED.get() && !text.is_null() && is_secret(unsafe { CStr::from_ptr(text) }.to_bytes()) {
+    if HAS_PREPARED.get() && !text.is_null() && unsafe { is_secret(text) } {
         IS_RUNNING.set(true);
     }
     before

@@ -1,6 +1,6 @@
 //! A text without what may be a secret: overwritten in place, or as a copy.
 
-use super::known::{FUNCTIONS, is_known};
+use super::known::{FUNCTIONS, is_known, is_known_symbol};
 use super::lexer::{Kind, Position, Token, tokens};
 use super::names::plain_names;
 use crate::buffer::Buffer;
@@ -42,7 +42,7 @@ pub fn redacted(text: &[u8], backslashes: bool) -> Result<Vec<u8>, Dropped> {
             continue;
         }
         match token.kind {
-            Kind::Word | Kind::Number => copy.hide()?,
+            Kind::Word | Kind::Number | Kind::Symbol => copy.hide()?,
             // The tag is a text, too.
             Kind::Tag => copy.keep(b"$$")?,
             Kind::DollarQuoted => {
@@ -180,6 +180,8 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
         match token.kind {
             // Not letters: before a quote, they could be taken for a part of the literal.
             Kind::Word => fill(sheet, token.whole, b'_'),
+            // An operator that begins no comment, whatever follows.
+            Kind::Symbol => fill(sheet, token.whole, b'+'),
             Kind::Number | Kind::BitString => fill(sheet, token.content, b'0'),
             Kind::Tag => fill(sheet, token.content, b'_'),
             // Also the tag, at both ends: never one that ends the code around it.
@@ -222,10 +224,13 @@ fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
 /// Whether a token may be seen as it is.
 fn stays(text: &[u8], token: &Token) -> bool {
     match token.kind {
-        Kind::Symbol | Kind::Parameter => true,
+        Kind::Symbol => is_known_symbol(&text[token.content.clone()]),
+        Kind::Parameter => true,
         Kind::Word | Kind::QuotedName => is_known(&text[token.content.clone()]),
-        Kind::Comment | Kind::UnicodeName | Kind::Tag => token.content.is_empty(),
-        kind if kind.is_text() => token.content.is_empty(),
+        Kind::Comment | Kind::UnicodeName | Kind::Tag | Kind::String | Kind::BitString => {
+            token.content.is_empty()
+        }
+        // Of an empty dollar-quoted literal there is still the tag, which must not be one that ends the code around it.
         _ => false,
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Position {
     continued: Option<Continued>,
     /// The tag that ends the code that is being read.
     closing: Option<Range<usize>>,
+    /// Whether code is read, or a literal as any other.
+    reads_code: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -73,7 +75,13 @@ impl Position {
     /// The beginning. `backslashes` says whether they escape in a plain string, as they do when
     /// `standard_conforming_strings` is off.
     pub const fn new(backslashes: bool) -> Self {
-        Self { at: 0, backslashes, continued: None, closing: None }
+        Self { at: 0, backslashes, continued: None, closing: None, reads_code: true }
+    }
+
+    /// The beginning, of a text that is read as Postgres' scanner does.
+    #[cfg(test)]
+    pub const fn without_code(backslashes: bool) -> Self {
+        Self { reads_code: false, ..Self::new(backslashes) }
     }
 
     /// The next token of the text. What is not closed within code ends with it.
@@ -223,7 +231,8 @@ impl Lexer<'_> {
                     None => content.min(self.text.len())..self.text.len(),
                 };
                 // Code in code is a literal.
-                let is_code = self.position.closing.is_none()
+                let is_code = self.position.reads_code
+                    && self.position.closing.is_none()
                     && length.is_some()
                     && plain_names(&self.text[content.clone()]).next().is_some();
                 if is_code {

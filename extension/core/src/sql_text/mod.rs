@@ -31,12 +31,6 @@ pub use names::{executes, names_one};
 pub use quoted::without_cut_quotations;
 pub use written::value_is_written;
 
-/// Whether a function takes a secret, by its name.
-#[must_use]
-pub fn takes_secret(name: &[u8]) -> bool {
-    known::FUNCTIONS.iter().any(|(function, _)| *function == name)
-}
-
 /// Whether a text is the dump of a node tree, in which constants are lists of bytes.
 #[must_use]
 pub fn is_node_tree(text: &[u8]) -> bool {

@@ -4,14 +4,16 @@
 //! spelled in any way that Postgres' scanner accepts counts, and so does a text that may spell any name at all.
 
 use super::known::FUNCTIONS;
+use super::lexer::{Kind, tokens};
 use memchr::{memchr, memchr_iter, memchr2_iter};
 
 /// Whether a text names such a function, other than by its signature (`... ON FUNCTION name(text, text, text)`).
 #[must_use]
 pub fn names_one(text: &[u8]) -> bool {
     plain_names(text).any(|(start, end)| !is_signature(text, start, end))
-        || memchr_iter(b'&', text).any(|at| is_unicode(text, at))
-        || (text.len() <= MOST_DECODED && may_be_encoded(text) && spells_one(text))
+        || (text.len() <= MOST_DECODED
+            && ((may_be_encoded(text) && spells_one(text))
+                || (memchr_iter(b'&', text).any(|at| is_unicode(text, at)) && spells_one_in_unicode(text))))
 }
 
 /// In a longer text, in bytes, a name counts only where it is written as it is: nothing may interrupt the reading.
@@ -42,8 +44,7 @@ fn is_around(text: &[u8], at: usize, before: &[u8], from: &[u8]) -> bool {
         && right.get(..from.len()).is_some_and(|right| right.eq_ignore_ascii_case(from))
 }
 
-/// `U&"..."` and `U&'...'` may spell any name, by an escape character of their own. Within a literal their quotes may be
-/// escaped.
+/// `U&"..."` and `U&'...'` spell a name by an escape character of their own. Within a literal their quotes may be escaped.
 fn is_unicode(text: &[u8], at: usize) -> bool {
     let quote = text[at + 1..].iter().find(|byte| **byte != b'\\');
     is_around(text, at, b"u", b"") && quote.is_some_and(|quote| b"'\"".contains(quote))
@@ -89,19 +90,42 @@ fn may_be_encoded(text: &[u8]) -> bool {
 }
 
 /// Whether a text spells a name by escapes of E'...', or in literals that go on in the next line, between which there
-/// may be comments. The text is read twice at once: as if it had no comments, and as if `--` meant nothing.
+/// may be comments. The text is read in three ways: as if it had no comments, as if `--` meant nothing, and what is in its
+/// literals alone.
 fn spells_one(text: &[u8]) -> bool {
+    let mut literals = Matcher::default();
+    let is_spelled = tokens(text, true)
+        .filter(|token| token.kind == Kind::String)
+        .any(|token| decoded_bytes(&text[token.content]).any(|byte| literals.matches(byte)));
+    is_spelled || literals.matches(b' ') || spells_one_anywhere(text)
+}
+
+fn decoded_bytes(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (byte, length) = decoded(rest);
+        rest = &rest[length..];
+        Some(byte)
+    })
+}
+
+fn spells_one_anywhere(text: &[u8]) -> bool {
     let mut whole = Matcher::default();
     let mut uncommented = Matcher::default();
     let mut is_comment = false;
     let mut last = [0; 2];
+    let mut has_unicode = false;
     let mut at = 0;
     while at < text.len() {
         let (byte, length) = decoded(&text[at..]);
-        // An escape that makes another one, or a literal with an escape character of its own, may spell anything.
-        if (length > 1 && byte == b'\\') || (b"'\"".contains(&byte) && last == *b"u&") {
+        // An escape that makes another one may spell anything.
+        if length > 1 && byte == b'\\' {
             return true;
         }
+        has_unicode |= b"'\"".contains(&byte) && last == *b"u&";
         if byte != b'\\' {
             last = [last[1], byte];
         }
@@ -115,7 +139,40 @@ fn spells_one(text: &[u8]) -> bool {
         }
         at += length;
     }
-    whole.matches(b' ') || uncommented.matches(b' ')
+    whole.matches(b' ') || uncommented.matches(b' ') || (has_unicode && spells_one_in_unicode(text))
+}
+
+/// The same where `U&` and a quote is in the text, whatever the escape character is.
+fn spells_one_in_unicode(text: &[u8]) -> bool {
+    let mut matcher = Matcher::default();
+    let mut at = 0;
+    while at < text.len() {
+        let (byte, length) = match decoded(&text[at..]) {
+            (_, 1) => decoded_by_any(&text[at..]),
+            escaped => escaped,
+        };
+        if (length > 1 && byte == b'\\') || matcher.matches(byte) {
+            return true;
+        }
+        at += length;
+    }
+    matcher.matches(b' ')
+}
+
+/// `!0061` or `!+000061` with whatever in place of the `!`.
+fn decoded_by_any(text: &[u8]) -> (u8, usize) {
+    let (digits, count) = if text.get(1) == Some(&b'+') { (2, 6) } else { (1, 4) };
+    let spelled =
+        text.get(digits..digits + count).filter(|spelled| spelled.iter().all(u8::is_ascii_hexdigit));
+    let code = spelled
+        .and_then(|spelled| std::str::from_utf8(spelled).ok())
+        .and_then(|spelled| u32::from_str_radix(spelled, 16).ok())
+        .and_then(|code| u8::try_from(code).ok())
+        .filter(u8::is_ascii_graphic);
+    match code {
+        Some(byte) => (byte.to_ascii_lowercase(), digits + count),
+        None => (text[0].to_ascii_lowercase(), 1),
+    }
 }
 
 /// The next character, if it is of one byte, and how many bytes spell it.

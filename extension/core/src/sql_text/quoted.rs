@@ -18,12 +18,14 @@ pub fn without_cut_quotations(
     let mut rest = detail.strip_prefix(known).unwrap_or(detail);
     let mut kept = Buffer::with_room(3 * detail.len() + 1024)?;
     kept.push(&detail[..detail.len() - rest.len()])?;
+    // As many as there are processes, in the same order; what merely looks like one is a part of a statement.
+    let mut processes = known.split(|&byte| byte == b'\n').map(process);
+    let mut header = next_header(rest, processes.next().flatten()).map_or(0, |(_, end)| end);
     while !rest.is_empty() {
-        let header = header(rest);
-        let next =
-            (header.max(1)..rest.len()).find(|&at| self::header(&rest[at..]) > 0).unwrap_or(rest.len());
-        let (quotation, after) = rest.split_at(next);
-        let (header, statement) = quotation.split_at(header);
+        let next = next_header(&rest[header..], processes.next().flatten());
+        let (start, end) =
+            next.map_or((rest.len(), rest.len()), |(start, end)| (header + start, header + end));
+        let statement = &rest[header..start];
         let copy;
         let shown: &[u8] = if statement.len() >= limit {
             Dropped::TooLong.text().as_bytes()
@@ -33,22 +35,30 @@ pub fn without_cut_quotations(
         } else {
             statement
         };
-        kept.push(header)?;
+        kept.push(&rest[..header])?;
         kept.push(shown)?;
-        rest = after;
+        header = end - start;
+        rest = &rest[start..];
     }
     Ok(kept.into_bytes())
 }
 
-/// The length of `\nProcess 123: `, in whatever language; 0 if the text begins otherwise.
-fn header(text: &[u8]) -> usize {
+/// The number of the process that a line begins with.
+fn process(line: &[u8]) -> Option<&[u8]> {
+    let start = line.iter().position(u8::is_ascii_digit)?;
+    let length = line[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    Some(&line[start..start + length])
+}
+
+/// Where `\nProcess 123: ` stands for the first time, in whatever language.
+fn next_header(text: &[u8], process: Option<&[u8]>) -> Option<(usize, usize)> {
     const LONGEST: usize = 64;
-    let Some(line) = text.strip_prefix(b"\n") else { return 0 };
-    let line = &line[..line.len().min(LONGEST)];
-    let Some(colon) = line.iter().position(|&byte| byte == b':') else { return 0 };
-    let before = line[..colon].trim_ascii_end();
-    let is_header = before.last().is_some_and(u8::is_ascii_digit)
-        && !before.contains(&b'\n')
-        && line.get(colon + 1) == Some(&b' ');
-    if is_header { 1 + colon + 2 } else { 0 }
+    let process = process?;
+    memchr::memchr_iter(b'\n', text).find_map(|at| {
+        let line = &text[at + 1..text.len().min(at + 1 + LONGEST)];
+        let colon = memchr::memchr2(b':', b'\n', line)?;
+        let name = line[..colon].trim_ascii_end().strip_suffix(process)?;
+        let is_header = line[colon..].starts_with(b": ") && !name.last().is_some_and(u8::is_ascii_digit);
+        is_header.then_some((at, at + 1 + colon + 2))
+    })
 }

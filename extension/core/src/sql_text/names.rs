@@ -147,8 +147,8 @@ fn spells_one_in_unicode(text: &[u8]) -> bool {
     let mut matcher = Matcher::default();
     let mut at = 0;
     while at < text.len() {
-        let (byte, length) = match decoded(&text[at..]) {
-            (_, 1) => decoded_by_any(&text[at..]),
+        let (byte, length) = match decoded_by_any(&text[at..]) {
+            (_, 1) => decoded(&text[at..]),
             escaped => escaped,
         };
         if (length > 1 && byte == b'\\') || matcher.matches(byte) {

@@ -5,7 +5,7 @@ use crate::lookup::{AsOf, Row};
 use crate::rows::Rows;
 use crate::statement::{argument, run, statement};
 use crate::text::{self, Raw};
-use crate::{catalog, keys, lookup, settings};
+use crate::{catalog, keys, lookup, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits;
@@ -60,6 +60,9 @@ pub fn call_get_all(call: &Call) -> Answer {
             let ciphertext = row.get::<&[u8]>(2)?.unwrap_or_default();
             let place = Place { purpose: Purpose::Credential, org: &org, key: &key };
             let value = keys::decrypt(place, ciphertext);
+            if let Ok(value) = &value {
+                redaction::remember(value);
+            }
             // Without a keyring, there is no value at all.
             if value.is_err()
                 && let Err(failure) = keys::sealing_key()
@@ -94,7 +97,10 @@ fn get<R>(
         row.get::<Vec<u8>>(c"ciphertext").map(|ciphertext| (ciphertext, read(row)))
     });
     let (ciphertext, read) = found.flatten().ok_or_else(|| not_set(key))?;
-    Ok((keys::decrypt(Place { purpose, org: &org, key }, &ciphertext)?, read))
+    let value = keys::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
+    // What the caller's statement makes of it may end in an error that quotes it.
+    redaction::remember(&value);
+    Ok((value, read))
 }
 
 /// The refusal of a key that this org has no credential for.

@@ -87,7 +87,7 @@ CREATE FUNCTION integration_credentials.get_integration_credentials_with_revisio
 -- function in SQL go to a temporary file above work_mem, and these hold plaintext; ORDER BY would do the same.
 CREATE FUNCTION integration_credentials.get_all_integration_credentials()
     RETURNS TABLE (key text, value text, revision bigint, "updatedAt" timestamptz, error text)
-    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
+    LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'get_all_integration_credentials';
 

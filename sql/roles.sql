@@ -6,6 +6,8 @@
 BEGIN;
 -- What the owner of the database has put on the search_path is not to run as a superuser.
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL quote_all_identifiers = off;
 
 DO $$
 DECLARE

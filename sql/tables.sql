@@ -1,6 +1,8 @@
 -- First of all, and in every script: whoever owns the database may have put functions and operators on the search_path that
 -- fit better than Postgres' own, and would run as the superuser who installs.
 SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL quote_all_identifiers = off;
 
 -- Schema and tables. No role but the owner touches a table: everything goes through the functions and the view
 -- in functions.sql, so there is no GRANT here and none is missing.

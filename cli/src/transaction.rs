@@ -32,11 +32,13 @@ pub(crate) const READ: Needs = Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ
 /// Changes something.
 pub(crate) const WRITE: Needs = Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE");
 /// Reads, and finds Postgres' own names whatever is in the way.
-pub(crate) const READ_PINNED: Needs =
-    Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp");
+pub(crate) const READ_PINNED: Needs = Needs(
+    "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off",
+);
 /// The same for who changes something.
-pub(crate) const WRITE_PINNED: Needs =
-    Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL search_path = pg_catalog, pg_temp");
+pub(crate) const WRITE_PINNED: Needs = Needs(
+    "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off",
+);
 
 /// Runs a query in a transaction of its own, in one round trip.
 pub(crate) async fn query(

@@ -1,7 +1,7 @@
 //! Where Postgres calls Rust. Written by hand, because pgrx's own boundary knows neither our SQLSTATEs nor
 //! `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
 
-use crate::caller::Role;
+use crate::caller::Caller;
 use crate::document::Document;
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Failure};
@@ -42,7 +42,7 @@ pub(crate) use sql_functions;
 pub struct Call {
     fcinfo: pg_sys::FunctionCallInfo,
     /// The role that called.
-    pub caller: Role,
+    pub caller: Caller,
 }
 
 impl Call {
@@ -113,7 +113,7 @@ pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, function: fn(&Call) -> Ans
         if memory::is_short() {
             Raised::out_of_memory().throw()
         }
-        function(&Call { fcinfo, caller: Role::current() })
+        function(&Call { fcinfo, caller: Caller::now() })
     };
     let raised = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(Some(datum))) => return datum,

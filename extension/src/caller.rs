@@ -4,7 +4,11 @@
 //! or the owner of another definer function that calls ours. So these functions are declared without it, and do it here.
 
 use crate::boundary::{Answer, Call, Raised};
+use crate::sandbox;
+use crate::statement::{argument, first, statement};
+use integration_credentials_core::error::{ErrorCode, Failure};
 use pgrx::{IntoDatum, pg_sys};
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// A role.
@@ -12,12 +16,6 @@ use std::ffi::CStr;
 pub struct Role(pg_sys::Oid);
 
 impl Role {
-    /// The role whose privileges count now.
-    pub fn current() -> Self {
-        // SAFETY: a variable of this session.
-        Self(unsafe { pg_sys::GetUserId() })
-    }
-
     /// The role that logged in or, after SET SESSION AUTHORIZATION, the one that this named.
     pub fn session() -> Self {
         // SAFETY: a variable of this session.
@@ -38,20 +36,104 @@ impl Role {
     }
 }
 
+/// Who calls, and how the session came to be that role.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// The role that calls.
+    pub role: Role,
+    context: i32,
+}
+
+// The org of a role's own sessions, in the order in which Postgres applies settings; where none of them says it, whether no
+// setting of this session's role does either. Every name is qualified: this may run as whoever calls.
+statement!(stable IS_OF_ORG(OIDOID, TEXTOID) "
+    SELECT COALESCE(
+        (SELECT pg_catalog.substr(entry, pg_catalog.length('integration_credentials.org_slug=') OPERATOR(pg_catalog.+) 1)
+                    OPERATOR(pg_catalog.=) $2
+         FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS entry
+         WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY['0'::pg_catalog.oid, $1])
+             AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY['0'::pg_catalog.oid,
+                 (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())])
+             AND pg_catalog.starts_with(entry, 'integration_credentials.org_slug=')
+         ORDER BY (s.setrole OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid) DESC,
+                  (s.setdatabase OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid) DESC
+         LIMIT 1),
+        (SELECT g.source OPERATOR(pg_catalog.=) ANY (ARRAY['default', 'configuration file', 'command line',
+                    'environment variable', 'global'])
+         FROM pg_catalog.pg_settings AS g WHERE g.name OPERATOR(pg_catalog.=) 'integration_credentials.org_slug'))");
+
+thread_local! {
+    /// A role that was found to be of this session's org, which is known by its name.
+    static KNOWN: RefCell<Option<(pg_sys::Oid, String)>> = const { RefCell::new(None) };
+}
+
+impl Caller {
+    /// The caller of the function that begins to run.
+    pub fn now() -> Self {
+        let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: variables of this session.
+        unsafe { pg_sys::GetUserIdAndSecContext(&raw mut role, &raw mut context) };
+        Self { role: Role(role), context }
+    }
+
+    /// Whether somebody else's code runs in this session: a SECURITY DEFINER function, or one that maintenance runs for
+    /// the owner of a table. The session, its role and its org are then not the caller's own.
+    pub fn is_guest(self) -> bool {
+        let switched = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        self.context & switched.cast_signed() != 0
+            && self.role.0 != Role::session().0
+            && !sandbox::is_inside()
+    }
+
+    /// Refuses a guest of another org: the org is the session's, and the right to act on it is the role's.
+    pub fn check_org(self, org: &str) -> Result<(), Failure> {
+        if !self.is_guest() || self.role.is_superuser() || self.may_choose_org() {
+            return Ok(());
+        }
+        let is_known = KNOWN.with_borrow(|known| {
+            known.as_ref().is_some_and(|(role, name)| *role == self.role.0 && name == org)
+        });
+        let is_of_org = is_known
+            || first(&IS_OF_ORG, &[argument(self.role.0), argument(org)], |row| row.get::<bool>(1))
+                .flatten()
+                .unwrap_or(false);
+        if !is_of_org {
+            return Err(Failure::new(
+                ErrorCode::ForbiddenAdminScope,
+                "permission denied: this session is of another org than the role whose function calls",
+                "Call from a session of that role's own, or give the role and this session the same integration_credentials.org_slug.",
+            ));
+        }
+        KNOWN.set(Some((self.role.0, org.to_owned())));
+        Ok(())
+    }
+
+    fn may_choose_org(self) -> bool {
+        // SAFETY: asks about a setting by its name.
+        let right = unsafe {
+            pg_sys::pg_parameter_aclcheck(
+                c"integration_credentials.org_slug".as_ptr(),
+                self.role.0,
+                pg_sys::ACL_SET,
+            )
+        };
+        right == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
 /// Runs a call as the owner of the function that was called. When an error ends it, Postgres sets the role back as it ends
 /// the transaction or subtransaction, as it does for SECURITY DEFINER.
 pub fn as_owner(call: &Call, function: fn(&Call) -> Answer) -> Answer {
     let owner = owner(call);
-    let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+    let Caller { role, context } = Caller::now();
     // SAFETY: variables of this session.
     unsafe {
-        pg_sys::GetUserIdAndSecContext(&raw mut role, &raw mut context);
         let changed = pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed();
         pg_sys::SetUserIdAndSecContext(owner, context | changed);
     }
     let answer = function(call);
     // SAFETY: as they were.
-    unsafe { pg_sys::SetUserIdAndSecContext(role, context) };
+    unsafe { pg_sys::SetUserIdAndSecContext(role.0, context) };
     answer
 }
 

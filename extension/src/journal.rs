@@ -28,7 +28,7 @@ pub fn audit(call: &Call, org: &str, actor: &str, action: &str, key: &str, metad
         column(c"org_slug", org),
         column(c"actor", actor),
         column(c"session_role", Role::session().name()),
-        column(c"acting_role", call.caller.name()),
+        column(c"acting_role", call.caller.role.name()),
         column(c"action", action),
         column(c"target_type", "integration"),
         column(c"target_id", key),
@@ -91,7 +91,7 @@ fn refuse_if_read_only(function: &str) {
 /// `record_tool_failure(tool_key, outcome, parameters, duration_ms)`
 pub fn call_record_tool_failure(call: &Call) -> Answer {
     refuse_if_read_only("record_tool_failure");
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     let tool =
         call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key is not that of a metered tool"))?;
     let outcome = call

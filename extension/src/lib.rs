@@ -100,7 +100,7 @@ boundary::sql_functions! {
     record_tool_failure => journal::call_record_tool_failure,
     get_integration_credentials => read::call_get,
     get_integration_credentials_with_revision => read::call_get_with_revision,
-    get_all_integration_credentials => read::call_get_all,
+    get_all_integration_credentials => |call| as_owner(call, read::call_get_all),
     get_aggregator_credentials => read::call_get_aggregator,
     register_validator => register::call_register_validator,
     register_sync_handler => register::call_register_sync_handler,

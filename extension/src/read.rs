@@ -46,7 +46,7 @@ pub fn call_get_aggregator(call: &Call) -> Answer {
 
 /// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a value.
 pub fn call_get_all(call: &Call) -> Answer {
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     let mut rows = Rows::<5>::of(call);
     let enabled = catalog::enabled_keys();
     let of_org = [argument(org.as_str())];
@@ -90,7 +90,7 @@ fn get<R>(
     read: impl Fn(&Row) -> R,
 ) -> Result<(Zeroizing<String>, R), Failure> {
     let key = limits::key(call.text(0))?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     catalog::find_enabled(key)?;
     let place = [(c"org_slug", org.as_str()), (c"integration_key", key)];
     let found = lookup::find(table, place, AsOf::Statement, |row| {

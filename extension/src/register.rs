@@ -50,7 +50,7 @@ pub fn call_register(call: &Call) -> Answer {
             "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each of them optional.",
         )
     })?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
 
     let write = |statement| {
         let arguments = [
@@ -97,7 +97,7 @@ pub fn call_unregister(call: &Call) -> Answer {
     let metering = Metering::start(&tool::UNREGISTER);
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     catalog::find(key)?;
 
     if lookup::sees_an_old_snapshot() {
@@ -116,7 +116,7 @@ pub fn call_unregister(call: &Call) -> Answer {
         ));
     }
     execute(&FORGET, &[argument(key)]);
-    let may_take_off = call.caller.is_superuser();
+    let may_take_off = call.caller.role.is_superuser();
     if first(&UNREGISTER, &[argument(key), argument(may_take_off)], |_| Ok(())).is_none() {
         // It is there no longer, or has a function.
         catalog::find(key)?;
@@ -150,7 +150,7 @@ pub fn call_set_enabled(call: &Call) -> Answer {
         Failure::new(ErrorCode::InvalidRequest, "enabled is NULL", "Give enabled as true or false.")
     })?;
     let actor = limits::actor(call.text(2))?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     catalog::find(key)?;
 
     let switched = first(&SWITCH, &[argument(key), argument(enabled)], |_| Ok(()));
@@ -186,7 +186,7 @@ pub fn call_register_validator(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let (signature, owner) = resolve(call.text(1), &VALIDATOR)?;
     name_function(key, &SET_VALIDATOR, &[argument(key), argument(signature.clone()), argument(owner)])?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     let metadata = json!({"validator": signature});
     journal::audit(call, &org, &Role::session().name(), "register_validator", key, &metadata);
     Ok(boundary::VOID)
@@ -212,7 +212,7 @@ pub fn call_register_sync_handler(call: &Call) -> Answer {
     let mode = signature.is_some().then_some(mode);
     let arguments = [argument(key), argument(signature.clone()), argument(owner), argument(mode)];
     name_function(key, &SET_SYNC_HANDLER, &arguments)?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     let metadata = json!({"syncHandler": signature, "mode": mode});
     journal::audit(call, &org, &Role::session().name(), "register_sync_handler", key, &metadata);
     Ok(boundary::VOID)

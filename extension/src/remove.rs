@@ -23,7 +23,7 @@ pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::REMOVE);
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     catalog::find(key)?;
 
     table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);

@@ -340,3 +340,8 @@ fn set(name: &CStr, value: &CStr) {
         );
     }
 }
+
+/// Whether somebody else's function runs in the box.
+pub fn is_inside() -> bool {
+    IS_INSIDE.get()
+}

@@ -54,7 +54,7 @@ pub fn call(call: &Call) -> Answer {
     let actor = limits::actor(call.text(2))?;
     redaction::remember_if_secret(key);
     discourage_literals()?;
-    let org = settings::current_org()?;
+    let org = settings::current_org(call)?;
     set(metering, &Request { call, org: &org, key, value, actor, is_sealed: false })
 }
 
@@ -70,15 +70,22 @@ pub fn call_sealed(call: &Call) -> Answer {
         )
     })?;
     let actor = limits::actor(call.text(2))?;
-    let org = settings::current_org()?;
+    if call.caller.is_guest() && !call.caller.role.is_superuser() {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "a sealed value does not open in a function of another role",
+            "Call as the role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
+        ));
+    }
+    let org = settings::current_org(call)?;
     let value = keys::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
     settings::check_value(Some(&value))?;
     set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
 }
 
 /// `sealing_key()`: what a client needs to know to seal a value.
-pub fn call_sealing_key(_: &Call) -> Answer {
-    let org = settings::current_org()?;
+pub fn call_sealing_key(call: &Call) -> Answer {
+    let org = settings::current_org(call)?;
     let SealingKey { id, public } = keys::sealing_key()?;
     Ok(boundary::json(&json!({
         "form": seal::VERSION,

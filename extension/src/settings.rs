@@ -148,8 +148,8 @@ pub fn keyring_source() -> Result<KeyringSource, Failure> {
     ))
 }
 
-/// The org of this session.
-pub fn current_org() -> Result<String, Failure> {
+/// The org that a call acts on: that of this session, if the caller is of it.
+pub fn current_org(call: &Call) -> Result<String, Failure> {
     require_preload()?;
     let org = match ORG_SLUG.get().filter(|org| !org.is_empty()) {
         Some(org) => org,
@@ -163,7 +163,9 @@ pub fn current_org() -> Result<String, Failure> {
             "Set integration_credentials.org_slug again, in a database of encoding UTF8; unset, the org is the database's name.",
         )
     })?;
-    limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS).map(str::to_owned)
+    let org = limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS)?;
+    call.caller.check_org(org)?;
+    Ok(org.to_owned())
 }
 
 fn database_name() -> CString {
@@ -175,6 +177,6 @@ fn database_name() -> CString {
 }
 
 /// `current_org()`
-pub fn call_current_org(_: &Call) -> Answer {
-    Ok(current_org()?.into_datum())
+pub fn call_current_org(call: &Call) -> Answer {
+    Ok(current_org(call)?.into_datum())
 }

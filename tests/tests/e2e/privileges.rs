@@ -104,13 +104,7 @@ async fn every_function_pins_its_search_path_and_none_is_public() {
         assert!(!function.get::<_, bool>(2), "{name} is STRICT");
         // What runs as the owner is for those who are granted it; what asks for a superuser runs as the caller. Those that
         // begin with admin_ see to it themselves that they run as the owner, and write down who called.
-        let definer = [
-            "describe_integrations",
-            "get_all_integration_credentials",
-            "list_integrations",
-            "record_tool_failure",
-        ]
-        .contains(&name);
+        let definer = ["describe_integrations", "list_integrations", "record_tool_failure"].contains(&name);
         assert_eq!(function.get::<_, bool>(1), definer, "{name}");
     }
     let public = "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) WHERE grantee = 0

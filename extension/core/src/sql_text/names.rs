@@ -101,14 +101,13 @@ fn spells_one(text: &[u8]) -> bool {
 }
 
 fn decoded_bytes(text: &[u8]) -> impl Iterator<Item = u8> {
-    let mut rest = text;
+    let mut at = 0;
     std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (byte, length) = decoded(rest);
-        rest = &rest[length..];
-        Some(byte)
+        (at < text.len()).then(|| {
+            let character = decoded(text, at);
+            at = character.end;
+            character.byte
+        })
     })
 }
 
@@ -120,16 +119,16 @@ fn spells_one_anywhere(text: &[u8]) -> bool {
     let mut has_unicode = false;
     let mut at = 0;
     while at < text.len() {
-        let (byte, length) = decoded(&text[at..]);
+        let Character { byte, is_escaped, end } = decoded(text, at);
         // An escape that makes another one may spell anything.
-        if length > 1 && byte == b'\\' {
+        if is_escaped && byte == b'\\' {
             return true;
         }
         has_unicode |= b"'\"".contains(&byte) && last == *b"u&";
         if byte != b'\\' {
             last = [last[1], byte];
         }
-        if length == 1 && text[at..].starts_with(b"--") {
+        if !is_escaped && text[at..].starts_with(b"--") {
             is_comment = true;
         } else if is_comment && b"\r\n".contains(&byte) {
             is_comment = false;
@@ -137,7 +136,7 @@ fn spells_one_anywhere(text: &[u8]) -> bool {
         if whole.matches(byte) || (!is_comment && uncommented.matches(byte)) {
             return true;
         }
-        at += length;
+        at = end;
     }
     whole.matches(b' ') || uncommented.matches(b' ') || (has_unicode && spells_one_in_unicode(text))
 }
@@ -147,56 +146,87 @@ fn spells_one_in_unicode(text: &[u8]) -> bool {
     let mut matcher = Matcher::default();
     let mut at = 0;
     while at < text.len() {
-        let (byte, length) = match decoded_by_any(&text[at..]) {
-            (_, 1) => decoded(&text[at..]),
-            escaped => escaped,
-        };
-        if (length > 1 && byte == b'\\') || matcher.matches(byte) {
+        let Character { byte, is_escaped, end } =
+            decoded_by_any(text, at).unwrap_or_else(|| decoded(text, at));
+        if (is_escaped && byte == b'\\') || matcher.matches(byte) {
             return true;
         }
-        at += length;
+        at = end;
     }
     matcher.matches(b' ')
 }
 
-/// `!0061` or `!+000061` with whatever in place of the `!`.
-fn decoded_by_any(text: &[u8]) -> (u8, usize) {
-    let (digits, count) = if text.get(1) == Some(&b'+') { (2, 6) } else { (1, 4) };
-    let spelled =
-        text.get(digits..digits + count).filter(|spelled| spelled.iter().all(u8::is_ascii_hexdigit));
-    let code = spelled
-        .and_then(|spelled| std::str::from_utf8(spelled).ok())
-        .and_then(|spelled| u32::from_str_radix(spelled, 16).ok())
-        .and_then(|code| u8::try_from(code).ok())
-        .filter(u8::is_ascii_graphic);
-    match code {
-        Some(byte) => (byte.to_ascii_lowercase(), digits + count),
-        None => (text[0].to_ascii_lowercase(), 1),
-    }
+/// A character of one byte, and where what spells it ends.
+struct Character {
+    byte: u8,
+    is_escaped: bool,
+    end: usize,
 }
 
-/// The next character, if it is of one byte, and how many bytes spell it.
-fn decoded(text: &[u8]) -> (u8, usize) {
-    let Some(escape) = text.strip_prefix(b"\\") else { return (text[0].to_ascii_lowercase(), 1) };
-    let (digits, radix, most) = match escape.first() {
-        Some(b'x') => (1, 16, 2),
-        Some(b'u') => (1, 16, 4),
-        Some(b'U') => (1, 16, 8),
-        Some(b'0'..=b'7') => (0, 8, 3),
-        _ => return (b'\\', 1),
+/// `!0061` or `!+000061` with whatever in place of the `!`.
+fn decoded_by_any(text: &[u8], at: usize) -> Option<Character> {
+    let mut digits = at + 1;
+    skip_joint(text, &mut digits);
+    let count = if text.get(digits) == Some(&b'+') {
+        digits += 1;
+        6
+    } else {
+        4
     };
-    let digits_of = |byte: &&u8| char::from(**byte).is_digit(radix);
-    let spelled = &escape[digits..];
-    let count = spelled.iter().take(most).take_while(digits_of).count();
-    if count == 0 {
-        return (b'\\', 1);
+    let (code, length, end) = number(text, digits, 16, count);
+    let byte = u8::try_from(code).ok().filter(|byte| length == count && byte.is_ascii_graphic())?;
+    Some(Character { byte: byte.to_ascii_lowercase(), is_escaped: true, end })
+}
+
+/// The next character, by the escapes of E'...'.
+fn decoded(text: &[u8], at: usize) -> Character {
+    let plain = Character { byte: text[at].to_ascii_lowercase(), is_escaped: false, end: at + 1 };
+    if text[at] != b'\\' {
+        return plain;
     }
-    let code = spelled[..count]
-        .iter()
-        .filter_map(|&byte| char::from(byte).to_digit(radix))
-        .fold(0_u32, |code, digit| code.wrapping_mul(radix).wrapping_add(digit));
+    let mut digits = at + 1;
+    skip_joint(text, &mut digits);
+    let (digits, radix, most) = match text.get(digits) {
+        Some(b'x') => (digits + 1, 16, 2),
+        Some(b'u') => (digits + 1, 16, 4),
+        Some(b'U') => (digits + 1, 16, 8),
+        Some(b'0'..=b'7') => (digits, 8, 3),
+        _ => return plain,
+    };
+    let (code, length, end) = number(text, digits, radix, most);
+    if length == 0 {
+        return plain;
+    }
     // What is no byte is no letter of a name.
-    (u8::try_from(code).unwrap_or(0xff).to_ascii_lowercase(), 1 + digits + count)
+    let byte = u8::try_from(code).unwrap_or(0xff).to_ascii_lowercase();
+    Character { byte, is_escaped: true, end }
+}
+
+/// A number of so many digits at the most, how many it has, and where it ends.
+fn number(text: &[u8], mut at: usize, radix: u32, most: usize) -> (u32, usize, usize) {
+    let (mut code, mut length, mut end) = (0_u32, 0, at);
+    while length < most {
+        skip_joint(text, &mut at);
+        let Some(digit) = text.get(at).and_then(|&byte| char::from(byte).to_digit(radix)) else { break };
+        code = code.wrapping_mul(radix).wrapping_add(digit);
+        length += 1;
+        at += 1;
+        end = at;
+    }
+    (code, length, end)
+}
+
+/// Goes past quotes between which a line ends: there a literal goes on, and within it an escape of code in it.
+fn skip_joint(text: &[u8], at: &mut usize) {
+    const LONGEST: usize = 64;
+    let between = text.get(*at..text.len().min(*at + LONGEST)).unwrap_or_default();
+    let is_between = |byte: &&u8| byte.is_ascii_whitespace() || **byte == b'\'';
+    if between.first() == Some(&b'\'') {
+        let length = between.iter().take_while(is_between).count();
+        if between[..length].ends_with(b"'") && between[..length].iter().any(|byte| b"\r\n".contains(byte)) {
+            *at += length;
+        }
+    }
 }
 
 /// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past quotes, backslashes and white space.

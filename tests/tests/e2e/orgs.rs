@@ -139,3 +139,77 @@ async fn a_ciphertext_that_is_moved_to_another_org_or_key_does_not_authenticate(
     set(&as_org(&database, ADMIN, "globex").await, "trustradius", "of-globex-inc").await.unwrap();
     assert_eq!(get(&reader, "trustradius").await.unwrap(), "of-globex-inc");
 }
+
+#[tokio::test]
+async fn a_function_of_another_orgs_role_reaches_nothing_of_the_session_that_runs_it() {
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    superuser
+        .batch_execute(&format!(
+            "ALTER DATABASE {} SET integration_credentials.org_slug = 'acme'",
+            database.name()
+        ))
+        .await
+        .unwrap();
+    let acme = database.connect(ADMIN).await;
+    register(&acme, ANY, json!({})).await.unwrap();
+    set(&acme, ANY, "of acme").await.unwrap();
+
+    // A reader of globex, and one of acme, who each own a function that anybody may call.
+    let globex = format!("globex_of_{}", database.name());
+    let own = format!("own_of_{}", database.name());
+    for (role, schema) in [(&globex, "globex"), (&own, "own")] {
+        superuser
+            .batch_execute(&format!(
+                "CREATE ROLE {role} LOGIN IN ROLE integration_credentials_reader;
+                 CREATE SCHEMA {schema} AUTHORIZATION {role};
+                 GRANT USAGE ON SCHEMA {schema} TO PUBLIC;
+                 SET ROLE {role};
+                 CREATE TABLE {schema}.seen (what text);
+                 CREATE FUNCTION {schema}.peek() RETURNS text LANGUAGE sql SECURITY DEFINER
+                     AS $$ SELECT integration_credentials.get_integration_credentials('any') $$;
+                 CREATE FUNCTION {schema}.peek_all() RETURNS text LANGUAGE sql SECURITY DEFINER
+                     AS $$ SELECT max(value) FROM integration_credentials.get_all_integration_credentials() $$;
+                 CREATE FUNCTION {schema}.note(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+                     INSERT INTO {schema}.seen
+                         SELECT integration_credentials.get_integration_credentials('any');
+                     RETURN i;
+                 EXCEPTION WHEN OTHERS THEN RETURN i; END $$;
+                 CREATE FUNCTION {schema}.indexed(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+                     AS $$ BEGIN RETURN {schema}.note(i); END $$;
+                 CREATE TABLE {schema}.bait (i int);
+                 RESET ROLE"
+            ))
+            .await
+            .unwrap();
+    }
+    superuser
+        .batch_execute(&format!("ALTER ROLE {globex} SET integration_credentials.org_slug = 'globex'"))
+        .await
+        .unwrap();
+
+    let reader = database.connect(READER).await;
+    for function in ["peek", "peek_all"] {
+        let own = reader.query_one(&format!("SELECT own.{function}()"), &[]).await.unwrap();
+        assert_eq!(own.get::<_, &str>(0), "of acme", "{function}");
+        let error = reader.query_one(&format!("SELECT globex.{function}()"), &[]).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{function}: {error:?}");
+    }
+    // SET ROLE is the session's own choice.
+    superuser.batch_execute(&format!("SET ROLE {globex}")).await.unwrap();
+    assert_eq!(get(&superuser, ANY).await.unwrap(), "of acme");
+    superuser.batch_execute("RESET ROLE").await.unwrap();
+
+    // What maintenance runs for the owner of a table, in a session of this org.
+    superuser
+        .batch_execute(
+            "INSERT INTO globex.bait VALUES (1), (2);
+             CREATE INDEX ON globex.bait (globex.indexed(i));
+             ANALYZE globex.bait;
+             REINDEX TABLE globex.bait",
+        )
+        .await
+        .unwrap();
+    let seen = superuser.query_one("SELECT count(*) FROM globex.seen", &[]).await.unwrap();
+    assert_eq!(seen.get::<_, i64>(0), 0);
+}

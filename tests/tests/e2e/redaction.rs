@@ -43,9 +43,9 @@ async fn the_log_keeps_the_shape_of_the_statement() {
         "ERROR:  22012: ".to_owned(),
         "ERROR:  42703: ".to_owned(),
         format!(
-            "PREPARE p AS SELECT {F}($1, $2, $3); EXECUTE p('<redacted>', '<redacted>', '<redacted>'); SELECT '<redacted>'"
+            "PREPARE <redacted> AS SELECT {F}($1, $2, $3); EXECUTE <redacted>('<redacted>', '<redacted>', '<redacted>'); SELECT '<redacted>'"
         ),
-        "statement: EXECUTE p('<redacted>', '<redacted>', '<redacted>')".to_owned(),
+        "statement: EXECUTE <redacted>('<redacted>', '<redacted>', '<redacted>')".to_owned(),
         "$1 = '<redacted>', $2 = '<redacted>', $3 = '<redacted>'".to_owned(),
     ] {
         assert!(log.contains(&line), "{line} is not in:\n{log}");

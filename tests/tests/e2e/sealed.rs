@@ -164,6 +164,20 @@ async fn a_recorded_value_opens_for_the_session_role_that_sealed_it_alone() {
     }
     assert_eq!(count(&superuser, "configured_integrations").await, before);
 
+    // Nor in a function of somebody else's that the one who sealed it is made to run.
+    let script = format!(
+        "CREATE FUNCTION public.by_other(key text, sealed bytea) RETURNS jsonb LANGUAGE sql SECURITY DEFINER AS
+             $$ SELECT integration_credentials.admin_set_integration_credentials_sealed(key, sealed, 'actor') $$;
+         ALTER FUNCTION public.by_other(text, bytea) OWNER TO {name}_other"
+    );
+    superuser.batch_execute(&script).await.unwrap();
+    let error = assert_error(
+        admin.query("SELECT public.by_other('any', $1)", &[&sealed]).await,
+        ErrorCode::InvalidRequest,
+    );
+    assert!(error.message().contains("function of another role"), "{error:?}");
+    assert_eq!(count(&superuser, "configured_integrations").await, before);
+
     // For the one who sealed it, it opens under any SET ROLE, in any session.
     let again = database.connect(ADMIN).await;
     again.batch_execute("SET ROLE integration_credentials_admin").await.unwrap();

@@ -70,6 +70,8 @@ unsafe extern "C-unwind" fn error_is_over(_: *mut c_void) {
 }
 
 unsafe extern "C-unwind" fn message_is_over(_: *mut c_void) {
+    // An error that the statement caught is no longer the last one.
+    WAS_LOGGED.set(false);
     IS_WATCHED.set(false);
     watch_errors();
 }

@@ -4,7 +4,7 @@ use super::activity;
 use super::text::{
     backslashes, go_on_with, holds_secret, is_from_client, is_known_hidden, is_secret, note_call, note_hidden,
 };
-use integration_credentials_core::sql_text::{blank, is_masked, mask};
+use integration_credentials_core::sql_text::{blank, is_masked, mask, tokens_of};
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -71,10 +71,12 @@ pub fn is_hidden(text: &[u8]) -> bool {
 
 /// Masks a text, so that it is known again for what it is.
 fn mask_known(text: &mut [u8]) {
-    if text.len() <= MOST_BYTES {
-        mask(text, backslashes());
+    if text.len() > MOST_BYTES {
+        return blank(text);
     }
-    if text.len() > MOST_BYTES || !holds_secret(text) {
+    let tokens = tokens_of(text, backslashes());
+    mask(text, backslashes());
+    if !holds_secret(text) || tokens_of(text, backslashes()) != tokens {
         blank(text);
     }
 }

@@ -5,6 +5,7 @@ use super::lexer::{Kind, Position, Token, tokens};
 use super::names::plain_names;
 use crate::buffer::Buffer;
 use crate::redact::REDACTED;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Range;
 
 /// Of a longer text no copy is made.
@@ -42,7 +43,7 @@ pub fn redacted(text: &[u8], backslashes: bool) -> Result<Vec<u8>, Dropped> {
             continue;
         }
         match token.kind {
-            Kind::Word | Kind::Number | Kind::Symbol => copy.hide()?,
+            Kind::Word | Kind::Number | Kind::Parameter | Kind::Symbol => copy.hide()?,
             // The tag is a text, too.
             Kind::Tag => copy.keep(b"$$")?,
             Kind::DollarQuoted => {
@@ -119,6 +120,18 @@ pub fn is_masked(text: &[u8], backslashes: bool) -> bool {
     comparing.is_same
 }
 
+/// Which tokens Postgres' scanner sees in a text, and where: a hash. What is masked must have the same, for
+/// `pg_stat_statements` scans it again, at the places where its constants were.
+#[must_use]
+pub fn tokens_of(text: &[u8], backslashes: bool) -> u64 {
+    let mut position = Position::without_code(backslashes);
+    let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
+    while let Some(token) = position.next_token(text) {
+        (token.kind as u8, token.whole.start, token.whole.end).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// Overwrites all of a text of which nothing is sure but that it calls one of the functions.
 pub fn blank(text: &mut [u8]) {
     text.fill(b' ');
@@ -182,7 +195,7 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
             Kind::Word => fill(sheet, token.whole, b'_'),
             // An operator that begins no comment, whatever follows.
             Kind::Symbol => fill(sheet, token.whole, b'+'),
-            Kind::Number | Kind::BitString => fill(sheet, token.content, b'0'),
+            Kind::Number | Kind::Parameter | Kind::BitString => fill(sheet, token.content, b'0'),
             Kind::Tag => fill(sheet, token.content, b'_'),
             // Also the tag, at both ends: never one that ends the code around it.
             Kind::DollarQuoted => {
@@ -225,7 +238,8 @@ fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
 fn stays(text: &[u8], token: &Token) -> bool {
     match token.kind {
         Kind::Symbol => is_known_symbol(&text[token.content.clone()]),
-        Kind::Parameter => true,
+        // A longer number is none of a parameter.
+        Kind::Parameter => token.content.len() <= 3,
         Kind::Word | Kind::QuotedName => is_known(&text[token.content.clone()]),
         Kind::Comment | Kind::UnicodeName | Kind::Tag | Kind::String | Kind::BitString => {
             token.content.is_empty()

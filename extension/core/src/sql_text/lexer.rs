@@ -79,7 +79,6 @@ impl Position {
     }
 
     /// The beginning, of a text that is read as Postgres' scanner does.
-    #[cfg(test)]
     pub const fn without_code(backslashes: bool) -> Self {
         Self { reads_code: false, ..Self::new(backslashes) }
     }

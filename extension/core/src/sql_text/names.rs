@@ -229,7 +229,7 @@ fn skip_joint(text: &[u8], at: &mut usize) {
     }
 }
 
-/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past quotes, backslashes and white space.
+/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past whatever is no letter, digit or underscore.
 #[derive(Default)]
 struct Matcher {
     matched: [usize; FUNCTIONS.len()],
@@ -242,7 +242,7 @@ impl Matcher {
         if std::mem::take(&mut self.is_complete) && !(byte.is_ascii_alphanumeric() || byte == b'_') {
             return true;
         }
-        if byte.is_ascii_whitespace() || b"'\\".contains(&byte) {
+        if byte.is_ascii() && !byte.is_ascii_alphanumeric() && byte != b'_' {
             return false;
         }
         for ((name, failures), matched) in NAMES.iter().zip(&mut self.matched) {

@@ -195,7 +195,8 @@ async fn a_function_of_another_orgs_role_reaches_nothing_of_the_session_that_run
         let error = reader.query_one(&format!("SELECT globex.{function}()"), &[]).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42501", "{function}: {error:?}");
     }
-    // SET ROLE is the session's own choice.
+    // SET ROLE is the session's own choice. The other superuser's session is older than the setting of the database.
+    let superuser = database.superuser().await;
     superuser.batch_execute(&format!("SET ROLE {globex}")).await.unwrap();
     assert_eq!(get(&superuser, ANY).await.unwrap(), "of acme");
     superuser.batch_execute("RESET ROLE").await.unwrap();

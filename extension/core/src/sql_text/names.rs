@@ -216,16 +216,26 @@ fn number(text: &[u8], mut at: usize, radix: u32, most: usize) -> (u32, usize, u
     (code, length, end)
 }
 
-/// Goes past quotes between which a line ends: there a literal goes on, and within it an escape of code in it.
+/// Goes past quotes between which a line ends, with comments or without: there a literal goes on, and within it an escape of
+/// code in it.
 fn skip_joint(text: &[u8], at: &mut usize) {
-    const LONGEST: usize = 64;
+    const LONGEST: usize = 256;
     let between = text.get(*at..text.len().min(*at + LONGEST)).unwrap_or_default();
-    let is_between = |byte: &&u8| byte.is_ascii_whitespace() || **byte == b'\'';
-    if between.first() == Some(&b'\'') {
-        let length = between.iter().take_while(is_between).count();
-        if between[..length].ends_with(b"'") && between[..length].iter().any(|byte| b"\r\n".contains(byte)) {
-            *at += length;
+    let count = |from: usize, is_part: fn(&u8) -> bool| {
+        between[from..].iter().position(|byte| !is_part(byte)).unwrap_or(between.len() - from)
+    };
+    let quotes = count(0, |byte| *byte == b'\'');
+    let mut end = quotes;
+    loop {
+        end += count(end, u8::is_ascii_whitespace);
+        if !between[end..].starts_with(b"--") {
+            break;
         }
+        end += count(end, |byte| !b"\r\n".contains(byte));
+    }
+    let closing = count(end, |byte| *byte == b'\'');
+    if quotes > 0 && closing > 0 && between[..end].iter().any(|byte| b"\r\n".contains(byte)) {
+        *at += end + closing;
     }
 }
 

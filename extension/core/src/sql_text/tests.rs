@@ -90,6 +90,7 @@ fn names_are_found_in_every_spelling() {
         "DO E'BEGIN PERFORM adm\\in_set_inte\\gration_credentials(1); END'",
         "DO E'--x\\nBEGIN PERFORM admin_'  -- comment\n 'set_integration_credentials(1); END'",
         "SELECT f(U&'SELECT U&\"ad\\006din_set_integration\\+00'\n'005Fcredentials\"(1)' UESCAPE '!')",
+        "DO U&'BEGIN PERFORM U&\"admin*005fset_integration_c*0' -- '\n '072edentials\" UESCAPE ''*'' (1); END'",
         "SELECT f(U&'SELECT U&\"!!+000061dmin!!005f!!+'\n'000073et_integration_credentials\"' UESCAPE '!')",
         "DO 'BEGIN EXECUTE E''SELECT admin\\x'\n'5fset_integration_credentials(1)''; END'",
         "DO '-- BEGIN'\n' PERFORM admin_set_'\n 'integration_credentials(1); END'",

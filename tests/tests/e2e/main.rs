@@ -15,6 +15,7 @@ mod dump;
 mod encoding;
 mod extension;
 mod fixture;
+mod guard;
 mod hostile;
 mod hostile_owner;
 mod keyring;

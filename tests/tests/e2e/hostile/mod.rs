@@ -253,7 +253,7 @@ impl Server {
 }
 
 /// How much memory a process has had at most.
-fn peak_memory(pid: i32) -> u64 {
+pub fn peak_memory(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the session is still there");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of the peak");
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
@@ -261,7 +261,7 @@ fn peak_memory(pid: i32) -> u64 {
 }
 
 /// How long a process has been running, not counting the time that it waited for a processor: others use this machine.
-fn cpu_time(pid: i32) -> Duration {
+pub fn cpu_time(pid: i32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("the session is still there");
     let nanoseconds = stat.split(' ').next().and_then(|number| number.parse().ok());
     Duration::from_nanos(nanoseconds.expect("a number"))

@@ -84,11 +84,19 @@ unsafe extern "C-unwind" fn analyzed(
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
-    // SAFETY: Postgres passes a valid state, and what it is for goes on to the next hook.
+    // SAFETY: Postgres passes a valid state, and what it is for goes on to the next hook, which shows the text in it.
     unsafe {
-        quietly(|| redaction::analyzed(&mut *state));
+        let copy = quietly(|| redaction::analyzed(&*state));
+        let source = (*state).p_sourcetext;
+        if let Some(copy) = copy {
+            (*state).p_sourcetext = copy;
+        }
         if let Some(next) = NEXT.get().and_then(|next| next.analyzed) {
             next(state, query, jumble);
+        }
+        if let Some(copy) = copy {
+            (*state).p_sourcetext = source;
+            quietly(|| redaction::free_copy(copy));
         }
     }
 }

@@ -98,6 +98,22 @@ fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
     unsafe {
         let guc_nest_level = pg_sys::NewGUCNestLevel();
         set(c"search_path", c"pg_catalog, pg_temp");
+        // The caller's settings do not change what the function means, and no other process runs a part of it: its
+        // output could not be silenced.
+        set(c"max_parallel_workers_per_gather", c"0");
+        set(c"force_parallel_mode", c"off");
+        set(c"standard_conforming_strings", c"on");
+        set(c"backslash_quote", c"safe_encoding");
+        set(c"transform_null_equals", c"off");
+        set(c"array_nulls", c"on");
+        set(c"quote_all_identifiers", c"off");
+        set(c"DateStyle", c"ISO, MDY");
+        set(c"IntervalStyle", c"postgres");
+        set(c"bytea_output", c"hex");
+        set(c"xmloption", c"content");
+        set(c"extra_float_digits", c"1");
+        // A statement that the function builds from the value is nobody's to see.
+        set_if_known(c"pg_stat_statements.track", c"none");
         set_messages_off();
         if access == Access::Read {
             set(c"transaction_read_only", c"on");
@@ -322,6 +338,14 @@ unsafe extern "C-unwind" {
         destination: *mut pg_sys::DestReceiver,
         completion: *mut pg_sys::QueryCompletion,
     );
+}
+
+/// Sets a setting of another library, if it is loaded.
+fn set_if_known(name: &CStr, value: &CStr) {
+    // SAFETY: a constant name; NULL where there is no such setting.
+    if !unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) }.is_null() {
+        set(name, value);
+    }
 }
 
 /// Sets a setting until the current level of settings ends.

@@ -2,21 +2,26 @@
 
 use super::activity;
 use super::text::{
-    backslashes, go_on_with, holds_secret, is_from_client, is_known_hidden, is_secret, note_call, note_hidden,
+    backslashes, go_on_with, hash_of, holds_secret, is_from_client, is_known_hidden, is_secret, note_call,
+    note_hidden,
 };
+use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{blank, is_masked, mask, tokens_of};
 use pgrx::pg_sys;
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
+use std::mem::ManuallyDrop;
 use std::ptr;
 
-/// Takes care of a statement that has been analyzed: from here on its text is only shown.
+/// Takes care of a statement that has been analyzed: from here on its text is only shown. Returns a copy without secrets to
+/// be shown in place of a text that is not the client's.
 ///
 /// # Safety
 /// `state` is what it was analyzed with.
-pub unsafe fn analyzed(state: &mut pg_sys::ParseState) {
+pub unsafe fn analyzed(state: &pg_sys::ParseState) -> Option<*const c_char> {
     let source = state.p_sourcetext;
     if source.is_null() {
-        return;
+        return None;
     }
     // SAFETY: a C string, by its definition. What came from the client is parsed whole before any of it is analyzed.
     unsafe {
@@ -27,15 +32,15 @@ pub unsafe fn analyzed(state: &mut pg_sys::ParseState) {
             go_on_with(false);
         }
         if !is_secret {
-            return;
+            return None;
         }
         note_call();
         if is_from_client {
             mask_in_place(source);
-        } else if !is_hidden(CStr::from_ptr(source).to_bytes()) {
-            mask_copies(source);
-            state.p_sourcetext = copy_masked(source, pg_sys::CurrentMemoryContext).unwrap_or(source);
+            return None;
         }
+        mask_copies(source);
+        masked_copy(source, pg_sys::CurrentMemoryContext)
     }
 }
 
@@ -143,6 +148,14 @@ pub unsafe fn masked_copy(text: *const c_char, context: pg_sys::MemoryContext) -
     }
 }
 
+/// A text by its hash, and its copy.
+type Copied = Option<(u64, Vec<u8>)>;
+
+thread_local! {
+    /// The text that was copied last: one may hold thousands of statements. Never dropped.
+    static LAST_COPY: RefCell<ManuallyDrop<Copied>> = const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
 /// Without memory for a copy the text stays: it must not become another of another length, for positions in it are read.
 unsafe fn copy_masked(text: *const c_char, context: pg_sys::MemoryContext) -> Option<*const c_char> {
     // SAFETY: the caller vouches for both.
@@ -154,10 +167,27 @@ unsafe fn copy_masked(text: *const c_char, context: pg_sys::MemoryContext) -> Op
             return None;
         }
         let copy = std::slice::from_raw_parts_mut(copy.cast::<u8>(), text.len());
-        copy.copy_from_slice(text);
-        if let Some((_, text)) = copy.split_last_mut() {
-            mask_known(text);
-        }
+        let hash = hash_of(text);
+        LAST_COPY.with_borrow_mut(|last| match &**last {
+            Some((same, masked)) if *same == hash && masked.len() == text.len() => {
+                copy.copy_from_slice(masked);
+            }
+            _ => {
+                copy.copy_from_slice(text);
+                if let Some((_, text)) = copy.split_last_mut() {
+                    mask_known(text);
+                }
+                **last = remembered(copy).map(|masked| (hash, masked));
+            }
+        });
         Some(copy.as_ptr().cast())
     }
+}
+
+/// A copy that is kept, if it is not too long.
+fn remembered(masked: &[u8]) -> Option<Vec<u8>> {
+    const MOST: usize = 1 << 20;
+    let mut copy = Buffer::with_room(masked.len()).ok().filter(|_| masked.len() <= MOST)?;
+    copy.push(masked).ok()?;
+    Some(copy.into_bytes())
 }

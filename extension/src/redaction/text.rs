@@ -10,9 +10,7 @@ use std::ptr;
 thread_local! {
     static CURRENT: Cell<Option<(Known, bool)>> = const { Cell::new(None) };
     static IS_HIDDEN: Cell<bool> = const { Cell::new(false) };
-    static OTHERS: Others = const {
-        Others { hasher: foldhash::fast::FixedState::with_seed(0), answers: [const { Cell::new(None) }; 8] }
-    };
+    static OTHERS: Others = const { [const { Cell::new(None) }; 8] };
     /// Whether the plan at work is that of a statement that may hold a secret.
     static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static HAS_PREPARED: Cell<bool> = const { Cell::new(false) };
@@ -47,13 +45,13 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
             return holds_secret(text);
         }
         OTHERS.with(|others| {
-            let hash = others.hasher.hash_one((HAS_PREPARED.get(), text));
-            let place = usize::try_from(hash).unwrap_or_default() % others.answers.len();
-            match others.answers[place].get() {
+            let hash = hash_of(text);
+            let place = usize::try_from(hash).unwrap_or_default() % others.len();
+            match others[place].get() {
                 Some((same, answer)) if same == hash => answer,
                 _ => {
                     let answer = holds_secret(text);
-                    others.answers[place].set(Some((hash, answer)));
+                    others[place].set(Some((hash, answer)));
                     answer
                 }
             }
@@ -88,9 +86,11 @@ unsafe fn known_of(text: *const c_char) -> Known {
 }
 
 /// What was found out about texts that are not the client's, by their hashes.
-struct Others {
-    hasher: foldhash::fast::FixedState,
-    answers: [Cell<Option<(u64, bool)>>; 8],
+type Others = [Cell<Option<(u64, bool)>>; 8];
+
+/// The hash of a text and of what it depends on whether it may hold a secret.
+pub fn hash_of(text: &[u8]) -> u64 {
+    foldhash::fast::FixedState::with_seed(0).hash_one((HAS_PREPARED.get(), backslashes(), text))
 }
 
 /// Whether a text is the client's own, in a buffer that this process may write to. Other processes that run statements

@@ -8,6 +8,7 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::{
     error::ErrorCode,
+    limits,
     redact::REDACTED,
     seal::{self, SealingKey, Terms},
     tool::{self, Tool},
@@ -215,7 +216,16 @@ impl Client {
 
     /// Best effort: that metering failed too must not hide why the call failed.
     async fn record_failure(&self, tool: &Tool, code: ErrorCode, parameters: Value, started: Instant) {
-        let parameters = if let Value::Object(given) = parameters { tool.redact(given) } else { Map::new() };
+        let mut parameters =
+            if let Value::Object(given) = parameters { tool.redact(given) } else { Map::new() };
+        // What was refused may have been refused for its size.
+        for parameter in parameters.values_mut() {
+            if let Value::String(text) = parameter
+                && let Some((cut, _)) = text.char_indices().nth(limits::MAX_ACTOR_CHARS)
+            {
+                text.truncate(cut);
+            }
+        }
         let parameters = Value::Object(parameters).to_string();
         let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
         let sql = "SELECT integration_credentials.record_tool_failure($1, $2, $3, $4)";

@@ -2,9 +2,10 @@
 //! `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
 
 use crate::caller::Caller;
-use crate::document::Document;
+use crate::document::{self, Document, Unreadable};
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::rules::RulesError;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::{FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, fcinfo, pg_sys};
 use serde::Serialize;
@@ -38,6 +39,9 @@ macro_rules! sql_functions {
 }
 pub(crate) use sql_functions;
 
+/// No argument that a call takes is longer. What is may have a gigabyte, and is not even unpacked.
+const MAX_ARGUMENT_BYTES: usize = 16 << 20;
+
 /// A call as it came in. Arguments are borrowed from Postgres' memory: a secret is not copied on its way in.
 pub struct Call {
     fcinfo: pg_sys::FunctionCallInfo,
@@ -63,7 +67,18 @@ impl Call {
 
     /// A bytea argument.
     pub fn bytes(&self, index: usize) -> Option<&[u8]> {
-        self.argument(index)
+        match self.size(index) {
+            Some(size) if size > MAX_ARGUMENT_BYTES => refuse_length(index, size),
+            _ => self.argument(index),
+        }
+    }
+
+    /// How many bytes an argument of variable length has when it is unpacked.
+    fn size(&self, index: usize) -> Option<usize> {
+        // SAFETY: as above; each caller asks for an argument of variable length.
+        let datum = unsafe { fcinfo::pg_getarg_datum(self.fcinfo, index) }?;
+        // SAFETY: as above. Reads the header alone.
+        Some(unsafe { pg_sys::toast_raw_datum_size(datum) }.saturating_sub(pg_sys::VARHDRSZ))
     }
 
     /// A boolean argument.
@@ -76,10 +91,49 @@ impl Call {
         self.argument(index)
     }
 
-    /// A jsonb argument, as text.
-    pub fn json(&self, index: usize) -> Option<String> {
-        self.argument(index)
-            .map(|document: Document| document.text().unwrap_or_else(|| refuse_encoding(index)))
+    /// A jsonb argument that is rules, as text.
+    pub fn rules(&self, index: usize) -> Result<Option<String>, RulesError> {
+        if let Some(size) = self.size(index).filter(|&size| size > document::MAX_BYTES) {
+            return Err(RulesError::Size(size));
+        }
+        let text = self.argument(index).map(|document: Document| document.text());
+        match text.transpose() {
+            Err(Unreadable::TooLong(bytes)) => Err(RulesError::Size(bytes)),
+            Err(Unreadable::NotUtf8) => refuse_encoding(index),
+            Ok(text) => Ok(text),
+        }
+    }
+}
+
+fn refuse_length(index: usize, bytes: usize) -> ! {
+    Raised::from(Failure::new(
+        ErrorCode::InvalidRequest,
+        format!("argument {} of the call has {bytes} bytes, and {MAX_ARGUMENT_BYTES} are allowed", index + 1),
+        "No argument is as long as that: see the lengths in the documentation of the function.",
+    ))
+    .throw()
+}
+
+/// Ends the call with Postgres' own error unless the system has so much memory left: what Rust then allocates aborts the
+/// server where there is none. For what may take more than the reserve of `memory`.
+pub fn require_memory(bytes: usize) {
+    // SAFETY: memory of our own, which nobody has touched. It is mapped rather than allocated, so that the allocator keeps
+    // nothing of it.
+    unsafe {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let mapped = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
+        if mapped == libc::MAP_FAILED {
+            Raised::out_of_memory().throw()
+        }
+        libc::munmap(mapped, bytes);
+    }
+}
+
+/// The same for so many copies of a secret. Most are short, and cost nothing.
+pub fn require_memory_for_copies(secret: &[u8], copies: usize) {
+    const SHORT: usize = 64 << 10;
+    if secret.len() > SHORT {
+        require_memory(copies * secret.len());
     }
 }
 

@@ -147,8 +147,16 @@ fn owner(call: &Call) -> pg_sys::Oid {
         if row.is_null() {
             Raised::internal("integration_credentials: called by no function of the catalog").throw()
         }
-        let owner = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>()).proowner;
+        let pg_sys::FormData_pg_proc { proowner, pronamespace, .. } =
+            *pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>();
         pg_sys::ReleaseSysCache(row);
-        owner
+        // The tables are found by the name of their schema, and another schema of that name would be another owner's.
+        if pronamespace != pg_sys::get_namespace_oid(c"integration_credentials".as_ptr(), true) {
+            Raised::internal(
+                "the schema integration_credentials of this extension was renamed; rename it back",
+            )
+            .throw()
+        }
+        proowner
     }
 }

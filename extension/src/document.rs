@@ -1,10 +1,21 @@
 //! A JSON document as Postgres keeps it.
 
-use integration_credentials_core::jsonb;
+use integration_credentials_core::{jsonb, rules};
 use pgrx::fcinfo::direct_function_call;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use serde_json::Value;
 use std::ffi::{CStr, CString};
+
+/// The most bytes of a document that is printed: a text of the longest rules makes a fifth of it.
+pub const MAX_BYTES: usize = 20 * rules::MAX_BYTES;
+
+/// Why a document cannot be had as text.
+pub enum Unreadable {
+    /// It is longer than rules may be, which have so many bytes.
+    TooLong(usize),
+    /// It is not UTF-8.
+    NotUtf8,
+}
 
 /// The bytes of a `jsonb`: equal bytes are equal documents.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -22,13 +33,20 @@ impl Document {
         self.0.len()
     }
 
-    /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold. `None` if that is
-    /// not UTF-8.
-    pub fn text(&self) -> Option<String> {
+    /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold. Only as
+    /// long as rules may be.
+    pub fn text(&self) -> Result<String, Unreadable> {
+        if self.len() > MAX_BYTES {
+            return Err(Unreadable::TooLong(self.len()));
+        }
         // SAFETY: the datum is that of a jsonb. The C string is Postgres' own, and copied.
         let text =
             unsafe { direct_function_call::<&CStr>(pg_sys::jsonb_out, &[self.0.as_slice().into_datum()]) };
-        text.and_then(|text| text.to_str().ok()).map(str::to_owned)
+        match text.unwrap_or_default().to_str() {
+            Ok(text) if text.len() > rules::MAX_BYTES => Err(Unreadable::TooLong(text.len())),
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Unreadable::NotUtf8),
+        }
     }
 }
 

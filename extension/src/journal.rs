@@ -1,7 +1,7 @@
 //! The audit row of each change, and the metering row of each call.
 
 use crate::append::{Log, append, column};
-use crate::boundary::{self, Answer, Call};
+use crate::boundary::{self, Answer, Call, require_memory};
 use crate::caller::Role;
 use crate::document::Document;
 use crate::statement::statement;
@@ -88,6 +88,11 @@ fn refuse_if_read_only(function: &str) {
     unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) };
 }
 
+/// The longest `parameters`, in bytes: many times what a client sends, which are names.
+const MAX_PARAMETER_BYTES: usize = 64 << 10;
+/// What they take at most once they are parsed.
+const PARSED_BYTES: usize = 16 << 20;
+
 /// `record_tool_failure(tool_key, outcome, parameters, duration_ms)`
 pub fn call_record_tool_failure(call: &Call) -> Answer {
     refuse_if_read_only("record_tool_failure");
@@ -98,10 +103,14 @@ pub fn call_record_tool_failure(call: &Call) -> Answer {
         .text(1)
         .and_then(ErrorCode::from_name)
         .ok_or_else(|| invalid("outcome is not a code of the error table"))?;
-    let mut parameters: Map<String, Value> = call
-        .text(2)
-        .and_then(|text| serde_json::from_str(text).ok())
-        .ok_or_else(|| invalid("parameters is not a JSON object"))?;
+    let parameters = call.text(2).unwrap_or_default();
+    if parameters.len() > MAX_PARAMETER_BYTES {
+        let bytes = parameters.len();
+        return Err(invalid(&format!("parameters has {bytes} bytes, and {MAX_PARAMETER_BYTES} are allowed")));
+    }
+    require_memory(PARSED_BYTES);
+    let mut parameters: Map<String, Value> =
+        serde_json::from_str(parameters).ok().ok_or_else(|| invalid("parameters is not a JSON object"))?;
     let milliseconds = call
         .double(3)
         .filter(|milliseconds| milliseconds.is_finite() && *milliseconds >= 0.0)

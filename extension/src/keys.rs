@@ -1,5 +1,6 @@
 //! The keyring, as this session knows it: read at first use, and again after a configuration reload.
 
+use crate::boundary::require_memory_for_copies;
 use crate::keyring_source;
 use crate::settings::{self, KeyringSource};
 use integration_credentials_core::envelope::{self, EnvelopeError, Place};
@@ -32,6 +33,7 @@ pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Failure> {
 
 /// Decrypts what lies at a place.
 pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    require_memory_for_copies(ciphertext, 2);
     with_known_key(
         |keyring| envelope::decrypt(keyring, place, ciphertext),
         |error| matches!(error, EnvelopeError::UnknownKey(_)),

@@ -11,6 +11,7 @@
 //! | `validate`, `sync` | what runs before and after a credential is saved |
 //! | `sandbox`, `routine` | running somebody else's function on a secret; finding it |
 //! | `cancel` | whether the statement is cancelled meanwhile |
+//! | `cursors` | keeping the caller's cursors from it |
 //! | `silence` | keeping what it prints from the log and the client |
 //! | `journal`, `announce` | audit and metering rows; notifications |
 //! | `keys`, `keyring_source` | the keyring, as this session knows it; the file or command that it comes from |
@@ -38,6 +39,7 @@ mod boundary;
 mod caller;
 mod cancel;
 mod catalog;
+mod cursors;
 mod document;
 mod hooks;
 mod journal;

@@ -1,6 +1,6 @@
 //! `get_integration_credentials(key)` and its siblings: for all keys, and for the aggregator.
 
-use crate::boundary::{Answer, Call, VOID};
+use crate::boundary::{Answer, Call, VOID, require_memory_for_copies};
 use crate::lookup::{AsOf, Row};
 use crate::rows::Rows;
 use crate::statement::{argument, run, statement};
@@ -94,7 +94,10 @@ fn get<R>(
     catalog::find_enabled(key)?;
     let place = [(c"org_slug", org.as_str()), (c"integration_key", key)];
     let found = lookup::find(table, place, AsOf::Statement, |row| {
-        row.get::<Vec<u8>>(c"ciphertext").map(|ciphertext| (ciphertext, read(row)))
+        row.get::<&[u8]>(c"ciphertext").map(|ciphertext| {
+            require_memory_for_copies(ciphertext, 3);
+            (ciphertext.to_vec(), read(row))
+        })
     });
     let (ciphertext, read) = found.flatten().ok_or_else(|| not_set(key))?;
     let value = keys::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;

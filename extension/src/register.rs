@@ -1,7 +1,7 @@
 //! The calls about the catalog: adding, replacing, removing and switching entries, and naming their functions.
 
 use crate::announce::announce;
-use crate::boundary::{self, Answer, Call, Raised, forbidden};
+use crate::boundary::{self, Answer, Call, Raised, forbidden, require_memory};
 use crate::caller::Role;
 use crate::catalog::{self, SyncMode};
 use crate::journal::{self, Metering};
@@ -11,7 +11,7 @@ use crate::text::Text;
 use crate::{lookup, settings};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::event::{Event, Operation};
-use integration_credentials_core::rules::Rules;
+use integration_credentials_core::rules::{self, Rules, RulesError};
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::DatumWithOid;
 use serde_json::json;
@@ -40,16 +40,11 @@ pub fn call_register(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let display_name = limits::check("display_name", call.text(1), limits::MAX_KEY_CHARS)?;
     let actor = limits::actor(call.text(2))?;
-    let rules = call.json(3).unwrap_or_else(|| "{}".to_owned());
+    let rules = call.rules(3).map_err(|error| refuse_rules(&error))?.unwrap_or_else(|| "{}".to_owned());
     let docs_url = optional("docs_url", call.text(4))?;
     let example = optional("example", call.text(5))?;
-    Rules::compile(&rules).map_err(|error| {
-        Failure::new(
-            ErrorCode::InvalidRequest,
-            error.to_string(),
-            "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each of them optional.",
-        )
-    })?;
+    require_memory(rules::COMPILE_BYTES);
+    Rules::compile(&rules).map_err(|error| refuse_rules(&error))?;
     let org = settings::current_org(call)?;
 
     let write = |statement| {
@@ -70,6 +65,14 @@ pub fn call_register(call: &Call) -> Answer {
     journal::audit(call, &org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
     metering.finish(&org, actor, None, json!({"key": key, "display_name": display_name, "actor": actor}));
     Ok(boundary::json(&json!({"key": key, "displayName": display_name, "isEnabled": is_enabled})))
+}
+
+fn refuse_rules(error: &RulesError) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidRequest,
+        error.to_string(),
+        "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each of them optional.",
+    )
 }
 
 fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Failure> {
@@ -220,7 +223,7 @@ pub fn call_register_sync_handler(call: &Call) -> Answer {
 
 /// The signature and the owner as they are stored; `None` takes the function off.
 fn resolve(signature: Option<&str>, shape: &Shape) -> Result<(Option<String>, Option<String>), Failure> {
-    let Some(signature) = signature else { return Ok((None, None)) };
+    let Some(signature) = optional("the signature", signature)? else { return Ok((None, None)) };
     let routine =
         catch_unwind(AssertUnwindSafe(|| Routine::find(signature, shape))).unwrap_or_else(|payload| {
             // Postgres raises what it cannot parse; we raise it too, as one of our own errors.

@@ -1,6 +1,6 @@
 //! Validators and sync handlers: finding the function that the catalog names, and calling it.
 
-use crate::boundary::forbidden;
+use crate::boundary::{forbidden, require_memory_for_copies};
 use crate::catalog::Registered;
 use crate::statement::{argument, first, statement};
 use crate::text::{self, Text};
@@ -140,7 +140,10 @@ impl Routine {
     pub fn call_for_text(&self, arguments: &[&str]) -> Option<String> {
         self.call_and(arguments, |result| {
             // SAFETY: FIND made sure that a validator's result is text.
-            result.and_then(|datum| unsafe { <&[u8]>::from_datum(datum, false) }).map(text::lossy)
+            result.and_then(|datum| unsafe { <&[u8]>::from_datum(datum, false) }).map(|reason| {
+                require_memory_for_copies(reason, 8);
+                text::lossy(reason)
+            })
         })
     }
 

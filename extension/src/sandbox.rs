@@ -3,13 +3,14 @@
 //! It runs as its owner, in a subtransaction, with a pinned `search_path`, with nothing written to the log or sent to
 //! the client, and with the error that it raises caught. A validator can write nothing and leaves nothing behind; a
 //! sync handler keeps what it wrote, if it succeeds, and leaves nothing else: no setting, cursor or large object that it
-//! has opened, and no trigger that it has put off.
+//! has opened, no object in `pg_temp`, and no trigger that it has put off. The cursors of the caller are hidden from it.
 
 use crate::boundary::{self, Raised};
 use crate::cancel;
+use crate::cursors::{self, Hidden};
 use crate::silence::{self, Silence};
 use crate::statement::{run as run_statement, statement};
-use crate::text::Raw;
+use crate::text::Text;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
@@ -35,6 +36,7 @@ pub fn run<R>(
     secret: &str,
     function: impl FnOnce() -> R,
 ) -> Result<R, String> {
+    let _hidden = Hidden::begin();
     // What was printed before is not the function's.
     throw_interrupt(flush_languages(owner));
     let (outcome, is_cancelled) = {
@@ -256,11 +258,12 @@ impl Surroundings {
             pg_sys::AtEOXact_GUC(false, guc_nest_level);
             pg_sys::NewGUCNestLevel();
             set_messages_off();
-            let cursors = cursors();
+            let cursors = cursors::names();
             // To end a query may be to run code of the function.
             become_user(owner);
             close_what_was_opened(&cursors);
             pg_sys::SetUserIdAndSecContext(self.user, self.security);
+            refuse_temporary_objects();
             pg_sys::ReleaseCurrentSubTransaction();
             self.give_back();
         }
@@ -284,18 +287,48 @@ impl Surroundings {
     }
 }
 
-// As bytes: a name is the function's own, and may be in any encoding.
-statement!(stable CURSORS() "SELECT c.name FROM pg_catalog.pg_cursors c");
+// Whatever is in a schema depends on it. As text, which every type has.
+statement!(volatile TEMPORARY() "
+    SELECT d.xmin::pg_catalog.text FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+      AND d.refobjid = pg_catalog.pg_my_temp_schema()");
 
-/// The names of all open cursors.
-fn cursors() -> Vec<CString> {
-    run_statement(&CURSORS, &[], |rows| {
-        let mut names = Vec::with_capacity(rows.len());
-        for row in rows {
-            names.extend(row.get(1)?.and_then(|Raw(name)| CString::new(name).ok()));
+/// Refuses objects in `pg_temp` that this subtransaction has made: the session would keep them. Postgres itself refuses
+/// temporary tables in the box, and no functions, operators, collations and the like.
+fn refuse_temporary_objects() {
+    // SAFETY: plain calls of the server, in a transaction.
+    let (subtransaction, temporary) = unsafe {
+        let (mut temporary, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        pg_sys::GetTempNamespaceState(&raw mut temporary, &raw mut toast);
+        (pg_sys::GetCurrentTransactionIdIfAny(), temporary)
+    };
+    if subtransaction == pg_sys::InvalidTransactionId || temporary == pg_sys::InvalidOid {
+        return;
+    }
+    // Ids of subtransactions are given in their order, so those within this one have later ones.
+    let is_ours = |writer: pg_sys::TransactionId| {
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::TransactionIdIsCurrentTransactionId(writer)
+                && pg_sys::TransactionIdFollowsOrEquals(writer, subtransaction)
         }
-        Ok(names)
-    })
+    };
+    let has_any = run_statement(&TEMPORARY, &[], |rows| {
+        for row in rows {
+            let writer = row.get(1)?.and_then(|Text(writer)| writer.parse::<u32>().ok());
+            if writer.is_some_and(|writer| is_ours(pg_sys::TransactionId::from(writer))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    });
+    if has_any {
+        Raised::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as c_int,
+            "cannot create objects in pg_temp in a validator or sync handler".to_owned(),
+        )
+        .throw()
+    }
 }
 
 /// Closes the cursors and large objects that were opened in this subtransaction, which else are its parent's.

@@ -1,7 +1,7 @@
 //! The set call and its steps, in order: for a value that comes as it is, and for one that comes sealed.
 
 use crate::announce::announce;
-use crate::boundary::{self, Answer, Call};
+use crate::boundary::{self, Answer, Call, require_memory_for_copies};
 use crate::caller::Role;
 use crate::catalog::Entry;
 use crate::journal::{self, Metering};
@@ -19,6 +19,9 @@ use pgrx::pg_sys;
 use serde::Serialize;
 use serde_json::json;
 use std::rc::Rc;
+
+/// How often a call may have the value in memory at a time: opened, encrypted, as an argument, and remembered.
+const COPIES: usize = 8;
 
 // xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
 statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
@@ -78,6 +81,7 @@ pub fn call_sealed(call: &Call) -> Answer {
         ));
     }
     let org = settings::current_org(call)?;
+    require_memory_for_copies(sealed, COPIES);
     let value = keys::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
     settings::check_value(Some(&value))?;
     set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
@@ -136,6 +140,7 @@ pub struct Problem {
 fn set(metering: Metering, request: &Request<'_>) -> Answer {
     let &Request { call, org, key, value, actor, .. } = request;
     let checked = find_entry(request)?;
+    require_memory_for_copies(value.as_bytes(), COPIES);
     redaction::remember(value);
     // From here on no entry goes while it gets a credential.
     table::lock(c"configured_integrations", pg_sys::RowExclusiveLock);

@@ -1,19 +1,21 @@
 //! Whether a value is accepted: the catalog's rules first, then the validator, if there is one.
 
-use crate::boundary::Raised;
+use crate::boundary::{Raised, require_memory};
 use crate::catalog::{Entry, Registered};
-use crate::document::Document;
+use crate::document::{Document, Unreadable};
 use crate::routine::{Routine, SYNC_HANDLER, VALIDATOR};
 use crate::sandbox::{self, Access};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::redact;
-use integration_credentials_core::rules::Rules;
+use integration_credentials_core::rules::{self, Rules};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 /// More integrations than a session is likely to set; beyond that, rules are compiled anew.
 const MAX_COMPILED: usize = 64;
+/// Enough for as many ordinary ones.
+const MAX_COMPILED_BYTES: usize = 32 << 20;
 
 thread_local! {
     /// By what they say, so that a change of the catalog needs no invalidation.
@@ -26,6 +28,9 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
     let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
         Raised::internal(format!("the rules of integration {key:?} cannot be used: {problem}")).throw()
     });
+    if rules.are_costly() {
+        require_memory(rules::CHECK_BYTES);
+    }
     rules.check(value).map_err(|reason| refusal(key, &reason))?;
     match &entry.validator {
         Some(validator) => ask(validator, key, value),
@@ -45,10 +50,15 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
     if let Some(rules) = COMPILED.with_borrow(|compiled| compiled.get(document).cloned()) {
         return Ok(rules);
     }
-    let text = document.text().ok_or("they are not valid UTF-8")?;
+    let text = document.text().map_err(|unreadable| match unreadable {
+        Unreadable::TooLong(bytes) => rules::RulesError::Size(bytes).to_string(),
+        Unreadable::NotUtf8 => "they are not valid UTF-8".to_owned(),
+    })?;
+    require_memory(rules::COMPILE_BYTES);
     let rules = Rc::new(Rules::compile(&text).map_err(|error| error.to_string())?);
     COMPILED.with_borrow_mut(|compiled| {
-        if compiled.len() >= MAX_COMPILED {
+        let bytes = compiled.values().map(|rules| rules.weight()).sum::<usize>() + rules.weight();
+        if compiled.len() >= MAX_COMPILED || bytes > MAX_COMPILED_BYTES {
             compiled.clear();
         }
         compiled.insert(document.clone(), rules.clone());

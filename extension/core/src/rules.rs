@@ -10,8 +10,12 @@
 //! A schema is a tree: `$ref` and its kin are refused, as a few of them can describe one that takes years to walk, and so
 //! are `unevaluatedItems` and `unevaluatedProperties`, which walk it again. Rules have at most 64 KiB.
 //!
-//! A pattern takes time by its own length times that of the value, and cannot be interrupted; a schema may have several. So
-//! neither is for values of more than 64 KiB, which are refused.
+//! A few bytes of a pattern, such as `\w{9999}`, compile to megabytes, and each place in a schema keeps its path. So the patterns
+//! of an integration, that of the schema and its own, are limited in number, in length and in what they compile to, all
+//! together, and so are the paths.
+//!
+//! A pattern takes time by its compiled size times the length of the value, and cannot be interrupted. So pattern and schema
+//! are not for values of more than 64 KiB, which are refused.
 //!
 //! A message names the rule and where it stands, never anything of the value: not even a property's name, unless the
 //! schema itself has it.
@@ -19,13 +23,26 @@
 use crate::limits::MAX_VALUE_CHARS;
 use crate::redact::wipe;
 use jsonschema::{PatternOptions, Validator, error::ValidationErrorKind};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
-const MAX_BYTES: usize = 64 << 10;
+/// The longest rules, in bytes of their text.
+pub const MAX_BYTES: usize = 64 << 10;
 /// The longest value that is matched against a pattern or schema, in bytes.
 const MAX_MATCHED_BYTES: usize = 64 << 10;
+/// The most patterns.
+const MAX_PATTERNS: usize = 64;
+/// The most bytes that patterns have together: before a class of Unicode is compiled, it takes a thousand times its name.
+const MAX_PATTERN_BYTES: usize = 4 << 10;
+/// What the patterns compile to together, at most, in bytes: ordinary ones, and others.
+const PROGRAM_BYTES: [usize; 2] = [64 << 10, 2 << 20];
+/// The most bytes of the paths of all places in a schema.
+const MAX_PATH_BYTES: usize = 1 << 20;
+/// What [`Rules::compile`] allocates at most, in bytes, with room to spare: 20 MB were measured.
+pub const COMPILE_BYTES: usize = 64 << 20;
+/// What [`Rules::check`] allocates at most, in bytes: 12 MB were measured.
+pub const CHECK_BYTES: usize = 24 << 20;
 const REFUSED_KEYWORDS: [&str; 5] =
     ["$ref", "$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"];
 
@@ -48,6 +65,7 @@ pub struct Rules {
     prefix: String,
     pattern: Option<(String, Regex)>,
     schema: Option<Validator>,
+    weight: usize,
 }
 
 /// Why rules cannot be used.
@@ -68,6 +86,19 @@ pub enum RulesError {
     /// Not a regular expression, or one that is too large.
     #[error("pattern is not a regular expression of the regex crate: {0}")]
     Pattern(String),
+    /// Too many patterns.
+    #[error("pattern and schema have {0} patterns, and at most {MAX_PATTERNS} are possible")]
+    Patterns(usize),
+    /// Patterns that are too long.
+    #[error(
+        "the patterns of pattern and schema have {0} bytes, and at most {MAX_PATTERN_BYTES} are possible"
+    )]
+    PatternSize(usize),
+    /// Too many places that lie too deep.
+    #[error(
+        "the paths of all places in the schema have {0} bytes, and at most {MAX_PATH_BYTES} are possible: nest it less, or shorten its names"
+    )]
+    Paths(usize),
     /// Not a JSON Schema, or one that refers to something outside itself.
     #[error("schema is not a JSON Schema: {0}")]
     Schema(String),
@@ -90,13 +121,41 @@ impl Rules {
         if min_length > max_length {
             return Err(RulesError::Lengths(min_length, max_length));
         }
-        Ok(Self {
-            min_length,
-            max_length,
-            prefix: prefix.unwrap_or_default(),
-            pattern: pattern.map(compile_pattern).transpose()?,
-            schema: schema.as_ref().map(compile_schema).transpose()?,
-        })
+        let mut extent = Extent::default();
+        if let Some(pattern) = &pattern {
+            extent.add_pattern(pattern);
+        }
+        if let Some(schema) = &schema {
+            extent.add_schema(schema, 0)?;
+        }
+        extent.check()?;
+        let prefix = prefix.unwrap_or_default();
+        let compile = |bytes| {
+            let limit = bytes / extent.patterns.max(1);
+            Ok(Self {
+                min_length,
+                max_length,
+                prefix: prefix.clone(),
+                pattern: pattern.as_deref().map(|source| compile_pattern(source, limit)).transpose()?,
+                schema: schema.as_ref().map(|schema| compile_schema(schema, limit)).transpose()?,
+                weight: extent.weight(declared.len(), bytes),
+            })
+        };
+        let [ordinary, most] = PROGRAM_BYTES;
+        // What is wrong for another reason is wrong again.
+        compile(ordinary).or_else(|_| compile(most))
+    }
+
+    /// How much memory they keep, in bytes, at most and by and large.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Whether to check a value may take memory by more than its length.
+    #[must_use]
+    pub fn are_costly(&self) -> bool {
+        self.pattern.is_some() || self.schema.is_some()
     }
 
     /// `Err` with the reason when `value` breaks a rule.
@@ -111,7 +170,7 @@ impl Rules {
         if !value.starts_with(&self.prefix) {
             return Err(format!("the value does not begin with {:?}", self.prefix));
         }
-        if value.len() > MAX_MATCHED_BYTES && (self.pattern.is_some() || self.schema.is_some()) {
+        if value.len() > MAX_MATCHED_BYTES && self.are_costly() {
             return Err(format!(
                 "the value has {} bytes, and the rules pattern and schema are for values of at most {MAX_MATCHED_BYTES}",
                 value.len()
@@ -126,35 +185,92 @@ impl Rules {
     }
 }
 
-fn compile_pattern(source: String) -> Result<(String, Regex), RulesError> {
+/// How much there is to compile.
+#[derive(Default)]
+struct Extent {
+    patterns: usize,
+    pattern_bytes: usize,
+    path_bytes: usize,
+}
+
+impl Extent {
+    fn add_pattern(&mut self, pattern: &str) {
+        self.patterns += 1;
+        self.pattern_bytes += pattern.len();
+    }
+
+    /// Adds a schema, or a part of one at a path of so many bytes, and refuses what it may not have.
+    fn add_schema(&mut self, schema: &Value, path: usize) -> Result<(), RulesError> {
+        self.path_bytes += path;
+        match schema {
+            Value::Object(members) => {
+                if let Some(keyword) = REFUSED_KEYWORDS.into_iter().find(|&word| members.contains_key(word)) {
+                    let problem = format!("{keyword} is not supported, write out what it refers to");
+                    return Err(RulesError::Schema(problem));
+                }
+                if let Some(Value::String(pattern)) = members.get("pattern") {
+                    self.add_pattern(pattern);
+                }
+                if let Some(Value::Object(patterns)) = members.get("patternProperties") {
+                    patterns.keys().for_each(|pattern| self.add_pattern(pattern));
+                }
+                members.iter().try_for_each(|(name, part)| self.add_schema(part, path + 1 + name.len()))
+            }
+            // A number has five digits at most.
+            Value::Array(parts) => parts.iter().try_for_each(|part| self.add_schema(part, path + 6)),
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), RulesError> {
+        match *self {
+            Self { patterns, .. } if patterns > MAX_PATTERNS => Err(RulesError::Patterns(patterns)),
+            Self { pattern_bytes, .. } if pattern_bytes > MAX_PATTERN_BYTES => {
+                Err(RulesError::PatternSize(pattern_bytes))
+            }
+            Self { path_bytes, .. } if path_bytes > MAX_PATH_BYTES => Err(RulesError::Paths(path_bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    /// As was measured of the worst rules of each kind: a program, its caches, and 75 bytes for each byte of a schema.
+    fn weight(&self, declared: usize, program: usize) -> usize {
+        let programs = if self.patterns > 0 { 4 * program } else { 0 };
+        programs + 96 * declared + 2 * self.path_bytes
+    }
+}
+
+fn compile_pattern(source: &str, limit: usize) -> Result<(String, Regex), RulesError> {
+    let build = |source: &str| RegexBuilder::new(source).size_limit(limit).dfa_size_limit(limit).build();
     // Alone first, or `a)|(b` would be taken for two halves of the group that it is put into.
-    let compiled = Regex::new(&source).and_then(|_| Regex::new(&format!(r"\A(?:{source})\z")));
-    match compiled {
-        Ok(regex) => Ok((source, regex)),
+    match build(source).and_then(|_| build(&format!(r"\A(?:{source})\z"))) {
+        Ok(regex) => Ok((source.to_owned(), regex)),
+        Err(regex::Error::CompiledTooBig(_)) => Err(RulesError::Pattern(too_large(limit))),
         Err(error) => Err(RulesError::Pattern(last_line(&error.to_string()))),
     }
 }
 
-fn compile_schema(schema: &Value) -> Result<Validator, RulesError> {
-    if let Some(keyword) = refused_keyword(schema) {
-        return Err(RulesError::Schema(format!("{keyword} is not supported, write out what it refers to")));
-    }
+fn compile_schema(schema: &Value, limit: usize) -> Result<Validator, RulesError> {
     jsonschema::options()
         // The default engine backtracks.
-        .with_pattern_options(PatternOptions::regex())
+        .with_pattern_options(PatternOptions::regex().size_limit(limit).dfa_size_limit(limit))
         .build(schema)
-        .map_err(|error| RulesError::Schema(last_line(&error.to_string())))
+        .map_err(|error| {
+            let problem = last_line(&error.to_string());
+            RulesError::Schema(match error.kind() {
+                ValidationErrorKind::Format { .. } => format!("{problem}, or {}", too_large(limit)),
+                _ => problem,
+            })
+        })
 }
 
-fn refused_keyword(schema: &Value) -> Option<&'static str> {
-    match schema {
-        Value::Object(members) => REFUSED_KEYWORDS
-            .into_iter()
-            .find(|keyword| members.contains_key(*keyword))
-            .or_else(|| members.values().find_map(refused_keyword)),
-        Value::Array(items) => items.iter().find_map(refused_keyword),
-        _ => None,
-    }
+/// A pattern that compiles to more than its share.
+fn too_large(limit: usize) -> String {
+    format!(
+        "it compiles to more than {limit} bytes, its share of {}: repeat less, and write [a-z] rather than \\w or \\p{{L}}, \
+         which have thousands of characters",
+        PROGRAM_BYTES[1]
+    )
 }
 
 fn last_line(text: &str) -> String {
@@ -265,6 +381,49 @@ mod tests {
         ] {
             let error = Rules::compile(&rules.to_string()).unwrap_err().to_string();
             assert!(error.contains(expected), "{rules}: {error}");
+        }
+    }
+
+    #[test]
+    fn rules_that_would_take_much_memory_or_time_are_refused_and_ordinary_ones_are_not() {
+        let many = |unit: &Value, count: usize| Value::from(vec![unit.clone(); count]);
+        let deep = (0..100).fold(json!({}), |inner, _| json!({"not": inner}));
+        let patterns = |count: usize| -> Vec<Value> {
+            (0..count).map(|number| json!({"pattern": format!("^[A-Za-z0-9_-]{{10}}{number}$")})).collect()
+        };
+        for (rules, expected) in [
+            (json!({"pattern": r"\w{200}"}), "more than 2097152 bytes"),
+            (json!({"pattern": "(?:(?:a?){300}){300}Z"}), "more than 2097152 bytes"),
+            (json!({"pattern": r"\p{L}".repeat(1000)}), "5000 bytes, and at most 4096"),
+            (json!({"schema": {"pattern": r"\p{L}{200}"}}), "more than 2097152 bytes"),
+            (json!({"schema": {"patternProperties": {r"\p{L}{200}": {}}}}), "more than 2097152 bytes"),
+            (json!({"pattern": "a", "schema": {"allOf": patterns(64)}}), "65 patterns, and at most 64"),
+            (
+                json!({"schema": {"allOf": [{"pattern": "a".repeat(4000)}, {"pattern": "b".repeat(97)}]}}),
+                "4097 bytes",
+            ),
+            (
+                json!({"schema": {"properties": {"x".repeat(9000): {"allOf": many(&json!({}), 5000)}}}}),
+                "paths",
+            ),
+            (json!({"schema": {"allOf": many(&deep, 70)}}), "paths"),
+        ] {
+            let began = std::time::Instant::now();
+            let error = Rules::compile(&rules.to_string()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(began.elapsed().as_secs() < 5, "{expected}");
+        }
+        for rules in [
+            json!({"pattern": r"sk_live_\w{40}"}),
+            json!({"pattern": "[A-Za-z0-9_-]{1000}"}),
+            json!({"pattern": ".{255}"}),
+            json!({"schema": {"allOf": patterns(64)}}),
+            json!({"schema": {"properties": {"a": {"pattern": r"^\w{10}$"}, "b": {"pattern": "^.{1,100}$"}}}}),
+            json!({"schema": {"properties": {"pattern": {"type": "string"}, "patternProperties": {}}}}),
+            json!({"schema": {"anyOf": many(&json!({"type": "string"}), 3000)}}),
+        ] {
+            let rules = Rules::compile(&rules.to_string()).unwrap_or_else(|error| panic!("{rules}: {error}"));
+            assert!(rules.weight() < CHECK_BYTES);
         }
     }
 

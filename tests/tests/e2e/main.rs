@@ -33,6 +33,7 @@ mod sandbox;
 mod sealed;
 mod service;
 mod set;
+mod size_limits;
 mod support;
 mod sync_handlers;
 mod tls;

@@ -1,7 +1,7 @@
 //! The box of validators and sync handlers: nothing that a function has printed, opened or put off outlives it.
 
 use crate::fixture::{Fixture, sqlstate};
-use crate::support::{ANY, set};
+use crate::support::{ANY, revision, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::Value;
 use tests::{ADMIN, Canary, Cluster, SUPERUSER, Session, Shutdown, assert_error, installation::Installation};
@@ -238,6 +238,80 @@ plpy.execute('SELECT lo_open({object}, 262144)')"
 }
 
 #[tokio::test]
+async fn cursors_of_the_caller_are_hidden_from_a_function_and_afterwards_as_they_were() {
+    let fixture = Fixture::new().await;
+    let caller = &fixture.superuser;
+    let script = "CREATE TABLE public.secret AS SELECT n FROM generate_series(1, 99) n;
+        CREATE FUNCTION public.in_a_loop() RETURNS void LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN
+            FOR r IN SELECT n FROM public.secret WHERE n <= 3 ORDER BY n LOOP
+                PERFORM integration_credentials.admin_set_integration_credentials('any', 'value', 'actor');
+            END LOOP; END $$";
+    caller.batch_execute(script).await.unwrap();
+    let next = async |cursor: &str| -> i32 {
+        caller.query_one(&format!("FETCH {cursor}"), &[]).await.unwrap().get(0)
+    };
+    // Used last in a subtransaction of the number that the box of the next transaction has.
+    let held = "BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT n FROM public.secret ORDER BY n;
+        SAVEPOINT s; MOVE held; COMMIT";
+    caller.batch_execute(held).await.unwrap();
+    let mut reads = 2;
+    for (body, refusal) in [
+        (
+            "DECLARE c refcursor := 'mine'; n int; BEGIN FETCH c INTO n; RAISE EXCEPTION 'saw %', n; END",
+            "cannot be run",
+        ),
+        (
+            "DECLARE c refcursor := 'held'; n int; BEGIN FETCH c INTO n; RAISE EXCEPTION 'saw %', n; END",
+            "cannot be run",
+        ),
+        (
+            "DECLARE n int; BEGIN EXECUTE 'FETCH mine' INTO n; RAISE EXCEPTION 'saw %', n; END",
+            "cannot be run",
+        ),
+        ("EXECUTE 'MOVE mine'", "cannot be run"),
+        ("DECLARE c refcursor := 'mine'; BEGIN MOVE c; END", "cannot be run"),
+        ("CLOSE mine", "security-restricted"),
+        ("DECLARE c refcursor := 'held'; BEGIN CLOSE c; END", "cannot drop active portal"),
+        ("CLOSE ALL", "security-restricted"),
+        ("DECLARE own CURSOR FOR SELECT 1; n int; BEGIN OPEN own; FETCH own INTO n; CLOSE own; END", ""),
+    ] {
+        // A cursor of PL/pgSQL's own is declared, and one of SQL's executed.
+        let body = if body.starts_with("CLOSE") { format!("EXECUTE '{body}'") } else { body.to_owned() };
+        for kind in ["sync_handler", "validator"] {
+            if kind == "validator" {
+                fixture.register("sync_handler", &[&ANY, &None::<&str>]).await.unwrap();
+                fixture.validator(&format!("{body}; RETURN NULL")).await;
+            } else {
+                fixture.register("validator", &[&ANY, &None::<&str>]).await.unwrap();
+                fixture.handler("surface", &body).await;
+            }
+            caller.batch_execute("BEGIN; DECLARE mine CURSOR FOR SELECT n FROM public.secret ORDER BY n; MOVE mine; SAVEPOINT s").await.unwrap();
+            let message = match set(caller, ANY, "value").await {
+                Ok(result) => result["error"]["message"].as_str().unwrap_or_default().to_owned(),
+                Err(error) => error.as_db_error().unwrap().message().to_owned(),
+            };
+            let is_as_expected =
+                if refusal.is_empty() { message.is_empty() } else { message.contains(refusal) };
+            assert!(is_as_expected, "{kind}, {body}: {message:?}");
+            // An error of the call has the caller's transaction fail, as any does.
+            if kind == "validator" && !refusal.is_empty() {
+                caller.batch_execute("ROLLBACK TO s").await.unwrap();
+            }
+            assert_eq!(next("mine").await, 2, "{kind}, {body}");
+            assert_eq!(next("held").await, reads, "{kind}, {body}");
+            reads += 1;
+            caller.batch_execute("COMMIT").await.unwrap();
+        }
+    }
+    // In a transaction of its own, with a box that is rolled back.
+    set(caller, ANY, "value").await.unwrap();
+    assert_eq!(next("held").await, reads);
+    let before = revision(caller, ANY).await;
+    caller.batch_execute("SELECT public.in_a_loop()").await.unwrap();
+    assert_eq!(revision(caller, ANY).await, before + 3);
+}
+
+#[tokio::test]
 async fn what_cannot_be_taken_back_makes_the_handler_fail() {
     let fixture = Fixture::new().await;
     let later = "CREATE TABLE app.later (key text);
@@ -259,6 +333,11 @@ async fn what_cannot_be_taken_back_makes_the_handler_fail() {
         "CREATE TEMP TABLE t (c int) ON COMMIT DROP",
         "PERFORM pg_export_snapshot()",
         "SET ROLE NONE",
+        "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "BEGIN CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; EXCEPTION WHEN division_by_zero THEN END",
+        "SET search_path = pg_temp; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE COLLATION pg_temp.c FROM pg_catalog.\"C\"",
+        "CREATE TEXT SEARCH CONFIGURATION pg_temp.english (COPY = pg_catalog.english)",
     ] {
         fixture.handler("surface", body).await;
         let result: Value = set(&fixture.admin, ANY, "value").await.unwrap();
@@ -266,6 +345,13 @@ async fn what_cannot_be_taken_back_makes_the_handler_fail() {
     }
     // The session is sound, and the caller may do what its function may not.
     fixture.admin.batch_execute("BEGIN; SET CONSTRAINTS ALL DEFERRED; COMMIT").await.unwrap();
+    fixture.as_owner("CREATE TABLE app.written (key text)").await;
+    fixture.handler("surface", "INSERT INTO app.written VALUES (key)").await;
+    let temporary = "BEGIN; CREATE TEMP TABLE mine (); CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    fixture.admin.batch_execute(temporary).await.unwrap();
+    let result = set(&fixture.admin, ANY, "value").await.unwrap();
+    assert!(result["error"].is_null(), "{result}");
+    fixture.admin.batch_execute("COMMIT").await.unwrap();
     fixture.validator("SET CONSTRAINTS ALL DEFERRED; RETURN NULL").await;
     assert_error(set(&fixture.admin, ANY, "value").await, ErrorCode::InvalidCredentials);
     let owner = fixture.database.connect(SUPERUSER).await;

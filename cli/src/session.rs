@@ -3,7 +3,7 @@
 use crate::{
     Error, Settings,
     connect::connect,
-    transaction::{self, Needs, READ},
+    transaction::{self, Needs, READ_PINNED},
 };
 use std::{
     future::poll_fn,
@@ -19,18 +19,27 @@ use tokio_postgres::{
 /// The oldest major version that the extension runs on.
 pub(crate) const OLDEST_SERVER: u32 = 15;
 
-/// Who owns something in the extension's schema and is no superuser. Like every statement of this crate it finds nothing by
-/// the `search_path`, which is the database owner's to set: names and operators say their schema, parameters their type.
-const OTHER_OWNERS: &str = "\
-    SELECT r.rolname FROM pg_catalog.pg_roles AS r \
-    WHERE NOT r.rolsuper AND r.oid OPERATOR(pg_catalog.=) ANY (\
-        SELECT o.owner FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL (\
-            SELECT n.nspowner \
-            UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid \
-            UNION ALL SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid\
-        ) AS o (owner) \
-        WHERE n.nspname OPERATOR(pg_catalog.=) 'integration_credentials'::pg_catalog.name) \
-    LIMIT 1";
+/// For a superuser: whether the database has the extension, and who owns something in its schema and is no superuser. Like
+/// every statement of this crate it finds nothing by the `search_path`, which is the database owner's to set: names and
+/// operators say their schema, parameters their type. What counts is the session's role: a role that the owner has set for
+/// the database can be left by any function.
+const FOR_SUPERUSER: &str = "\
+    SELECT EXISTS (\
+            SELECT FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) e.extowner \
+            JOIN pg_catalog.pg_depend AS d ON d.refobjid OPERATOR(pg_catalog.=) e.oid \
+            JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) d.objid \
+            WHERE e.extname OPERATOR(pg_catalog.=) 'integration_credentials'::pg_catalog.name AND o.rolsuper \
+                AND n.nspname OPERATOR(pg_catalog.=) 'integration_credentials'::pg_catalog.name), \
+        (SELECT r.rolname FROM pg_catalog.pg_roles AS r \
+            WHERE NOT r.rolsuper AND r.oid OPERATOR(pg_catalog.=) ANY (\
+                SELECT o.owner FROM pg_catalog.pg_namespace AS n CROSS JOIN LATERAL (\
+                    SELECT n.nspowner \
+                    UNION ALL SELECT p.proowner FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid \
+                    UNION ALL SELECT c.relowner FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid\
+                ) AS o (owner) \
+                WHERE n.nspname OPERATOR(pg_catalog.=) 'integration_credentials'::pg_catalog.name) \
+            LIMIT 1) \
+    FROM pg_catalog.pg_roles AS s WHERE s.rolname OPERATOR(pg_catalog.=) session_user AND s.rolsuper";
 
 pub(crate) struct Session {
     client: tokio_postgres::Client,
@@ -38,6 +47,8 @@ pub(crate) struct Session {
     /// Why the connection ended; calls in flight learn only that it did.
     lost: Arc<OnceLock<String>>,
     dbname: String,
+    /// Whether our names mean our functions: for a superuser, who would run anything.
+    may_call: bool,
 }
 
 impl Session {
@@ -49,8 +60,6 @@ impl Session {
     ) -> Result<Self, Error> {
         let (client, mut connection) = connect(settings).await?;
         check_version(connection.parameter("server_version").unwrap_or_default())?;
-        // A pooler need not say it.
-        let may_be_superuser = connection.parameter("is_superuser") != Some("off");
         let lost = Arc::new(OnceLock::new());
         let driver = tokio::spawn({
             let lost = lost.clone();
@@ -71,23 +80,36 @@ impl Session {
                 }
             }
         });
-        let session = Self { client, driver, lost, dbname: settings.dbname().to_owned() };
-        if may_be_superuser {
-            session.refuse_foreign_schema(settings.connect_timeout).await?;
-        }
+        let mut session = Self { client, driver, lost, dbname: settings.dbname().to_owned(), may_call: true };
+        session.refuse_foreign_schema(settings.connect_timeout).await?;
         Ok(session)
     }
 
     /// Goes no further where a superuser would run what somebody else calls by our names: the owner of a database that does
-    /// not have the extension may make a schema of its name.
-    async fn refuse_foreign_schema(&self, limit: Option<Duration>) -> Result<(), Error> {
-        let owners = self.rows(READ, OTHER_OWNERS, &[]);
-        let owners = match limit {
-            None => owners.await?,
-            Some(limit) => timeout(limit, owners).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))?,
+    /// not have the extension may make a schema of its name, at any moment.
+    async fn refuse_foreign_schema(&mut self, limit: Option<Duration>) -> Result<(), Error> {
+        let found = self.rows(READ_PINNED, FOR_SUPERUSER, &[]);
+        let found = match limit {
+            None => found.await?,
+            Some(limit) => timeout(limit, found).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))?,
         };
-        let Some(row) = owners.first() else { return Ok(()) };
-        Err(Error::ForeignSchema { database: self.dbname.clone(), owner: column(row, 0)? })
+        let Some(row) = found.first() else { return Ok(()) };
+        if let Some(owner) = column(row, 1)? {
+            return Err(Error::ForeignSchema { database: self.dbname.clone(), owner });
+        }
+        self.may_call = column(row, 0)?;
+        Ok(())
+    }
+
+    /// Refuses a superuser's call where nothing of ours is there to be called.
+    fn require_extension(&self) -> Result<(), Error> {
+        if self.may_call {
+            return Ok(());
+        }
+        Err(Error::ExtensionMissing {
+            database: self.dbname.clone(),
+            message: "no extension integration_credentials of a superuser's is there".to_owned(),
+        })
     }
 
     /// Runs a query. Its text must be constant, for it may be logged; parameters never are, because their types are
@@ -98,6 +120,9 @@ impl Session {
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
+        if sql.contains("integration_credentials.") {
+            self.require_extension()?;
+        }
         transaction::query(&self.client, needs, sql, parameters).await.map_err(|error| self.explain(&error))
     }
 

@@ -137,16 +137,17 @@ unsafe fn quotes_what_it_got(error: &pg_sys::ErrorData) -> bool {
         PgSqlErrorCode::ERRCODE_INVALID_CATALOG_NAME,
         PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
         PgSqlErrorCode::ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION,
-        PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
     ];
     let is_notice =
         error.elevel > PgLogLevel::LOG_SERVER_ONLY as c_int && error.elevel < PgLogLevel::ERROR as c_int;
+    // Of files, by the names that they were asked for.
+    let is_of_system = class(error.sqlerrcode) == class(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR as c_int);
     // SAFETY: as for the caller.
     let is_of_postgres = unsafe { format(error) }.is_some_and(|format| format != c"%s");
     // Of a right that is missing only names of existing objects are told.
     error.sqlerrcode != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as c_int
         && (quoting.into_iter().any(|code| class(code as c_int) == class(error.sqlerrcode))
-            || (is_notice && is_of_postgres))
+            || (is_of_postgres && (is_notice || is_of_system)))
 }
 
 /// What a message is called in the source of the code that raised it, in any language.

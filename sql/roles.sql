@@ -3,7 +3,7 @@
 --     psql -d DATABASE -f roles.sql        or        intcred grant
 -- Running it again changes nothing. Then: GRANT integration_credentials_admin TO provisioning;
 
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
 -- What the owner of the database has put on the search_path is not to run as a superuser.
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;

@@ -120,7 +120,7 @@ impl Session {
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        if sql.contains("integration_credentials.") {
+        if names_ours(sql) {
             self.require_extension()?;
         }
         transaction::query(&self.client, needs, sql, parameters).await.map_err(|error| self.explain(&error))
@@ -181,6 +181,11 @@ impl Session {
     fn explain(&self, error: &tokio_postgres::Error) -> Error {
         if error.is_closed() { self.lost() } else { Error::of_call(error, &self.dbname) }
     }
+}
+
+/// Whether a statement names something in the extension's schema, and not only one of its settings, which stands in quotes.
+fn names_ours(sql: &str) -> bool {
+    sql.match_indices("integration_credentials.").any(|(at, _)| !sql[..at].ends_with('\''))
 }
 
 /// A column of a row; the error says which one is not as agreed.

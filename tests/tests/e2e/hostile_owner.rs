@@ -316,7 +316,52 @@ async fn every_script_of_the_extension_pins_its_search_path_first() {
     }
     let roles = fs::read_to_string(source("sql/roles.sql")).unwrap();
     let first: Vec<_> = statements(&roles).take(2).collect();
-    assert_eq!(first, ["BEGIN", "SET LOCAL search_path = pg_catalog, pg_temp"]);
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
+    assert_eq!(first, [begin, "SET LOCAL search_path = pg_catalog, pg_temp"]);
+}
+
+/// A role that is set for the database does not hide a superuser from the check, for any function may leave that role.
+#[tokio::test]
+async fn a_role_set_for_the_database_hides_no_superuser_who_then_calls_nothing() {
+    let cluster = Cluster::builder().start();
+    let database = cluster.empty_database().await;
+    let superuser = database.superuser().await;
+    let name = database.name();
+    superuser
+        .batch_execute(&format!(
+            "CREATE ROLE tenant LOGIN; ALTER DATABASE {name} OWNER TO tenant;
+             CREATE TABLE public.called (by text); GRANT ALL ON public.called TO PUBLIC"
+        ))
+        .await
+        .unwrap();
+    let list = async || {
+        let arguments = ["--dsn", &database.dsn(SUPERUSER), "list"];
+        let output = run(intcred().args(arguments), b"").await;
+        (output.code, output.stderr)
+    };
+    // With no schema at all, nothing is called either: the owner may make one at any moment.
+    let (code, said) = list().await;
+    assert!(code == 4 && said.contains("does not have the extension"), "{code} {said}");
+    superuser
+        .batch_execute(&format!(
+            "SET ROLE tenant;
+             CREATE SCHEMA integration_credentials;
+             CREATE FUNCTION integration_credentials.list_integrations() RETURNS TABLE (
+                 key text, \"displayName\" text, \"isEnabled\" boolean, \"isConfigured\" boolean,
+                 \"hasCredentials\" boolean, revision bigint, \"updatedAt\" timestamptz)
+                 LANGUAGE plpgsql AS $$ BEGIN
+                     PERFORM pg_catalog.set_config('role', 'none', false);
+                     INSERT INTO public.called VALUES (current_user);
+                 END $$;
+             RESET ROLE;
+             ALTER DATABASE {name} SET role = 'tenant'"
+        ))
+        .await
+        .unwrap();
+    let (code, said) = list().await;
+    assert!(code == 4 && said.contains("tenant"), "{code} {said}");
+    let called = superuser.query_one("SELECT count(*) FROM public.called", &[]).await.unwrap();
+    assert_eq!(called.get::<_, i64>(0), 0);
 }
 
 fn pg_config() -> String {

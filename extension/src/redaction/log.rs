@@ -5,7 +5,7 @@ use super::{activity, live, shown};
 use crate::{boundary, memory};
 use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{
-    Dropped, MAX_BYTES, is_node_tree, names_one, redacted, without_cut_quotations, without_inserts,
+    Dropped, MAX_BYTES, is_node_tree, quotes_one, redacted, without_cut_quotations, without_inserts,
 };
 use memchr::memmem;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
@@ -90,7 +90,7 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     // SAFETY: a C string.
     let statement = current().filter(|text| unsafe { is_secret(text.as_ptr()) }).map(CStr::to_bytes);
     // SAFETY: C strings.
-    let names = |text: &*mut c_char| names_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
+    let names = |text: &*mut c_char| quotes_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
     let is_own = statement.is_some() || is_running() || live::is_over_budget();
     let may_hold_one = is_own || texts(error).any(|text| names(text));
     if may_hold_one {
@@ -196,7 +196,7 @@ unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>,
     unsafe {
         if !error.message.is_null() {
             let message = CStr::from_ptr(error.message).to_bytes();
-            if names_one(message) || (is_own && says_more(error, message)) {
+            if quotes_one(message) || (is_own && says_more(error, message)) {
                 put(&mut error.message, around(message, statement), context);
             }
         }

@@ -27,7 +27,7 @@ mod written;
 
 pub use format::without_inserts;
 pub use hide::{Dropped, MAX_BYTES, blank, is_masked, mask, redacted, tokens_of};
-pub use names::{executes, names_one};
+pub use names::{executes, names_one, quotes_one};
 pub use quoted::without_cut_quotations;
 pub use written::value_is_written;
 

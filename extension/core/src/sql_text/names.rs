@@ -3,6 +3,7 @@
 //! Every statement and every message of the server is asked this, so the first answer takes nanoseconds. A name that is
 //! spelled in any way that Postgres' scanner accepts counts, and so does a text that may spell any name at all.
 
+use super::hide::MAX_BYTES;
 use super::known::FUNCTIONS;
 use super::lexer::{Kind, tokens};
 use memchr::{memchr, memchr_iter, memchr2_iter};
@@ -14,6 +15,13 @@ pub fn names_one(text: &[u8]) -> bool {
         || (text.len() <= MOST_DECODED
             && ((may_be_encoded(text) && spells_one(text))
                 || (memchr_iter(b'&', text).any(|at| is_unicode(text, at)) && spells_one_in_unicode(text))))
+}
+
+/// The same of a message, which may quote anything. In one that is too long to be copied, a name counts only where it is
+/// written as it is: most such messages are of strangers, with parameters of megabytes.
+#[must_use]
+pub fn quotes_one(message: &[u8]) -> bool {
+    if message.len() <= MAX_BYTES { names_one(message) } else { plain_names(message).next().is_some() }
 }
 
 /// In a longer text, in bytes, a name counts only where it is written as it is: nothing may interrupt the reading.

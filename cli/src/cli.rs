@@ -1,6 +1,6 @@
 //! The arguments. What is said here is the help, the man page and the completions.
 
-use crate::failure::Failure;
+use crate::cli_error::CliError;
 use clap::{
     Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser,
 };
@@ -40,7 +40,7 @@ Exit status:
 Results go to standard output and everything else to standard error.";
 
 /// Parses the arguments. Help, version, and what is missing are clap's business and end the process.
-pub fn parse() -> Result<Cli, Failure> {
+pub fn parse() -> Result<Cli, CliError> {
     Cli::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
@@ -48,7 +48,7 @@ pub fn parse() -> Result<Cli, Failure> {
         | ErrorKind::MissingRequiredArgument
         | ErrorKind::MissingSubcommand => error.exit(),
         // Clap would show what was given; here it could be a credential, on its way into a log.
-        kind => Failure::usage(
+        kind => CliError::usage(
             kind.as_str().unwrap_or("the arguments are not as expected"),
             "see --help, and note that a value is never an argument: use standard input or --value-file",
         ),

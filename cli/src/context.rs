@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{Actor, Cli},
-    failure::Failure,
+    cli_error::CliError,
     output::{Output, say},
 };
 use intcred::{Client, Notice, Settings, os_user};
@@ -17,7 +17,7 @@ impl Context {
         Self { dsn: cli.dsn.clone(), output: Output::new(cli.json, cli.color) }
     }
 
-    pub fn settings(&self) -> Result<Settings, Failure> {
+    pub fn settings(&self) -> Result<Settings, CliError> {
         let settings = Settings::resolve(self.dsn.as_deref())?;
         for warning in settings.warnings() {
             say("intcred: warning", warning);
@@ -25,12 +25,12 @@ impl Context {
         Ok(settings)
     }
 
-    pub async fn connect(&self) -> Result<Client, Failure> {
+    pub async fn connect(&self) -> Result<Client, CliError> {
         connect(&self.settings()?).await
     }
 }
 
-pub async fn connect(settings: &Settings) -> Result<Client, Failure> {
+pub async fn connect(settings: &Settings) -> Result<Client, CliError> {
     let on_notice = |Notice { severity, message }: Notice| {
         say(&format!("intcred: {}", severity.to_lowercase()), &message);
     };
@@ -38,9 +38,9 @@ pub async fn connect(settings: &Settings) -> Result<Client, Failure> {
 }
 
 impl Actor {
-    pub fn name(self) -> Result<String, Failure> {
+    pub fn name(self) -> Result<String, CliError> {
         self.name
             .or_else(os_user)
-            .ok_or_else(|| Failure::usage("your user has no name", "say who does it with --actor"))
+            .ok_or_else(|| CliError::usage("your user has no name", "say who does it with --actor"))
     }
 }

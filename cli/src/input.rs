@@ -1,6 +1,6 @@
 //! Reading a value: from a hidden prompt, a pipe or a file, without leaving copies of it in memory.
 
-use crate::failure::Failure;
+use crate::cli_error::CliError;
 use intcred::{ErrorCode, Secret};
 use integration_credentials_core::{error, limits::MAX_VALUE_CHARS};
 use nix::sys::{
@@ -33,17 +33,17 @@ enum Form {
 }
 
 /// Reads the value of a credential, and checks what can be checked without the server.
-pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, Failure> {
+pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, CliError> {
     let form = |otherwise| if exact { Form::Exact } else { otherwise };
     match path {
         Some(path) if path != Path::new("-") => {
-            let failure = |source| Failure::File { path: path.to_owned(), source };
+            let failure = |source| CliError::File { path: path.to_owned(), source };
             let bytes = read(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
             value(bytes, form(Form::File))
         }
         _ if stdin().is_terminal() => prompt(form(Form::Line)),
         _ => {
-            let failure = |source| Failure::File { path: "standard input".into(), source };
+            let failure = |source| CliError::File { path: "standard input".into(), source };
             // `Stdin` itself has a buffer that is never wiped.
             let unbuffered = stdin().as_fd().try_clone_to_owned().map_err(failure)?;
             let bytes = read(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
@@ -68,18 +68,18 @@ pub fn read(mut source: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>
     Ok(buffer)
 }
 
-fn prompt(form: Form) -> Result<Secret, Failure> {
-    restore_terminal_when_interrupted().map_err(|error| Failure::Start(error.into()))?;
+fn prompt(form: Form) -> Result<Secret, CliError> {
+    restore_terminal_when_interrupted().map_err(|error| CliError::Start(error.into()))?;
     let ask = |prompt| match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text)),
-        Err(error) => Err(Failure::usage(
+        Err(error) => Err(CliError::usage(
             format!("cannot ask on the terminal: {error}"),
             "give the value on standard input or with --value-file",
         )),
     };
     let first = ask("Value: ")?;
     if *first != *ask("Again: ")? {
-        return Err(Failure::usage("the two values differ", "try again"));
+        return Err(CliError::usage("the two values differ", "try again"));
     }
     check(first, form)
 }
@@ -100,14 +100,14 @@ fn restore_terminal_when_interrupted() -> nix::Result<()> {
     Ok(())
 }
 
-fn value(mut bytes: Zeroizing<Vec<u8>>, form: Form) -> Result<Secret, Failure> {
+fn value(mut bytes: Zeroizing<Vec<u8>>, form: Form) -> Result<Secret, CliError> {
     if bytes.len() > MAX_BYTES {
         // The rest was not read, so there is no count to give. What is shorter the server may refuse.
         let message = format!("value has more than {MAX_VALUE_CHARS} characters");
         let hint = format!(
             "Give value as text of 1 to {MAX_VALUE_CHARS} characters, the most that any server allows."
         );
-        return Err(error::Failure::new(ErrorCode::InvalidRequest, message, hint).into());
+        return Err(error::Refusal::new(ErrorCode::InvalidRequest, message, hint).into());
     }
     // A key in PEM, for one, is no key any more without its last newline; so text of several lines stays as it is, and
     // a line that ends as those of Windows do.
@@ -116,7 +116,7 @@ fn value(mut bytes: Zeroizing<Vec<u8>>, form: Form) -> Result<Secret, Failure> {
     }
     let text = String::from_utf8(take(&mut *bytes)).map(Zeroizing::new).map_err(|malformed| {
         malformed.into_bytes().zeroize();
-        Failure::usage("the value is not UTF-8", "encode binary credentials, as base64 for example")
+        CliError::usage("the value is not UTF-8", "encode binary credentials, as base64 for example")
     })?;
     check(text, form)
 }
@@ -127,18 +127,18 @@ fn is_one_line(bytes: &[u8]) -> bool {
     newline.is_some_and(|at| at + 1 == bytes.len()) && !bytes.ends_with(b"\r\n")
 }
 
-fn check(text: Zeroizing<String>, form: Form) -> Result<Secret, Failure> {
+fn check(text: Zeroizing<String>, form: Form) -> Result<Secret, CliError> {
     if form != Form::Exact && text.starts_with(BYTE_ORDER_MARK) {
-        return Err(Failure::usage(
+        return Err(CliError::usage(
             "the value begins with a byte order mark, which an editor may have put there",
             "save it without one, or keep it with --exact",
         ));
     }
     if text.is_empty() {
-        return Err(Failure::usage("the value is empty", "to take a credential away, use `intcred remove`"));
+        return Err(CliError::usage("the value is empty", "to take a credential away, use `intcred remove`"));
     }
     if text.contains('\0') {
-        return Err(Failure::usage(
+        return Err(CliError::usage(
             "the value has a NUL character",
             "encode the value, for Postgres cannot store one",
         ));

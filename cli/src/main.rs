@@ -1,18 +1,18 @@
 //! `intcred`, the command line of the `integration_credentials` Postgres extension: a thin shell around the library.
 
 mod cli;
+mod cli_error;
 mod commands;
 mod context;
-mod failure;
 mod input;
 mod output;
 
-use failure::Failure;
+use cli_error::CliError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // First of all: the arguments and the environment may hold a password.
-    let started = intcred::make_undumpable().map_err(Failure::Start);
+    let started = intcred::make_undumpable().map_err(CliError::Start);
     match started.and_then(|()| cli::parse()).and_then(commands::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -1,6 +1,6 @@
 //! Standard output and standard error.
 
-use crate::{cli::Color, failure::Failure};
+use crate::{cli::Color, cli_error::CliError};
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::Style;
 use serde::Serialize;
@@ -32,7 +32,7 @@ impl Output {
         self,
         result: &T,
         human: impl FnOnce(&T) -> String,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         if self.json {
             return self.line(result);
         }
@@ -40,14 +40,14 @@ impl Output {
     }
 
     /// Prints one line of JSON.
-    pub fn line(self, result: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
-        let json = serde_json::to_string(result).map_err(|error| Failure::Output(error.into()))?;
+    pub fn line(self, result: &(impl Serialize + ?Sized)) -> Result<(), CliError> {
+        let json = serde_json::to_string(result).map_err(|error| CliError::Output(error.into()))?;
         self.write(&json)
     }
 
-    fn write(self, text: &str) -> Result<(), Failure> {
+    fn write(self, text: &str) -> Result<(), CliError> {
         let mut stdout = AutoStream::new(io::stdout().lock(), self.color);
-        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::Output)
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CliError::Output)
     }
 }
 

@@ -3,8 +3,12 @@
 //! Each hook does its own work under a guard, and then goes on to the next with nothing of Rust left in its frame: an error
 //! of Postgres jumps right over it, unchanged.
 
-use crate::announce::{announce_resync, two_phase};
+use crate::announce::{announce_resync, queue, two_phase};
+use crate::pg::ffi::{
+    standard_ExecutorRun, standard_ExecutorStart, standard_ProcessUtility, standard_planner,
+};
 use crate::redaction;
+use crate::user_functions::sandbox;
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,33 +22,9 @@ struct Next {
     starting: pg_sys::ExecutorStart_hook_type,
     running: pg_sys::ExecutorRun_hook_type,
     utility: pg_sys::ProcessUtility_hook_type,
-}
-
-unsafe extern "C-unwind" {
-    // Without the guard that pgrx puts around them, which would translate every error of every statement.
-    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-    fn standard_planner(
-        query: *mut pg_sys::Query,
-        text: *const c_char,
-        options: c_int,
-        parameters: pg_sys::ParamListInfo,
-    ) -> *mut pg_sys::PlannedStmt;
-    fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        is_once: bool,
-    );
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        text: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        parameters: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        destination: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
+    message: pg_sys::emit_log_hook_type,
+    memory_request: pg_sys::shmem_request_hook_type,
+    memory_startup: pg_sys::shmem_startup_hook_type,
 }
 
 /// For the postmaster, so that every process has them.
@@ -57,6 +37,9 @@ pub fn install() {
             starting: pg_sys::ExecutorStart_hook,
             running: pg_sys::ExecutorRun_hook,
             utility: pg_sys::ProcessUtility_hook,
+            message: pg_sys::emit_log_hook,
+            memory_request: pg_sys::shmem_request_hook,
+            memory_startup: pg_sys::shmem_startup_hook,
         };
         if NEXT.set(next).is_ok() {
             pg_sys::post_parse_analyze_hook = Some(analyzed);
@@ -64,6 +47,9 @@ pub fn install() {
             pg_sys::ExecutorStart_hook = Some(starting);
             pg_sys::ExecutorRun_hook = Some(running);
             pg_sys::ProcessUtility_hook = Some(utility);
+            pg_sys::emit_log_hook = Some(message);
+            pg_sys::shmem_request_hook = Some(memory_request);
+            pg_sys::shmem_startup_hook = Some(memory_startup);
             pg_sys::RegisterXactCallback(Some(ended), std::ptr::null_mut());
             redaction::watch_errors();
         }
@@ -172,6 +158,7 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: all is handed on as it came, but for the text, whose copy lives until the command is done.
     unsafe {
+        sandbox::check_command(command);
         let copy = quietly(|| redaction::masked_copy(text, pg_sys::CurrentMemoryContext));
         let text = copy.unwrap_or(text);
         let has_events = is_commit_prepared(command) && quietly(two_phase::is_any_marked);
@@ -195,6 +182,39 @@ unsafe fn is_commit_prepared(command: *const pg_sys::PlannedStmt) -> bool {
             && (*node.cast::<c_void>().cast::<pg_sys::TransactionStmt>()).kind
                 == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
     }
+}
+
+/// Every message, on its way to the log and the client.
+unsafe extern "C-unwind" fn message(error: *mut pg_sys::ErrorData) {
+    // SAFETY: Postgres passes a valid message, which a hook may change.
+    unsafe {
+        redaction::redact(&mut *error);
+        if let Some(next) = NEXT.get().and_then(|next| next.message) {
+            next(error);
+        }
+    }
+}
+
+/// When libraries may ask for shared memory.
+unsafe extern "C-unwind" fn memory_request() {
+    // SAFETY: called by the postmaster, when memory may be asked for.
+    unsafe {
+        if let Some(next) = NEXT.get().and_then(|next| next.memory_request) {
+            next();
+        }
+    }
+    queue::request_memory();
+}
+
+/// When the shared memory is there.
+unsafe extern "C-unwind" fn memory_startup() {
+    // SAFETY: called by the postmaster, when the memory is there.
+    unsafe {
+        if let Some(next) = NEXT.get().and_then(|next| next.memory_startup) {
+            next();
+        }
+    }
+    queue::initialize();
 }
 
 /// When a transaction has ended. Postgres calls this for a failed one after it has written its error.

@@ -9,7 +9,7 @@
 //! | `catalog` | finding an entry of the catalog, and caching it |
 //! | `user_functions` | running a validator or sync handler on a secret, in a sandbox |
 //! | `keyring` | the keyring of this session, and the file or command that holds it |
-//! | `metering` | the audit row of each change, the metering row of each call |
+//! | `audit`, `metering` | the audit row of each change; the metering row of each call |
 //! | `announce` | notifications |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
 //! | `hooks` | where Postgres calls the library besides its functions |
@@ -18,12 +18,13 @@
 //! | `pg` | what Postgres offers, in Rust |
 
 use crate::calls::caller::as_owner;
-use crate::calls::{read, remove, set};
-use crate::pg::call;
-use crate::user_functions::{sandbox, sync_handler};
+use crate::calls::{functions, read, remove, set};
+use crate::pg::{call, session};
+use crate::user_functions::{silence, sync_handler};
 use pgrx::prelude::*;
 
 mod announce;
+mod audit;
 mod calls;
 mod catalog;
 mod hooks;
@@ -47,13 +48,11 @@ extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
 #[allow(non_snake_case)]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    // SAFETY: a flag of the server, set before this is called.
-    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+    if session::is_preloading() {
         settings::define();
         hooks::install();
-        redaction::install();
         announce::install();
-        sandbox::install();
+        silence::reserve_descriptors();
     }
 }
 
@@ -73,7 +72,7 @@ call::sql_functions! {
     get_integration_credentials_with_revision => read::call_get_with_revision,
     get_all_integration_credentials => |call| as_owner(call, read::call_get_all),
     get_aggregator_credentials => read::call_get_aggregator,
-    register_validator => calls::catalog::call_register_validator,
-    register_sync_handler => calls::catalog::call_register_sync_handler,
+    register_validator => functions::call_register_validator,
+    register_sync_handler => functions::call_register_sync_handler,
     sync_aggregator_credentials => sync_handler::call_aggregator,
 }

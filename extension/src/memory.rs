@@ -5,6 +5,7 @@
 //! touched. A call that finds half of it taken fails with Postgres' own error, and a message then loses its texts. What
 //! may be larger than the reserve is asked for in a way that may fail (`try_reserve`).
 
+use crate::pg::error::Raised;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -95,5 +96,28 @@ unsafe impl GlobalAlloc for WithReserve {
             }
             new
         }
+    }
+}
+
+/// Ends the call with Postgres' own error unless the system has so much memory left: what Rust then allocates aborts the
+/// server where there is none. For what may take more than the reserve of this allocator.
+pub fn require(bytes: usize) {
+    // SAFETY: memory of our own, which nobody has touched. It is mapped rather than allocated, so that the allocator keeps
+    // nothing of it.
+    unsafe {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let mapped = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
+        if mapped == libc::MAP_FAILED {
+            Raised::out_of_memory().throw()
+        }
+        libc::munmap(mapped, bytes);
+    }
+}
+
+/// The same for so many copies of a secret. Most are short, and cost nothing.
+pub fn require_copies(secret: &[u8], copies: usize) {
+    const SHORT: usize = 64 << 10;
+    if secret.len() > SHORT {
+        require(copies * secret.len());
     }
 }

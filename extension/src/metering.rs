@@ -1,12 +1,12 @@
-//! The audit row of each change, and the metering row of each call.
+//! The metering row of each call.
 
-use crate::calls::caller::Role;
-use crate::pg::call::{self, Answer, Call, require_memory};
+use crate::memory;
+use crate::pg::call::{self, Answer, Call};
 use crate::pg::heap_insert::{Log, append, column};
 use crate::pg::jsonb::Document;
 use crate::pg::prepared::statement;
 use crate::{catalog, settings};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::limits;
 use integration_credentials_core::redact::REDACTED;
 use integration_credentials_core::tool::Tool;
@@ -14,28 +14,6 @@ use pgrx::pg_sys;
 use serde_json::{Map, Value};
 use std::ffi::CString;
 use std::time::Instant;
-
-const AUDIT_LOG: Log =
-    Log { table: c"webapp_org_admin_audit_log", ids: c"webapp_org_admin_audit_log_id_seq", insert: &AUDIT };
-statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID) "
-    INSERT INTO integration_credentials.webapp_org_admin_audit_log
-        (org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
-
-/// Writes down who changed what. The two roles are Postgres' own knowledge, beside the actor that was given.
-pub fn audit(call: &Call, org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
-    let columns = [
-        column(c"org_slug", org),
-        column(c"actor", actor),
-        column(c"session_role", Role::session().name()),
-        column(c"acting_role", call.caller.role.name()),
-        column(c"action", action),
-        column(c"target_type", "integration"),
-        column(c"target_id", key),
-        column(c"metadata", Document::of(metadata)),
-    ];
-    append(&AUDIT_LOG, &columns);
-}
 
 const METERING: Log = Log { table: c"tool_metering", ids: c"tool_metering_id_seq", insert: &METER };
 statement!(volatile METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, JSONBOID) "
@@ -108,7 +86,7 @@ pub fn call_record_tool_failure(call: &Call) -> Answer {
         let bytes = parameters.len();
         return Err(invalid(&format!("parameters has {bytes} bytes, and {MAX_PARAMETER_BYTES} are allowed")));
     }
-    require_memory(PARSED_BYTES);
+    memory::require(PARSED_BYTES);
     let mut parameters: Map<String, Value> =
         serde_json::from_str(parameters).ok().ok_or_else(|| invalid("parameters is not a JSON object"))?;
     let milliseconds = call
@@ -141,8 +119,8 @@ fn shorten(parameter: &mut Value) {
     }
 }
 
-fn invalid(problem: &str) -> Failure {
-    Failure::new(
+fn invalid(problem: &str) -> Refusal {
+    Refusal::new(
         ErrorCode::InvalidRequest,
         problem,
         "record_tool_failure(tool_key, outcome, parameters, duration_ms) is for a client whose call of a metered \

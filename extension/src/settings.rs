@@ -1,7 +1,8 @@
 //! The settings, and what they say of this session.
 
 use crate::pg::call::{Answer, Call};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use crate::pg::session;
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::limits::{self, DEFAULT_VALUE_CHARS, MAX_ORG_CHARS, MAX_VALUE_CHARS};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, PostgresGucEnum, pg_sys};
 use std::ffi::{CStr, CString};
@@ -97,9 +98,9 @@ pub fn define() {
 }
 
 /// Refuses to go on in a server that did not preload the library: there, no setting can be trusted.
-pub fn require_preload() -> Result<(), Failure> {
+pub fn require_preload() -> Result<(), Refusal> {
     PRELOADED.get().copied().ok_or_else(|| {
-        Failure::new(
+        Refusal::new(
             ErrorCode::EncryptionUnavailable,
             "the library integration_credentials is not preloaded",
             "Add integration_credentials to shared_preload_libraries and restart the server.",
@@ -113,7 +114,7 @@ pub fn notify() -> Notify {
 }
 
 /// A value as the setting allows it.
-pub fn check_value(value: Option<&str>) -> Result<&str, Failure> {
+pub fn check_value(value: Option<&str>) -> Result<&str, Refusal> {
     limits::value(value, usize::try_from(MAX_VALUE_LENGTH.get()).unwrap_or(DEFAULT_VALUE_CHARS))
 }
 
@@ -131,7 +132,7 @@ pub enum KeyringSource {
 }
 
 /// The one source that is set.
-pub fn keyring_source() -> Result<KeyringSource, Failure> {
+pub fn keyring_source() -> Result<KeyringSource, Refusal> {
     require_preload()?;
     let set = |setting: &GucSetting<Option<CString>>| setting.get().filter(|value| !value.is_empty());
     let problem = match (set(&KEYRING_FILE), set(&KEYRING_COMMAND)) {
@@ -140,7 +141,7 @@ pub fn keyring_source() -> Result<KeyringSource, Failure> {
         (None, None) => "no keyring is configured",
         (Some(_), Some(_)) => "two keyrings are configured, a file and a command",
     };
-    Err(Failure::new(
+    Err(Refusal::new(
         ErrorCode::EncryptionUnavailable,
         problem,
         "Set one of integration_credentials.keyring_file and integration_credentials.keyring_command in \
@@ -149,7 +150,7 @@ pub fn keyring_source() -> Result<KeyringSource, Failure> {
 }
 
 /// The org that a call acts on: that of this session, if the caller is of it.
-pub fn current_org(call: &Call) -> Result<String, Failure> {
+pub fn current_org(call: &Call) -> Result<String, Refusal> {
     require_preload()?;
     let org = match ORG_SLUG.get().filter(|org| !org.is_empty()) {
         Some(org) => org,
@@ -157,7 +158,7 @@ pub fn current_org(call: &Call) -> Result<String, Failure> {
     };
     // Both are the whole cluster's, and may have been written in a database of another encoding.
     let org = org.to_str().map_err(|_| {
-        Failure::new(
+        Refusal::new(
             ErrorCode::InvalidRequest,
             "the org of this session is not valid UTF-8",
             "Set integration_credentials.org_slug again, in a database of encoding UTF8; unset, the org is the database's name.",
@@ -171,7 +172,7 @@ pub fn current_org(call: &Call) -> Result<String, Failure> {
 fn database_name() -> CString {
     // SAFETY: the session has a database, and its name is a palloc'd C string (NULL only if it was just dropped).
     unsafe {
-        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        let name = pg_sys::get_database_name(session::database());
         if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }
     }
 }

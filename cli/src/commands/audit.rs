@@ -1,6 +1,6 @@
 //! `intcred audit`
 
-use crate::{context::Context, failure::Failure, output::table};
+use crate::{cli_error::CliError, context::Context, output::table};
 use intcred::AuditEntry;
 
 /// The role that logged in and, where it is another, the role that called.
@@ -13,7 +13,7 @@ fn role(entry: &AuditEntry) -> String {
     }
 }
 
-pub async fn run(context: &Context, limit: u32) -> Result<(), Failure> {
+pub async fn run(context: &Context, limit: u32) -> Result<(), CliError> {
     let client = context.connect().await?;
     let entries = client.audit(limit).await?;
     client.close().await;

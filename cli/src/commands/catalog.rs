@@ -3,19 +3,19 @@
 use super::yes_or_no;
 use crate::{
     cli::{Actor, Catalog},
+    cli_error::CliError,
     context::Context,
-    failure::Failure,
     output::table,
 };
 use intcred::Registration;
 use serde_json::{Value, json};
 
-pub async fn run(context: &Context, command: Catalog) -> Result<(), Failure> {
+pub async fn run(context: &Context, command: Catalog) -> Result<(), CliError> {
     match command {
         Catalog::List => list(context).await,
         Catalog::Add { key, display_name, rules, docs_url, example, actor } => {
             let rules = rules.as_deref().map(serde_json::from_str).transpose().map_err(|error| {
-                Failure::usage(
+                CliError::usage(
                     format!("--rules is not JSON: {error}"),
                     "give a JSON object, quoted for the shell",
                 )
@@ -28,7 +28,7 @@ pub async fn run(context: &Context, command: Catalog) -> Result<(), Failure> {
     }
 }
 
-async fn list(context: &Context) -> Result<(), Failure> {
+async fn list(context: &Context) -> Result<(), CliError> {
     let client = context.connect().await?;
     let descriptions = client.describe().await?;
     client.close().await;
@@ -56,7 +56,7 @@ struct Given {
     example: Option<String>,
 }
 
-async fn add(context: &Context, given: Given, actor: Actor) -> Result<(), Failure> {
+async fn add(context: &Context, given: Given, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let client = context.connect().await?;
     let known = client.describe().await?.into_iter().find(|entry| entry.key == given.key);
@@ -75,7 +75,7 @@ async fn add(context: &Context, given: Given, actor: Actor) -> Result<(), Failur
     context.output.print(&answer, |_| format!("{}: registered", registration.key))
 }
 
-async fn remove(context: &Context, key: &str, actor: Actor) -> Result<(), Failure> {
+async fn remove(context: &Context, key: &str, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let client = context.connect().await?;
     let answer = client.unregister_integration(key, &actor).await?;
@@ -83,7 +83,7 @@ async fn remove(context: &Context, key: &str, actor: Actor) -> Result<(), Failur
     context.output.print(&answer, |_| format!("{key}: taken out of the catalog"))
 }
 
-async fn set_enabled(context: &Context, key: &str, enabled: bool, actor: Actor) -> Result<(), Failure> {
+async fn set_enabled(context: &Context, key: &str, enabled: bool, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let client = context.connect().await?;
     let answer = client.set_enabled(key, enabled, &actor).await?;

@@ -1,8 +1,8 @@
 //! `intcred doctor`
 
 use crate::{
+    cli_error::CliError,
     context::Context,
-    failure::Failure,
     output::{one_line, say, table},
 };
 use intcred::{Doctor, Finding, Fix, Verdict};
@@ -12,7 +12,7 @@ use std::{
     io::{IsTerminal, Write as _, stderr, stdin},
 };
 
-pub async fn run(context: &Context, fix: bool, yes: bool) -> Result<(), Failure> {
+pub async fn run(context: &Context, fix: bool, yes: bool) -> Result<(), CliError> {
     let doctor = Doctor::new(context.connect().await?);
     let mut findings = doctor.examine().await?;
     let mut applied = Vec::new();
@@ -29,7 +29,7 @@ pub async fn run(context: &Context, fix: bool, yes: bool) -> Result<(), Failure>
     let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count();
     let result = json!({"problems": problems, "applied": applied, "findings": findings});
     context.output.print(&result, |_| human(&findings))?;
-    if problems == 0 { Ok(()) } else { Err(Failure::Unhealthy(problems)) }
+    if problems == 0 { Ok(()) } else { Err(CliError::Unhealthy(problems)) }
 }
 
 /// The statements that mend problems, each once.
@@ -44,7 +44,7 @@ fn statements(findings: &[Finding]) -> Vec<String> {
 }
 
 /// Shows what would be run, and asks.
-fn confirmed(statements: &[String], yes: bool) -> Result<bool, Failure> {
+fn confirmed(statements: &[String], yes: bool) -> Result<bool, CliError> {
     for statement in statements {
         say("intcred: to be run", statement);
     }
@@ -52,14 +52,14 @@ fn confirmed(statements: &[String], yes: bool) -> Result<bool, Failure> {
         return Ok(true);
     }
     if !stdin().is_terminal() {
-        return Err(Failure::usage(
+        return Err(CliError::usage(
             "nothing was changed, for there is no terminal to ask on",
             "say --yes to run these statements",
         ));
     }
     let mut answer = String::new();
     let asked = write!(stderr(), "Run them? [y/N] ").and_then(|()| stdin().read_line(&mut answer));
-    asked.map_err(Failure::Output)?;
+    asked.map_err(CliError::Output)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

@@ -1,6 +1,6 @@
 //! `intcred get`
 
-use crate::{context::Context, failure::Failure};
+use crate::{cli_error::CliError, context::Context};
 use intcred::Secret;
 use serde::Serialize;
 use std::{
@@ -10,14 +10,14 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-pub async fn run(context: &Context, key: &str) -> Result<(), Failure> {
+pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
     let client = context.connect().await?;
     let value = client.get(key).await?;
     client.close().await;
     if context.output.json {
-        return write_json(key, &value).map_err(Failure::Output);
+        return write_json(key, &value).map_err(CliError::Output);
     }
-    write(&value).map_err(Failure::Output)
+    write(&value).map_err(CliError::Output)
 }
 
 fn write_json(key: &str, value: &Secret) -> io::Result<()> {

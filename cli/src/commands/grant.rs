@@ -1,10 +1,10 @@
 //! `intcred grant`
 
-use crate::{cli, context::Context, failure::Failure};
+use crate::{cli, cli_error::CliError, context::Context};
 use intcred::Group;
 use serde_json::json;
 
-pub async fn run(context: &Context, membership: Option<(String, cli::Group)>) -> Result<(), Failure> {
+pub async fn run(context: &Context, membership: Option<(String, cli::Group)>) -> Result<(), CliError> {
     let groups = [Group::Admin, Group::Reader, Group::Auditor].map(Group::role);
     let client = context.connect().await?;
     client.create_group_roles().await?;

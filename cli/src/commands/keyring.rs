@@ -1,6 +1,6 @@
 //! `intcred keyring`: the file that the server encrypts with. No database is needed.
 
-use crate::{cli, context::Context, failure::Failure, input::read};
+use crate::{cli, cli_error::CliError, context::Context, input::read};
 use integration_credentials_core::keyring::{Keyring, MAX_DOCUMENT_BYTES};
 use serde_json::json;
 use std::{
@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-pub fn run(context: &Context, command: cli::Keyring) -> Result<(), Failure> {
+pub fn run(context: &Context, command: cli::Keyring) -> Result<(), CliError> {
     let (path, keyring) = match command {
         cli::Keyring::Generate { out } => {
             let keyring = generate(&out)?;
@@ -29,13 +29,13 @@ pub fn run(context: &Context, command: cli::Keyring) -> Result<(), Failure> {
 }
 
 /// Writes a new keyring where there was no file.
-fn generate(path: &Path) -> Result<Keyring, Failure> {
+fn generate(path: &Path) -> Result<Keyring, CliError> {
     let (file, keyring) = (at(path), malformed(path));
     let new = Keyring::generate().map_err(&keyring)?;
     let document = new.to_document().map_err(&keyring)?;
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut created = created.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::usage(
+        io::ErrorKind::AlreadyExists => CliError::usage(
             format!("{} exists already", path.display()),
             "to add a key to it, use `intcred keyring add`",
         ),
@@ -51,7 +51,7 @@ fn generate(path: &Path) -> Result<Keyring, Failure> {
 }
 
 /// Replaces a keyring by one with a key more. At no moment is there a file that lacks a key, or a part of one.
-fn add(path: &Path) -> Result<Keyring, Failure> {
+fn add(path: &Path) -> Result<Keyring, CliError> {
     let (file, keyring) = (at(path), malformed(path));
     // A link stays, and what it leads to is replaced.
     let path = &path.canonicalize().map_err(&file)?;
@@ -83,12 +83,12 @@ fn mode(old: &Metadata) -> u32 {
     0o600 | group
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> Failure {
-    move |source| Failure::File { path: path.to_owned(), source }
+fn at(path: &Path) -> impl Fn(io::Error) -> CliError {
+    move |source| CliError::File { path: path.to_owned(), source }
 }
 
-fn malformed(path: &Path) -> impl Fn(integration_credentials_core::keyring::KeyringError) -> Failure {
-    move |source| Failure::Keyring { path: path.to_owned(), source }
+fn malformed(path: &Path) -> impl Fn(integration_credentials_core::keyring::KeyringError) -> CliError {
+    move |source| CliError::Keyring { path: path.to_owned(), source }
 }
 
 fn parent(path: &Path) -> &Path {

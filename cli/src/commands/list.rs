@@ -1,9 +1,9 @@
 //! `intcred list`
 
 use super::yes_or_no;
-use crate::{context::Context, failure::Failure, output::table};
+use crate::{cli_error::CliError, context::Context, output::table};
 
-pub async fn run(context: &Context) -> Result<(), Failure> {
+pub async fn run(context: &Context) -> Result<(), CliError> {
     let client = context.connect().await?;
     let integrations = client.list().await?;
     client.close().await;

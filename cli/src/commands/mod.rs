@@ -15,26 +15,26 @@ mod show;
 
 use crate::{
     cli::{Cli, Command},
+    cli_error::CliError,
     context::Context,
-    failure::Failure,
 };
 use tokio::runtime::Builder;
 
 /// Runs the command that the arguments name.
-pub fn run(cli: Cli) -> Result<(), Failure> {
+pub fn run(cli: Cli) -> Result<(), CliError> {
     let context = Context::new(&cli);
     match cli.command {
         Command::Keyring(command) => keyring::run(&context, command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::man(&command),
         command => {
-            let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(CliError::Start)?;
             runtime.block_on(run_connected(&context, command))
         }
     }
 }
 
-async fn run_connected(context: &Context, command: Command) -> Result<(), Failure> {
+async fn run_connected(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Set { key, value_file, exact, plain, actor } => {
             let value = set::Value { file: value_file.as_deref(), exact, plain };

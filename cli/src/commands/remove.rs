@@ -1,8 +1,8 @@
 //! `intcred remove`
 
-use crate::{cli::Actor, context::Context, failure::Failure};
+use crate::{cli::Actor, cli_error::CliError, context::Context};
 
-pub async fn run(context: &Context, key: &str, actor: Actor) -> Result<(), Failure> {
+pub async fn run(context: &Context, key: &str, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let client = context.connect().await?;
     let receipt = client.remove(key, &actor).await?;

@@ -2,8 +2,8 @@
 
 use crate::{
     cli::Actor,
+    cli_error::CliError,
     context::{Context, connect},
-    failure::Failure,
     input::read_value,
 };
 use std::path::Path;
@@ -15,7 +15,7 @@ pub struct Value<'a> {
     pub plain: bool,
 }
 
-pub async fn run(context: &Context, key: &str, from: &Value<'_>, actor: Actor) -> Result<(), Failure> {
+pub async fn run(context: &Context, key: &str, from: &Value<'_>, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let settings = context.settings()?;
     // Before connecting: whoever is asked for a value may take a while.
@@ -29,5 +29,5 @@ pub async fn run(context: &Context, key: &str, from: &Value<'_>, actor: Actor) -
     drop(value);
     client.close().await;
     context.output.print(&receipt, |receipt| format!("{}: saved at {}", receipt.key, receipt.updated_at))?;
-    receipt.error.map_or(Ok(()), |error| Err(Failure::SyncFailed(error.message)))
+    receipt.error.map_or(Ok(()), |error| Err(CliError::SyncFailed(error.message)))
 }

@@ -1,12 +1,12 @@
 //! `intcred show`
 
 use super::yes_or_no;
-use crate::{context::Context, failure::Failure, output::table};
+use crate::{cli_error::CliError, context::Context, output::table};
 use intcred::{Description, ErrorCode, Integration};
 use integration_credentials_core::error;
 use serde_json::json;
 
-pub async fn run(context: &Context, key: &str) -> Result<(), Failure> {
+pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
     let client = context.connect().await?;
     let integration = client.list().await?.into_iter().find(|integration| integration.key == key);
     let description = client.describe().await?.into_iter().find(|description| description.key == key);
@@ -14,7 +14,7 @@ pub async fn run(context: &Context, key: &str) -> Result<(), Failure> {
     let (Some(integration), Some(description)) = (integration, description) else {
         let message = format!("there is no integration {key:?}");
         let hint = "`intcred list` shows those that there are.";
-        return Err(error::Failure::new(ErrorCode::IntegrationNotFound, message, hint).into());
+        return Err(error::Refusal::new(ErrorCode::IntegrationNotFound, message, hint).into());
     };
     let mut shown = json!(integration);
     if let (Some(shown), Some(more)) = (shown.as_object_mut(), json!(description).as_object_mut()) {

@@ -95,7 +95,7 @@ impl fmt::Display for ErrorCode {
 /// A refusal: what happened, and what to do next. Neither ever contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub struct Refusal {
     /// Which row of the error table.
     pub code: ErrorCode,
     /// What happened.
@@ -104,7 +104,7 @@ pub struct Failure {
     pub hint: String,
 }
 
-impl Failure {
+impl Refusal {
     /// A refusal with `code`.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into() }

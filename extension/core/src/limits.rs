@@ -1,6 +1,6 @@
 //! How long an argument may be, in characters (Unicode scalar values), not bytes.
 
-use crate::error::{ErrorCode, Failure};
+use crate::error::{ErrorCode, Refusal};
 
 /// The longest integration key.
 pub const MAX_KEY_CHARS: usize = 255;
@@ -14,28 +14,28 @@ pub const MAX_ACTOR_CHARS: usize = 255;
 pub const MAX_ORG_CHARS: usize = 255;
 
 /// An integration key of 1 to 255 characters.
-pub fn key(argument: Option<&str>) -> Result<&str, Failure> {
+pub fn key(argument: Option<&str>) -> Result<&str, Refusal> {
     check("key", argument, MAX_KEY_CHARS)
 }
 
 /// A value of 1 to `max` characters.
-pub fn value(argument: Option<&str>, max: usize) -> Result<&str, Failure> {
-    check("value", argument, max).map_err(|failure| Failure {
+pub fn value(argument: Option<&str>, max: usize) -> Result<&str, Refusal> {
+    check("value", argument, max).map_err(|refusal| Refusal {
         hint: format!(
             "{} A superuser can raise integration_credentials.max_value_length, to at most {MAX_VALUE_CHARS}.",
-            failure.hint
+            refusal.hint
         ),
-        ..failure
+        ..refusal
     })
 }
 
 /// An actor of 1 to 255 characters.
-pub fn actor(argument: Option<&str>) -> Result<&str, Failure> {
+pub fn actor(argument: Option<&str>) -> Result<&str, Refusal> {
     check("actor", argument, MAX_ACTOR_CHARS)
 }
 
 /// An argument that is there, not empty, and of at most `max` characters.
-pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'a str, Failure> {
+pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'a str, Refusal> {
     let problem = match argument {
         None => "is NULL".to_owned(),
         Some("") => "is empty".to_owned(),
@@ -46,7 +46,7 @@ pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'
             count => format!("has {count} characters, and {max} are allowed"),
         },
     };
-    Err(Failure::new(
+    Err(Refusal::new(
         ErrorCode::InvalidRequest,
         format!("{name} {problem}"),
         format!("Give {name} as text of 1 to {max} characters."),
@@ -62,11 +62,11 @@ mod tests {
         for unit in ["a", "é", "😀"] {
             for max in [DEFAULT_VALUE_CHARS, MAX_VALUE_CHARS] {
                 assert!(value(Some(&unit.repeat(max)), max).is_ok());
-                let failure = value(Some(&unit.repeat(max + 1)), max).unwrap_err();
-                assert_eq!(failure.code, ErrorCode::InvalidRequest);
+                let refusal = value(Some(&unit.repeat(max + 1)), max).unwrap_err();
+                assert_eq!(refusal.code, ErrorCode::InvalidRequest);
                 let expected = format!("value has {} characters, and {max} are allowed", max + 1);
-                assert_eq!(failure.message, expected);
-                assert!(failure.hint.contains("integration_credentials.max_value_length"));
+                assert_eq!(refusal.message, expected);
+                assert!(refusal.hint.contains("integration_credentials.max_value_length"));
             }
             assert!(key(Some(&unit.repeat(MAX_KEY_CHARS))).is_ok());
             assert!(key(Some(&unit.repeat(MAX_KEY_CHARS + 1))).is_err());

@@ -13,20 +13,20 @@
 //! | `worker` | the process that empties it |
 //! | `two_phase` | a prepared transaction, which may commit in another session, after a restart |
 
-use crate::pg::call::{Answer, Call, Raised, VOID};
+use crate::pg::call::{Answer, Call, VOID};
+use crate::pg::error::Raised;
 use crate::settings::{self, Notify};
 use integration_credentials_core::event::{Event, RESYNC};
 use std::ffi::CString;
 
 mod pending;
-mod queue;
+pub mod queue;
 mod send;
 pub mod two_phase;
 mod worker;
 
-/// For the postmaster: shared memory, the worker, and the end of every transaction.
+/// For the postmaster: the worker, and the end of every transaction. `hooks` asks for the shared memory.
 pub fn install() {
-    queue::install();
     worker::register();
     pending::install();
 }

@@ -2,6 +2,8 @@
 
 use super::queue::{self, HandedOver};
 use super::{send, two_phase};
+use crate::pg::lock::{Lock, Mode};
+use crate::pg::session;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_int, c_void};
@@ -23,11 +25,6 @@ thread_local! {
     static EVENTS: RefCell<ManuallyDrop<Vec<Event>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     static HANDED_OVER: Cell<Option<HandedOver>> = const { Cell::new(None) };
     static SESSIONS: Cell<Option<(Instant, c_int)>> = const { Cell::new(None) };
-}
-
-unsafe extern "C-unwind" {
-    // storage/procarray.h is not among pgrx's bindings.
-    fn CountDBBackends(database: pg_sys::Oid) -> c_int;
 }
 
 pub fn install() {
@@ -71,7 +68,10 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argumen
 fn before_commit() {
     EVENTS.with_borrow(|events| {
         // Nothing overtakes an event that has been handed over: those of one key are sent in the order of their revisions.
-        if sessions() < MANY_SESSIONS && queue::is_empty() && send::is_free_to_send() {
+        if sessions() < MANY_SESSIONS
+            && queue::is_empty()
+            && Lock::notify().try_acquire(Mode::AccessExclusive)
+        {
             return send_all(events);
         }
         match HandedOver::new(payloads(events)) {
@@ -116,8 +116,7 @@ fn sessions() -> c_int {
     {
         return sessions;
     }
-    // SAFETY: a variable of this process.
-    let sessions = count_sessions(unsafe { pg_sys::MyDatabaseId });
+    let sessions = count_sessions(session::database());
     SESSIONS.set(Some((Instant::now(), sessions)));
     sessions
 }
@@ -125,7 +124,7 @@ fn sessions() -> c_int {
 /// How many sessions a database has now.
 pub fn count_sessions(database: pg_sys::Oid) -> c_int {
     // SAFETY: counts entries of shared memory, under a lock of its own.
-    unsafe { CountDBBackends(database) }
+    unsafe { pg_sys::CountDBBackends(database) }
 }
 
 /// What a subtransaction announced goes with it, or becomes its parent's.

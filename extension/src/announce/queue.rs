@@ -1,10 +1,10 @@
 //! The queue from the transactions that committed to the worker, in shared memory.
 
+use crate::pg::session;
 use integration_credentials_core::ring_buffer::{Batch, Entries, RingBuffer};
 use pgrx::{PGRXSharedMemory, PgLwLock, PgSharedMemoryInitialization, pg_sys};
 use std::ffi::CString;
 use std::ptr;
-use std::sync::OnceLock;
 
 // SAFETY: the name is this extension's own.
 static QUEUE: PgLwLock<Queue> = unsafe { PgLwLock::new(c"integration_credentials") };
@@ -30,43 +30,17 @@ unsafe impl PGRXSharedMemory for Queue {}
 /// How much is handed over at once, in bytes: some hundreds of ordinary payloads.
 const BATCH: usize = 64 * 1024;
 
-/// Asks for the shared memory. By hand, for pgrx's macro asks for the versions of Postgres that this crate is not for.
-pub fn install() {
-    // SAFETY: variables of the postmaster, which has one thread.
-    unsafe {
-        let next = Next { request: pg_sys::shmem_request_hook, startup: pg_sys::shmem_startup_hook };
-        if NEXT.set(next).is_ok() {
-            pg_sys::shmem_request_hook = Some(request);
-            pg_sys::shmem_startup_hook = Some(startup);
-        }
-    }
+/// Asks for the shared memory, when Postgres lets libraries ask. By hand, for pgrx's macro asks for the versions of Postgres
+/// that this crate is not for.
+pub fn request_memory() {
+    // SAFETY: `hooks` calls this in the postmaster, when memory may be asked for.
+    unsafe { QUEUE.on_shmem_request() };
 }
 
-static NEXT: OnceLock<Next> = OnceLock::new();
-
-struct Next {
-    request: pg_sys::shmem_request_hook_type,
-    startup: pg_sys::shmem_startup_hook_type,
-}
-
-unsafe extern "C-unwind" fn request() {
-    // SAFETY: called by the postmaster, when memory may be asked for.
-    unsafe {
-        if let Some(next) = NEXT.get().and_then(|next| next.request) {
-            next();
-        }
-        QUEUE.on_shmem_request();
-    }
-}
-
-unsafe extern "C-unwind" fn startup() {
-    // SAFETY: called by the postmaster, when the memory is there.
-    unsafe {
-        if let Some(next) = NEXT.get().and_then(|next| next.startup) {
-            next();
-        }
-        QUEUE.on_shmem_startup(Queue::default());
-    }
+/// Makes the queue, when Postgres has the shared memory.
+pub fn initialize() {
+    // SAFETY: `hooks` calls this in the postmaster, when the memory is there.
+    unsafe { QUEUE.on_shmem_startup(Queue::default()) };
 }
 
 /// Payloads in the queue, of a transaction that is about to commit.
@@ -75,8 +49,7 @@ pub struct HandedOver(Entries);
 impl HandedOver {
     /// Puts payloads into the queue; `None` if there is no worker or no room.
     pub fn new<'a>(payloads: impl Iterator<Item = &'a CString> + Clone) -> Option<Self> {
-        // SAFETY: a variable of this process.
-        let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+        let database = session::database().to_u32();
         let mut queue = QUEUE.exclusive();
         if queue.latch.0.is_null() {
             return None;

@@ -1,17 +1,13 @@
 //! The process that sends what was handed over: one for the whole cluster, connected to no database.
 
 use super::queue;
+use crate::pg::ffi::die;
 use integration_credentials_core::ring_buffer::Batch;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_long};
 use std::time::Duration;
-
-unsafe extern "C-unwind" {
-    // pgrx's binding is wrapped in a guard, and so no signal handler.
-    fn die(signal: c_int);
-}
 
 /// How long to rest after a batch, for each session that it may have woken: so that in a crowd one transaction sends for
 /// many, and the machine has time for something else than to wake them.

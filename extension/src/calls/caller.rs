@@ -3,10 +3,11 @@
 //! SECURITY DEFINER would run them as their owner too, but keeps to itself which role it puts aside: the role of SET ROLE,
 //! or the owner of another definer function that calls ours. So these functions are declared without it, and do it here.
 
-use crate::pg::call::{Answer, Call, Raised};
+use crate::pg::call::{Answer, Call};
+use crate::pg::error::Raised;
 use crate::pg::prepared::{argument, first, statement};
 use crate::user_functions::sandbox;
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use pgrx::{IntoDatum, pg_sys};
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -86,7 +87,7 @@ impl Caller {
     }
 
     /// Refuses a guest of another org: the org is the session's, and the right to act on it is the role's.
-    pub fn check_org(self, org: &str) -> Result<(), Failure> {
+    pub fn check_org(self, org: &str) -> Result<(), Refusal> {
         if !self.is_guest() || self.role.is_superuser() || self.may_choose_org() {
             return Ok(());
         }
@@ -98,7 +99,7 @@ impl Caller {
                 .flatten()
                 .unwrap_or(false);
         if !is_of_org {
-            return Err(Failure::new(
+            return Err(Refusal::new(
                 ErrorCode::ForbiddenAdminScope,
                 "permission denied: this session is of another org than the role whose function calls",
                 "Call from a session of that role's own, or give the role and this session the same integration_credentials.org_slug.",

@@ -3,12 +3,14 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
-//! | `catalog` | the calls about the catalog, and about the functions it names |
+//! | `catalog` | the calls about the catalog |
+//! | `functions` | naming the validator and the sync handler of an entry |
 //! | `caller` | the role that called, and running as the owner |
 //! | `key_lock` | one transaction at a time changes a credential |
 
 pub mod caller;
 pub mod catalog;
+pub mod functions;
 mod key_lock;
 pub mod read;
 pub mod remove;

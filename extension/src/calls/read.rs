@@ -1,6 +1,7 @@
 //! `get_integration_credentials(key)` and its siblings: for all keys, and for the aggregator.
 
-use crate::pg::call::{Answer, Call, VOID, require_memory_for_copies};
+use crate::memory;
+use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::index_scan;
 use crate::pg::index_scan::{AsOf, Row};
 use crate::pg::prepared::{argument, run, statement};
@@ -8,7 +9,7 @@ use crate::pg::text::{self, Raw};
 use crate::pg::tuplestore::Rows;
 use crate::{catalog, keyring, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::limits;
 use pgrx::IntoDatum;
 use pgrx::datum::TimestampWithTimeZone;
@@ -66,16 +67,16 @@ pub fn call_get_all(call: &Call) -> Answer {
             }
             // Without a keyring, there is no value at all.
             if value.is_err()
-                && let Err(failure) = keyring::sealing_key()
+                && let Err(refusal) = keyring::sealing_key()
             {
-                return Ok(Err(failure));
+                return Ok(Err(refusal));
             }
             rows.push([
                 key.into_datum(),
                 value.as_ref().ok().and_then(|value| value.as_str().into_datum()),
                 row.get::<i64>(3)?.into_datum(),
                 row.get::<TimestampWithTimeZone>(4)?.into_datum(),
-                value.as_ref().err().and_then(|failure| failure.code.as_str().into_datum()),
+                value.as_ref().err().and_then(|refusal| refusal.code.as_str().into_datum()),
             ]);
         }
         Ok(Ok(VOID))
@@ -89,14 +90,14 @@ fn get<R>(
     purpose: Purpose,
     table: &'static CStr,
     read: impl Fn(&Row) -> R,
-) -> Result<(Zeroizing<String>, R), Failure> {
+) -> Result<(Zeroizing<String>, R), Refusal> {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org(call)?;
     catalog::find_enabled(key)?;
     let place = [(c"org_slug", org.as_str()), (c"integration_key", key)];
     let found = index_scan::find(table, place, AsOf::Statement, |row| {
         row.get::<&[u8]>(c"ciphertext").map(|ciphertext| {
-            require_memory_for_copies(ciphertext, 3);
+            memory::require_copies(ciphertext, 3);
             (ciphertext.to_vec(), read(row))
         })
     });
@@ -108,8 +109,8 @@ fn get<R>(
 }
 
 /// The refusal of a key that this org has no credential for.
-pub fn not_set(key: &str) -> Failure {
-    Failure::new(
+pub fn not_set(key: &str) -> Refusal {
+    Refusal::new(
         ErrorCode::CredentialsNotSet,
         format!("there is no credential for integration {key:?}"),
         "admin_set_integration_credentials(key, value, actor) sets one.",

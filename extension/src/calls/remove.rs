@@ -3,7 +3,8 @@
 use super::set::State;
 use super::{key_lock, read};
 use crate::announce::announce;
-use crate::metering::{self, Metering};
+use crate::audit;
+use crate::metering::Metering;
 use crate::pg::call::{self, Answer, Call};
 use crate::pg::prepared::{argument, first, statement};
 use crate::pg::{relation, timestamp};
@@ -30,12 +31,12 @@ pub fn call(call: &Call) -> Answer {
     catalog::find(key)?;
 
     relation::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
-    key_lock::wait(&org, key);
+    key_lock::acquire(&org, key);
     let (revision, updated_at) = clear(&org, key).ok_or_else(|| read::not_set(key))?;
     sync_handler::forget(&org, key);
 
     announce(&Event { org: org.clone(), key: key.to_owned(), revision, operation: Operation::Remove });
-    metering::audit(call, &org, actor, "remove_integration_credentials", key, &json!({}));
+    audit::write(call, &org, actor, "remove_integration_credentials", key, &json!({}));
     metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
     Ok(call::json(&State { key, is_configured: true, has_credentials: false, updated_at, error: None }))
 }

@@ -3,9 +3,12 @@
 use super::caller::Role;
 use super::key_lock;
 use crate::announce::announce;
+use crate::audit;
 use crate::catalog::Entry;
-use crate::metering::{self, Metering};
-use crate::pg::call::{self, Answer, Call, require_memory_for_copies};
+use crate::memory;
+use crate::metering::Metering;
+use crate::pg::call::{self, Answer, Call};
+use crate::pg::error;
 use crate::pg::prepared::{argument, run, statement};
 use crate::pg::{relation, timestamp};
 use crate::redaction::{self, Came};
@@ -13,7 +16,7 @@ use crate::user_functions::{sync_handler, validator};
 use crate::{catalog, keyring, settings};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::seal::{self, SealingKey, Terms};
 use integration_credentials_core::{limits, tool};
@@ -69,7 +72,7 @@ pub fn call_sealed(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET_SEALED);
     let key = limits::key(call.text(0))?;
     let sealed = call.bytes(1).ok_or_else(|| {
-        Failure::new(
+        Refusal::new(
             ErrorCode::InvalidRequest,
             "sealed is NULL",
             "Give a value that was sealed to sealing_key().",
@@ -77,14 +80,14 @@ pub fn call_sealed(call: &Call) -> Answer {
     })?;
     let actor = limits::actor(call.text(2))?;
     if call.caller.is_guest() && !call.caller.role.is_superuser() {
-        return Err(Failure::new(
+        return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             "a sealed value does not open in a function of another role",
             "Call as the role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
         ));
     }
     let org = settings::current_org(call)?;
-    require_memory_for_copies(sealed, COPIES);
+    memory::require_copies(sealed, COPIES);
     let value = keyring::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
     settings::check_value(Some(&value))?;
     set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
@@ -105,15 +108,15 @@ pub fn call_sealing_key(call: &Call) -> Answer {
 }
 
 /// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
-fn discourage_literals() -> Result<(), Failure> {
+fn discourage_literals() -> Result<(), Refusal> {
     let came = redaction::how_the_value_came();
     let message = "the value was written into the text of the statement, where others may see it";
     let hint = "Pass it as a parameter or, better, sealed: see sealing_key(), or use `intcred set`.";
     match came {
         Came::Otherwise => Ok(()),
-        _ if settings::refuse_literals() => Err(Failure::new(ErrorCode::InvalidRequest, message, hint)),
+        _ if settings::refuse_literals() => Err(Refusal::new(ErrorCode::InvalidRequest, message, hint)),
         Came::AsLiteral => {
-            call::notice(message, hint);
+            error::notice(message, hint);
             Ok(())
         }
         Came::AsLiteralAgain => Ok(()),
@@ -140,18 +143,28 @@ pub struct Problem {
     message: String,
 }
 
+/// The steps of a set. Arguments and org were checked before.
+///
+/// 1. Find the entry of the catalog, which must be enabled.
+/// 2. Lock the table of credentials: from here on, `admin_unregister_integration()` waits.
+/// 3. Check the value, by the rules and then by the validator, while no row is locked: a validator may be slow.
+/// 4. Encrypt, so that the plaintext never enters a tuple.
+/// 5. Queue for the credential. Then upsert it: one INSERT ... ON CONFLICT, whose xmax tells an insert from an update.
+/// 6. Find the entry again, and check again if it differs: it may have been disabled, or have got other rules, while this
+///    transaction waited in 2, 3 or 5. A refusal here takes the upsert back.
+/// 7. Keep the event for the commit.
+/// 8. Run the sync handler by the entry of step 6. A failure shows in the result, and does not take the upsert back.
+/// 9. Write the audit row and the metering row.
 fn set(metering: Metering, request: &Request<'_>) -> Answer {
     let &Request { call, org, key, value, actor, .. } = request;
     let checked = find_entry(request)?;
-    require_memory_for_copies(value.as_bytes(), COPIES);
+    memory::require_copies(value.as_bytes(), COPIES);
     redaction::remember(value);
-    // From here on no entry goes while it gets a credential.
     relation::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
     validator::check(&checked, key, value)?;
     let ciphertext = keyring::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
-    key_lock::wait(org, key);
+    key_lock::acquire(org, key);
     let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
-    // While this waited, the entry may have changed. An error takes back what was saved.
     let entry = find_entry(request)?;
     if entry != checked {
         validator::check(&entry, key, value)?;
@@ -160,7 +173,7 @@ fn set(metering: Metering, request: &Request<'_>) -> Answer {
     announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
     let sync_problem = sync_handler::hand_on(&entry, org, key, value);
 
-    metering::audit(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
+    audit::write(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
     // Not even to be redacted is the value copied: its name is enough.
     metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
@@ -174,10 +187,10 @@ fn set(metering: Metering, request: &Request<'_>) -> Answer {
 
 /// The entry by which a value is checked. A sealed value is not to be asked about by rules that the caller makes up, and
 /// takes back without a trace.
-fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Failure> {
+fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Refusal> {
     let entry = catalog::find_enabled(request.key)?;
     if request.is_sealed && (entry.is_uncommitted || validator::is_uncommitted(&entry)) {
-        return Err(Failure::new(
+        return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!(
                 "this transaction has changed the entry of integration {:?} or one of its functions, and a sealed value \

@@ -3,7 +3,7 @@
 use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::jsonb::Document;
 use crate::pg::text::{self, Raw, Text};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -67,13 +67,13 @@ impl SyncMode {
 
 /// Refuses a key that the catalog does not have now. What the transaction may still see of the catalog of before does not
 /// count, in whatever isolation level: what was disabled is not to be used.
-pub fn find(key: &str) -> Result<Rc<Entry>, Failure> {
+pub fn find(key: &str) -> Result<Rc<Entry>, Refusal> {
     let look = || index_scan::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
     cache::get(key).or_else(|| cache::learn(key, look)).ok_or_else(not_found)
 }
 
 /// Refuses a key that the catalog does not have, or whose entry is disabled.
-pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Failure> {
+pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Refusal> {
     let entry = find(key)?;
     if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
 }
@@ -105,8 +105,8 @@ fn read(row: &Row) -> Entry {
 }
 
 /// The refusal of a key that the catalog does not have. It is not repeated: it may be a value in the wrong place.
-fn not_found() -> Failure {
-    Failure::new(
+fn not_found() -> Refusal {
+    Refusal::new(
         ErrorCode::IntegrationNotFound,
         "there is no integration with this key in the catalog",
         "SELECT key FROM integration_credentials.list_integrations() shows what there is; \
@@ -115,8 +115,8 @@ fn not_found() -> Failure {
 }
 
 /// The refusal of a disabled entry.
-fn disabled(key: &str) -> Failure {
-    Failure::new(
+fn disabled(key: &str) -> Refusal {
+    Refusal::new(
         ErrorCode::IntegrationDisabled,
         format!("the integration {key:?} is disabled"),
         "admin_set_integration_enabled(key, true, actor) enables it.",

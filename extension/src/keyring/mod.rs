@@ -1,10 +1,10 @@
 //! The keyring, as this session knows it: read at first use, and again after a configuration reload.
 
-use crate::pg::call::require_memory_for_copies;
+use crate::memory;
 
 use crate::settings::{self, KeyringSource};
 use integration_credentials_core::envelope::{self, EnvelopeError, Place};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::keyring::Keyring;
 use integration_credentials_core::seal::{self, SealError, SealingKey, Terms};
 use pgrx::pg_sys;
@@ -29,13 +29,13 @@ thread_local! {
 }
 
 /// Encrypts a value for its place.
-pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Failure> {
+pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Refusal> {
     envelope::encrypt(&*keyring()?, place, value).map_err(|error| refusal(&error))
 }
 
 /// Decrypts what lies at a place.
-pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Failure> {
-    require_memory_for_copies(ciphertext, 2);
+pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Refusal> {
+    memory::require_copies(ciphertext, 2);
     with_known_key(
         |keyring| envelope::decrypt(keyring, place, ciphertext),
         |error| matches!(error, EnvelopeError::UnknownKey(_)),
@@ -44,7 +44,7 @@ pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>,
 }
 
 /// The key that values are sealed to now.
-pub fn sealing_key() -> Result<SealingKey, Failure> {
+pub fn sealing_key() -> Result<SealingKey, Refusal> {
     Ok(seal::sealing_key(&*keyring()?))
 }
 
@@ -54,13 +54,13 @@ pub fn now() -> u64 {
 }
 
 /// Opens a value that was sealed on these terms.
-pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Failure> {
+pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Refusal> {
     with_known_key(
         |keyring| seal::open(keyring, terms, now(), sealed),
         |error| matches!(error, SealError::UnknownKey(_)),
     )?
     .map_err(|error| {
-        Failure::new(
+        Refusal::new(
             ErrorCode::InvalidRequest,
             error.to_string(),
             "Call sealing_key() in a session of the role that sets the value, and seal the value again by its answer.",
@@ -72,7 +72,7 @@ pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Failur
 fn with_known_key<T, E>(
     attempt: impl Fn(&Keyring) -> Result<T, E>,
     is_unknown: impl Fn(&E) -> bool,
-) -> Result<Result<T, E>, Failure> {
+) -> Result<Result<T, E>, Refusal> {
     let result = attempt(&*keyring()?);
     let missed_lately = MISSED_AT.get().is_some_and(|at| at.elapsed() < MISSING);
     if missed_lately || !result.as_ref().is_err_and(&is_unknown) {
@@ -85,7 +85,7 @@ fn with_known_key<T, E>(
     Ok(result)
 }
 
-fn keyring() -> Result<Rc<Keyring>, Failure> {
+fn keyring() -> Result<Rc<Keyring>, Refusal> {
     let known = LOADED.with_borrow(|loaded| {
         loaded
             .as_ref()
@@ -100,7 +100,7 @@ fn last_reload() -> pg_sys::TimestampTz {
     unsafe { pg_sys::PgReloadTime }
 }
 
-fn load() -> Result<Rc<Keyring>, Failure> {
+fn load() -> Result<Rc<Keyring>, Refusal> {
     let (document, setting) = match settings::keyring_source()? {
         KeyringSource::File(path) => (source::read_file(&path), "keyring_file"),
         KeyringSource::Command(command) => (source::run_command(&command), "keyring_command"),
@@ -111,15 +111,15 @@ fn load() -> Result<Rc<Keyring>, Failure> {
     Ok(keyring)
 }
 
-fn unusable(problem: &str, setting: &str) -> Failure {
-    Failure::new(
+fn unusable(problem: &str, setting: &str) -> Refusal {
+    Refusal::new(
         ErrorCode::EncryptionUnavailable,
         format!("the keyring cannot be used: {problem}"),
         format!("Correct integration_credentials.{setting} or what it names, then reload the configuration."),
     )
 }
 
-fn refusal(error: &EnvelopeError) -> Failure {
+fn refusal(error: &EnvelopeError) -> Refusal {
     let hint = match error {
         EnvelopeError::UnknownKey(_) => {
             "Put the missing key back into the keyring, or set the credential again."
@@ -130,5 +130,5 @@ fn refusal(error: &EnvelopeError) -> Failure {
         }
         EnvelopeError::Encrypt => "Check the operating system's source of random bytes, then try again.",
     };
-    Failure::new(ErrorCode::EncryptionUnavailable, error.to_string(), hint)
+    Refusal::new(ErrorCode::EncryptionUnavailable, error.to_string(), hint)
 }

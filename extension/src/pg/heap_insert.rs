@@ -3,6 +3,7 @@
 //! Only while the table is as sql/tables.sql made it: whoever has given it a trigger, a rule, a policy, a constraint or
 //! another column gets an INSERT. Indexes, of whatever kind, are the executor's business either way.
 
+use super::ffi::nextval_internal;
 use super::prepared::{Statement, execute};
 use super::relation;
 use pgrx::datum::DatumWithOid;
@@ -32,11 +33,6 @@ pub struct Column {
 /// A column and its value.
 pub fn column<T: IntoDatum>(name: &'static CStr, value: T) -> Column {
     Column { name, type_oid: T::type_oid(), value: value.into_datum().unwrap_or(pg_sys::Datum::null()) }
-}
-
-unsafe extern "C-unwind" {
-    // commands/sequence.h is not among pgrx's bindings.
-    fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
 }
 
 /// Adds a row.

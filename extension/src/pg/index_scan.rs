@@ -3,7 +3,7 @@
 //! What a query sees is what the index leads to, with the same locks. Row security does not apply to the owner of a table,
 //! nor triggers to reading. A snapshot is older than a lock that had to be waited for: what that means is dealt with here.
 
-use super::call::Raised;
+use super::error::Raised;
 use super::relation;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::ffi::{CStr, c_int};

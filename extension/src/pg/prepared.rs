@@ -1,6 +1,6 @@
 //! SQL that is planned once and kept for the session.
 
-use super::call::Raised;
+use super::error::Raised;
 use pgrx::IntoDatum;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{BuiltinOid, PgOid};

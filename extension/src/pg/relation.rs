@@ -1,6 +1,6 @@
 //! Our tables, and sequences, by name: their oids, remembered, and word of their changes; opening one, and its columns.
 
-use super::call::Raised;
+use super::error::Raised;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::CStr;

@@ -3,7 +3,7 @@
 //! The database's encoding does not make them so: Postgres checks what a client sends, and not what comes by dblink, a
 //! foreign table or a library. pgrx takes them as they are, which Rust must not, so no text comes in but through here.
 
-use super::call::Raised;
+use super::error::Raised;
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
 use std::ffi::c_int;
 

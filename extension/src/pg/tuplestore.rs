@@ -1,7 +1,8 @@
 //! A result of many rows that stays in memory. What Postgres itself collects, for a function in SQL as for one that
 //! returns row by row, goes to a temporary file above `work_mem`, and these rows hold plaintext.
 
-use super::call::{Call, Raised};
+use super::call::Call;
+use super::error::Raised;
 use pgrx::{PgMemoryContexts, pg_sys};
 
 /// As much as there is: a store within its limit never touches the disk.

@@ -3,7 +3,8 @@
 use super::text::{backslashes, current, is_from_client, is_known_hidden, is_running, is_secret};
 use super::{activity, shown, transaction_values};
 use crate::memory;
-use crate::pg::call;
+use crate::pg::error as pg_error;
+use crate::pg::ffi::MemoryContextAllocExtended;
 use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{
     Dropped, MAX_BYTES, is_node_tree, quotes_one, redacted, without_cut_quotations, without_inserts,
@@ -11,13 +12,10 @@ use integration_credentials_core::sql_text::{
 use memchr::memmem;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::OnceLock;
 use zeroize::Zeroize;
-
-static NEXT: OnceLock<pg_sys::emit_log_hook_type> = OnceLock::new();
 
 thread_local! {
     static DISTRUSTED: Cell<bool> = const { Cell::new(false) };
@@ -27,25 +25,18 @@ const DROPPED: &CStr = c"<redacted: this could not be searched for secrets>";
 const TREE: &[u8] = b"<redacted: the tree of a statement that takes a secret>";
 const QUOTING: &[u8] = b"<redacted: a message that may quote a secret>";
 
-pub fn install() {
-    // SAFETY: a variable of the postmaster, which has one thread.
-    unsafe {
-        if NEXT.set(pg_sys::emit_log_hook).is_ok() {
-            pg_sys::emit_log_hook = Some(emit);
-        }
-    }
-}
-
 /// Says that a text may have been missed: the messages of the statement at work are dropped.
 pub fn distrust() {
     DISTRUSTED.set(true);
 }
 
-unsafe extern "C-unwind" fn emit(error: *mut pg_sys::ErrorData) {
-    // SAFETY: Postgres passes a valid message, which is this hook's to change. What follows the guard has nothing of Rust's
-    // in its frame.
+/// Redacts a message on its way to the log and the client.
+///
+/// # Safety
+/// Postgres passes a valid message, which is this library's to change.
+pub unsafe fn redact(error: &mut pg_sys::ErrorData) {
+    // SAFETY: the caller vouches for the message.
     unsafe {
-        let error = &mut *error;
         let is_able = !memory::is_short();
         let done = is_able && catch_unwind(AssertUnwindSafe(|| redact_message(error))).is_ok();
         if !done || DISTRUSTED.replace(false) {
@@ -54,9 +45,6 @@ unsafe extern "C-unwind" fn emit(error: *mut pg_sys::ErrorData) {
         }
         if error.elevel >= PgLogLevel::ERROR as c_int {
             activity::note_logged();
-        }
-        if let Some(next) = NEXT.get().copied().flatten() {
-            next(error);
         }
     }
 }
@@ -118,8 +106,8 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
 /// Whether our own code raised it, with nothing in it that is not ours: an error of Postgres' that passes through keeps its
 /// SQLSTATE.
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
-    let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == call::OWN_CLASS;
-    std::ptr::eq(error.filename, call::FILE.as_ptr()) && is_own
+    let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == pg_error::OWN_CLASS;
+    std::ptr::eq(error.filename, pg_error::FILE.as_ptr()) && is_own
 }
 
 const fn class(sqlstate: c_int) -> c_int {
@@ -312,11 +300,6 @@ unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_erro
     } else if !shown::is_hidden(text.to_bytes()) {
         error.hide_stmt = true;
     }
-}
-
-unsafe extern "C-unwind" {
-    // Without the guard that pgrx puts around it: were it to catch an error, it would free the message that is at work.
-    fn MemoryContextAllocExtended(context: pg_sys::MemoryContext, bytes: usize, flags: c_int) -> *mut c_void;
 }
 
 unsafe fn put(text: &mut *mut c_char, new: Result<Vec<u8>, Dropped>, context: pg_sys::MemoryContext) {

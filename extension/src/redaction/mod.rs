@@ -23,7 +23,7 @@ mod text;
 mod transaction_values;
 
 pub use activity::watch_errors;
-pub use log::{distrust, install};
+pub use log::{distrust, redact};
 pub use shown::{analyzed, free_copy, masked_copy};
 pub use text::{Came, begin_to_run, go_on_with, how_the_value_came};
 pub use transaction_values::{remember, remember_if_secret};

@@ -1,6 +1,7 @@
 //! Whether the statement is cancelled, by its caller or by a timeout, while somebody else's function runs. The error alone
 //! does not tell: PL/Python and PL/Perl make one of their own out of it.
 
+use crate::pg::ffi::{StatementCancelHandler, get_timeout_indicator};
 use pgrx::pg_sys;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,6 @@ static CAME: AtomicBool = AtomicBool::new(false);
 
 /// `LOCK_TIMEOUT` of `TimeoutId`; utils/timeout.h is not among pgrx's bindings.
 const LOCK_TIMEOUT: c_int = 2;
-
-unsafe extern "C-unwind" {
-    // pgrx's bindings are wrapped in a guard, which is nothing for a signal handler.
-    fn StatementCancelHandler(signal: c_int);
-    fn get_timeout_indicator(timeout: c_int, reset: bool) -> bool;
-}
 
 /// While this lives, a cancel is noted.
 pub struct Watch {

@@ -1,6 +1,6 @@
 //! The cursors that are open while somebody else's function runs.
 
-use crate::pg::call::Raised;
+use crate::pg::error::Raised;
 use crate::pg::prepared::{run, statement};
 use crate::pg::text::Raw;
 use pgrx::pg_sys;

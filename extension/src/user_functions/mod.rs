@@ -13,6 +13,6 @@ mod cancel;
 mod cursors;
 pub mod routine;
 pub mod sandbox;
-mod silence;
+pub mod silence;
 pub mod sync_handler;
 pub mod validator;

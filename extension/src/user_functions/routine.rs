@@ -1,10 +1,11 @@
 //! Validators and sync handlers: finding the function that the catalog names, and calling it.
 
 use crate::catalog::Registered;
-use crate::pg::call::{forbidden, require_memory_for_copies};
+use crate::memory;
+use crate::pg::error::forbidden;
 use crate::pg::prepared::{argument, first, statement};
 use crate::pg::text::{self, Text};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use zeroize::Zeroize;
 
@@ -67,7 +68,7 @@ struct Found {
 
 impl Routine {
     /// Finds a function by its signature, e.g. `app.check_salesforce(text)`.
-    pub fn find(signature: &str, shape: &Shape) -> Result<Self, Failure> {
+    pub fn find(signature: &str, shape: &Shape) -> Result<Self, Refusal> {
         let arguments = [argument(signature), argument(shape.arguments), argument(shape.result)];
         let found = first(&FIND, &arguments, |row| {
             let (Some(oid), Some(owner), Some(Text(signature))) = (row.get(1)?, row.get(2)?, row.get(3)?)
@@ -82,18 +83,18 @@ impl Routine {
         .flatten();
         let Shape { name, arguments, result } = shape;
         match found {
-            Some(Found { superuser: true, .. }) => Err(Failure::new(
+            Some(Found { superuser: true, .. }) => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!("the {name} {signature} belongs to a superuser, and would run as one"),
                 format!("ALTER FUNCTION {signature} OWNER TO a role with no rights but those it needs."),
             )),
             Some(Found { routine, fits: true, .. }) => Ok(routine),
-            Some(_) => Err(Failure::new(
+            Some(_) => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!("{signature} cannot be a {name}"),
                 format!("A {name} is a plain function ({arguments}) that returns {result}."),
             )),
-            None => Err(Failure::new(
+            None => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
                 format!("there is no function {signature}"),
                 shape.hint(),
@@ -102,13 +103,13 @@ impl Routine {
     }
 
     /// Finds one that was registered, and belongs to whom it belonged to then.
-    pub fn find_registered(registered: &Registered, shape: &Shape) -> Result<Self, Failure> {
+    pub fn find_registered(registered: &Registered, shape: &Shape) -> Result<Self, Refusal> {
         let Registered { signature, owner } = registered;
         let found = Self::find(signature, shape)?;
         if found.owner_name == *owner {
             return Ok(found);
         }
-        Err(Failure::new(
+        Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!("the {} {signature} belongs to another role than when it was registered", shape.name),
             "A superuser can look at it and register it again.",
@@ -141,7 +142,7 @@ impl Routine {
         self.call_and(arguments, |result| {
             // SAFETY: FIND made sure that a validator's result is text.
             result.and_then(|datum| unsafe { <&[u8]>::from_datum(datum, false) }).map(|reason| {
-                require_memory_for_copies(reason, 8);
+                memory::require_copies(reason, 8);
                 text::lossy(reason)
             })
         })
@@ -182,7 +183,7 @@ fn invoke(function: &mut pg_sys::FmgrInfo, arguments: &[pg_sys::Datum]) -> Optio
 }
 
 /// Refuses everybody but a superuser.
-pub fn require_superuser(what: &str) -> Result<(), Failure> {
+pub fn require_superuser(what: &str) -> Result<(), Refusal> {
     // SAFETY: asks for the current user, which register_* run as their caller.
     if unsafe { pg_sys::superuser() } { Ok(()) } else { Err(forbidden(what)) }
 }

@@ -8,15 +8,15 @@
 use super::cancel;
 use super::cursors::{self, Hidden};
 use super::silence::{self, Silence};
-use crate::pg::call::{self, Raised};
+use crate::pg::error::{self, Raised};
+use crate::pg::ffi::AtEOSubXact_LargeObject;
 use crate::pg::prepared::{run as run_statement, statement};
 use crate::pg::text::Text;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 
 /// What a function in the box may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,42 +178,20 @@ impl Drop for Inside {
     }
 }
 
-static NEXT: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
-
-/// For the postmaster, so that every process has the hook.
-pub fn install() {
-    silence::reserve_descriptors();
-    // SAFETY: a variable of the postmaster, which has one thread.
-    unsafe {
-        if NEXT.set(pg_sys::ProcessUtility_hook).is_ok() {
-            pg_sys::ProcessUtility_hook = Some(utility);
-        }
-    }
-}
-
-/// Refuses SET CONSTRAINTS in the box, which nothing but an abort puts back. Postgres itself refuses LISTEN, PREPARE,
+/// Refuses SET CONSTRAINTS in the sandbox, which nothing but an abort puts back. Postgres itself refuses LISTEN, PREPARE,
 /// temporary tables, cursors WITH HOLD and deferred triggers there, as in any restricted operation.
-#[allow(clippy::too_many_arguments)] // Postgres' own signature.
-unsafe extern "C-unwind" fn utility(
-    command: *mut pg_sys::PlannedStmt,
-    text: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    parameters: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    destination: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: all is handed on as it came. An error jumps out of a frame that has nothing of Rust's in it.
+///
+/// # Safety
+/// Postgres passes a valid command. An error jumps out of every frame up to Postgres' own: none may have a destructor left.
+pub unsafe fn check_command(command: *const pg_sys::PlannedStmt) {
+    // SAFETY: the caller vouches for the command and the frames.
     unsafe {
-        if IS_INSIDE.get() && (*(*command).utilityStmt).type_ == pg_sys::NodeTag::T_ConstraintsSetStmt {
-            call::refuse(
+        if is_inside() && (*(*command).utilityStmt).type_ == pg_sys::NodeTag::T_ConstraintsSetStmt {
+            error::refuse(
                 PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 "cannot execute SET CONSTRAINTS in a validator or sync handler",
             );
         }
-        let next = NEXT.get().copied().flatten().unwrap_or(standard_ProcessUtility);
-        next(command, text, read_only_tree, context, parameters, environment, destination, completion);
     }
 }
 
@@ -351,26 +329,6 @@ unsafe fn close_what_was_opened(cursors: &[CString]) {
             AtEOSubXact_LargeObject(false, subtransaction, subtransaction);
         });
     }
-}
-
-unsafe extern "C-unwind" {
-    // Not among pgrx's bindings.
-    fn AtEOSubXact_LargeObject(
-        is_commit: bool,
-        subtransaction: pg_sys::SubTransactionId,
-        parent: pg_sys::SubTransactionId,
-    );
-    // Without the guard that pgrx puts around it.
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        text: *const c_char,
-        read_only_tree: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        parameters: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        destination: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
 }
 
 /// Sets a setting of another library, if it is loaded.

@@ -4,7 +4,7 @@
 //! foreign server to standard error, and what a language or a program prints goes to either. Both are the server's log.
 //! What is still in a buffer when the function has ended would be printed later, so each buffer is emptied before.
 
-use crate::pg::call::Raised;
+use crate::pg::error::Raised;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;

@@ -4,6 +4,7 @@ use super::routine::{Routine, SYNC_HANDLER};
 use super::sandbox::{self, Access};
 use crate::catalog::{Entry, SyncMode};
 use crate::pg::call::{self, Answer, Call};
+use crate::pg::error;
 use crate::pg::prepared::{argument, execute, statement};
 use crate::{keyring, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
@@ -15,14 +16,14 @@ use integration_credentials_core::limits;
 pub fn hand_on(entry: &Entry, org: &str, key: &str, value: &str) -> Option<String> {
     let sync = entry.sync.as_ref()?;
     let result =
-        Routine::find_registered(&sync.handler, &SYNC_HANDLER).map_err(|failure| failure.message).and_then(
+        Routine::find_registered(&sync.handler, &SYNC_HANDLER).map_err(|refusal| refusal.message).and_then(
             |handler| sandbox::run(handler.owner, Access::Write, value, || handler.call(&[org, key, value])),
         );
     let problem = result.err()?;
     match sync.mode {
         SyncMode::Surface => Some(problem),
         SyncMode::Background => {
-            call::log(format!("the sync handler of integration {key:?} of org {org:?} failed: {problem}"));
+            error::log(format!("the sync handler of integration {key:?} of org {org:?} failed: {problem}"));
             None
         }
     }

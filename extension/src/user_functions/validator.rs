@@ -3,9 +3,10 @@
 use super::routine::{Routine, SYNC_HANDLER, VALIDATOR};
 use super::sandbox::{self, Access};
 use crate::catalog::{Entry, Registered};
-use crate::pg::call::{Raised, require_memory};
+use crate::memory;
+use crate::pg::error::Raised;
 use crate::pg::jsonb::{Document, Unreadable};
-use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::redact;
 use integration_credentials_core::rules::{self, Rules};
 use std::cell::RefCell;
@@ -23,13 +24,13 @@ thread_local! {
 }
 
 /// Refuses a value that the rules or the validator of its integration do not accept.
-pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
+pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
     // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
     let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
         Raised::internal(format!("the rules of integration {key:?} cannot be used: {problem}")).throw()
     });
     if rules.are_costly() {
-        require_memory(rules::CHECK_BYTES);
+        memory::require(rules::CHECK_BYTES);
     }
     rules.check(value).map_err(|reason| refusal(key, &reason))?;
     match &entry.validator {
@@ -54,7 +55,7 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
         Unreadable::TooLong(bytes) => rules::RulesError::Size(bytes).to_string(),
         Unreadable::NotUtf8 => "they are not valid UTF-8".to_owned(),
     })?;
-    require_memory(rules::COMPILE_BYTES);
+    memory::require(rules::COMPILE_BYTES);
     let rules = Rc::new(Rules::compile(&text).map_err(|error| error.to_string())?);
     COMPILED.with_borrow_mut(|compiled| {
         let bytes = compiled.values().map(|rules| rules.weight()).sum::<usize>() + rules.weight();
@@ -66,10 +67,10 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
     Ok(rules)
 }
 
-fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Failure> {
+fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Refusal> {
     // Nobody vouches for the value while its validator is missing, so it is not stored.
     let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
-        Failure::new(
+        Refusal::new(
             ErrorCode::InvalidCredentials,
             format!("the validator of integration {key:?} cannot be run: {}", problem.message),
             "A superuser can repair or replace it with register_validator().",
@@ -83,8 +84,8 @@ fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Failure> {
     }
 }
 
-fn refusal(key: &str, reason: &str) -> Failure {
-    Failure::new(
+fn refusal(key: &str, reason: &str) -> Refusal {
+    Refusal::new(
         ErrorCode::InvalidCredentials,
         reason,
         format!("Correct the value and set it again; what was stored for {key:?} is unchanged."),

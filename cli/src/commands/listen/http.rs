@@ -1,7 +1,7 @@
 //! /metrics, /healthz and /readyz.
 
 use super::{metrics::Metrics, status::Status};
-use crate::failure::Failure;
+use crate::cli_error::CliError;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -34,12 +34,12 @@ pub struct Pages {
 }
 
 /// Serves until the runtime ends. Returns where.
-pub async fn serve(address: &str, pages: Pages) -> Result<SocketAddr, Failure> {
+pub async fn serve(address: &str, pages: Pages) -> Result<SocketAddr, CliError> {
     let remedy = "give --metrics an address and a port, such as 127.0.0.1:9187 or [::1]:9187";
     // What was given is not shown: it could be anything.
     let parsed: Result<SocketAddr, _> = address.parse();
-    let wanted = parsed.map_err(|_| Failure::usage("the address of --metrics is not IP:PORT", remedy))?;
-    let cannot = |error| Failure::usage(format!("cannot serve metrics on {wanted}: {error}"), remedy);
+    let wanted = parsed.map_err(|_| CliError::usage("the address of --metrics is not IP:PORT", remedy))?;
+    let cannot = |error| CliError::usage(format!("cannot serve metrics on {wanted}: {error}"), remedy);
     let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
     let bound = listener.local_addr().map_err(cannot)?;
     tokio::spawn(accept(listener, pages));

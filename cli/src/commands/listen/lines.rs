@@ -1,7 +1,7 @@
 //! The events on standard output, written by a thread of their own: a reader that stalls must not keep the daemon from
 //! heeding signals, finishing its hooks and answering its watchdog.
 
-use crate::{failure::Failure, output::Output};
+use crate::{cli_error::CliError, output::Output};
 use intcred::Event;
 use std::{future::pending, thread, time::Duration};
 use tokio::{
@@ -19,7 +19,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 pub struct Lines {
     queue: mpsc::Sender<Event>,
-    written: oneshot::Receiver<Result<(), Failure>>,
+    written: oneshot::Receiver<Result<(), CliError>>,
 }
 
 impl Lines {
@@ -54,7 +54,7 @@ impl Lines {
     }
 
     /// Waits until all of it is written, as far as the reader reads. Fails with what made it end, if anything did.
-    pub async fn finish(self) -> Result<(), Failure> {
+    pub async fn finish(self) -> Result<(), CliError> {
         drop(self.queue);
         match timeout(FAREWELL, self.written).await {
             Ok(Ok(result)) => result,

@@ -9,7 +9,7 @@ mod service_manager;
 mod signals;
 mod status;
 
-use crate::{cli::Listen, context::Context, failure::Failure, output::say};
+use crate::{cli::Listen, cli_error::CliError, context::Context, output::say};
 use change::Change;
 use hooks::Hooks;
 use intcred::{Client, Error, Event, Settings, WatchOptions, Watcher};
@@ -20,7 +20,7 @@ use signals::Signals;
 use status::Status;
 use tokio::sync::{mpsc::Permit, watch};
 
-pub async fn run(context: &Context, mut options: Listen) -> Result<(), Failure> {
+pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError> {
     let settings = context.settings()?;
     let mut signals = Signals::catch()?;
     let mut daemon = Daemon {
@@ -86,7 +86,7 @@ impl Daemon {
         watcher: &mut Watcher,
         lines: &Lines,
         signals: &mut Signals,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         loop {
             tokio::select! {
                 next = next(watcher, lines) => {

@@ -1,6 +1,6 @@
 //! SIGINT and SIGTERM.
 
-use crate::failure::Failure;
+use crate::cli_error::CliError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub struct Signals {
@@ -10,8 +10,8 @@ pub struct Signals {
 
 impl Signals {
     /// From now on they do not end the process.
-    pub fn catch() -> Result<Self, Failure> {
-        let catch = |kind| signal(kind).map_err(Failure::Start);
+    pub fn catch() -> Result<Self, CliError> {
+        let catch = |kind| signal(kind).map_err(CliError::Start);
         Ok(Self { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())? })
     }
 

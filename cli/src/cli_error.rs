@@ -6,7 +6,7 @@ use integration_credentials_core::{error, keyring::KeyringError};
 use std::{io, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum CliError {
     #[error(transparent)]
     Client(#[from] Error),
     /// Something about the arguments or the input.
@@ -26,7 +26,7 @@ pub enum Failure {
     Start(io::Error),
 }
 
-impl Failure {
+impl CliError {
     pub fn usage(what: impl Into<String>, remedy: &'static str) -> Self {
         Self::Usage { what: what.into(), remedy }
     }
@@ -85,15 +85,15 @@ impl Failure {
     }
 }
 
-impl From<SettingsError> for Failure {
+impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
         Self::Client(error.into())
     }
 }
 
 /// A rule that could be checked here, in the words that the server would have used.
-impl From<error::Failure> for Failure {
-    fn from(error::Failure { code, message, hint }: error::Failure) -> Self {
+impl From<error::Refusal> for CliError {
+    fn from(error::Refusal { code, message, hint }: error::Refusal) -> Self {
         Self::Client(Error::Refused { code, message, hint: Some(hint) })
     }
 }

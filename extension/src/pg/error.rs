@@ -1,0 +1,178 @@
+//! How an error, a notice or a line of the log goes out. Written by hand, because pgrx's own way knows neither the
+//! extension's SQLSTATEs nor `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
+
+use super::ffi::{
+    errcode, errdetail_internal, errfinish, errhidecontext, errhidestmt, errhint, errmsg_internal, errstart,
+};
+use integration_credentials_core::error::{ErrorCode, Refusal};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+use std::any::Any;
+use std::ffi::{CStr, CString, c_char, c_int};
+
+/// An error on its way to the client: nothing but what may be shown.
+pub struct Raised {
+    /// Postgres' packed form.
+    pub sqlstate: c_int,
+    /// What happened.
+    pub message: String,
+    /// Whether it is this session that was told to stop, by a cancel, a timeout or a shutdown. The SQLSTATE alone does
+    /// not tell, for a function may raise any, and a foreign server sends its own.
+    pub is_interrupt: bool,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl From<Refusal> for Raised {
+    fn from(Refusal { code, message, hint }: Refusal) -> Self {
+        Self { detail: Some(code.detail()), hint: Some(hint), ..Self::new(pack(code.sqlstate()), message) }
+    }
+}
+
+impl From<&ErrorReportWithLevel> for Raised {
+    // The DETAIL is left behind: in errors of Postgres it is where whole rows are shown.
+    fn from(report: &ErrorReportWithLevel) -> Self {
+        Self {
+            is_interrupt: report.function_name() == Some("ProcessInterrupts"),
+            hint: report.hint().map(str::to_owned),
+            ..Self::new(report.sql_error_code() as c_int, report.message().to_owned())
+        }
+    }
+}
+
+impl Raised {
+    /// An error without DETAIL and HINT.
+    pub const fn new(sqlstate: c_int, message: String) -> Self {
+        Self { sqlstate, message, is_interrupt: false, detail: None, hint: None }
+    }
+
+    /// An error that Postgres or our own code raised by unwinding.
+    pub fn from_panic(payload: Box<dyn Any + Send>) -> Self {
+        if let Some(CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) =
+            payload.downcast_ref()
+        {
+            return report.into();
+        }
+        if let Some(report) = payload.downcast_ref::<ErrorReportWithLevel>() {
+            return report.into();
+        }
+        if let Ok(raised) = payload.downcast::<Self>() {
+            return *raised;
+        }
+        // The text of a panic is made where nobody thought of secrets, so it is not passed on.
+        Self::internal("integration_credentials met a bug and gave up; nothing was changed")
+    }
+
+    /// An error that no user can have caused.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self {
+            hint: Some("Please report what was called, without the value.".to_owned()),
+            ..Self::new(pack("XX000"), message.into())
+        }
+    }
+
+    /// As Postgres says it.
+    pub fn out_of_memory() -> Self {
+        Self::new(pack("53200"), "out of memory".to_owned())
+    }
+
+    /// A transaction that lost a race, and may be run again as it was.
+    pub fn try_again(message: impl Into<String>) -> Self {
+        Self {
+            hint: Some("Run the transaction again.".to_owned()),
+            ..Self::new(pack("40001"), message.into())
+        }
+    }
+
+    /// Goes on unwinding, up to `enter`.
+    pub fn throw(self) -> ! {
+        std::panic::resume_unwind(Box::new(self))
+    }
+}
+
+/// Postgres' `MAKE_SQLSTATE`: six bits a character.
+const fn pack(sqlstate: &str) -> c_int {
+    let sqlstate = sqlstate.as_bytes();
+    let (mut packed, mut at) = (0, sqlstate.len());
+    while at > 0 {
+        at -= 1;
+        packed = (packed << 6) | ((sqlstate[at] - b'0') & 0x3f) as c_int;
+    }
+    packed
+}
+
+/// By this address the log hook knows a message of ours.
+pub static FILE: &CStr = c"integration_credentials";
+/// The class of our own SQLSTATEs, packed.
+pub const OWN_CLASS: c_int = pack("IC");
+
+const AS_IS: &CStr = c"%s";
+
+/// Raises an ERROR.
+///
+/// # Safety
+/// Jumps out of every frame up to Postgres' own: none of them may have a destructor left to run.
+pub unsafe fn raise(raised: Raised) -> ! {
+    // SAFETY: the caller vouches for the frames; `report` has dropped what it was given before it jumps.
+    unsafe { report(PgLogLevel::ERROR, raised) };
+    // errfinish does not return for ERROR.
+    std::process::abort()
+}
+
+/// Raises an ERROR out of a hook.
+///
+/// # Safety
+/// Jumps out of every frame up to Postgres' own: none of them may have a destructor left to run.
+pub unsafe fn refuse(sqlstate: PgSqlErrorCode, message: &str) -> ! {
+    // SAFETY: the caller vouches for the frames.
+    unsafe { raise(Raised::new(sqlstate as c_int, message.to_owned())) }
+}
+
+/// Writes a message to the server's log, and nowhere else.
+pub fn log(message: String) {
+    // SAFETY: LOG does not jump.
+    unsafe { report(PgLogLevel::LOG_SERVER_ONLY, Raised::new(0, message)) };
+}
+
+/// Sends a notice to the client.
+pub fn notice(message: &str, hint: &str) {
+    let notice = Raised { hint: Some(hint.to_owned()), ..Raised::new(0, message.to_owned()) };
+    // SAFETY: NOTICE does not jump.
+    unsafe { report(PgLogLevel::NOTICE, notice) };
+}
+
+/// `ereport` with statement and context hidden: the statement may hold the secret as a literal.
+unsafe fn report(level: PgLogLevel, raised: Raised) {
+    // SAFETY: these follow the order that elog.h prescribes. The strings are copied by the err* calls.
+    unsafe {
+        if !errstart(level as c_int, std::ptr::null()) {
+            return;
+        }
+        let Raised { sqlstate, message, detail, hint, .. } = raised;
+        if sqlstate != 0 {
+            errcode(sqlstate);
+        }
+        for (text, set) in [
+            (Some(message), errmsg_internal as unsafe extern "C-unwind" fn(*const c_char, ...) -> c_int),
+            (detail, errdetail_internal),
+            (hint, errhint),
+        ] {
+            // Text that came from Postgres, or goes to it, has no NUL.
+            if let Some(text) = text.and_then(|text| CString::new(text).ok()) {
+                set(AS_IS.as_ptr(), text.as_ptr());
+            }
+        }
+        errhidestmt(true);
+        errhidecontext(true);
+        errfinish(FILE.as_ptr(), 0, std::ptr::null());
+    }
+}
+
+/// The refusal of a role that is not allowed to do this.
+pub fn forbidden(what: &str) -> Refusal {
+    Refusal::new(
+        ErrorCode::ForbiddenAdminScope,
+        format!("permission denied: only a superuser may {what}"),
+        "Ask a superuser of this cluster to do it.",
+    )
+}

@@ -1,0 +1,92 @@
+//! The locks that the extension takes beside those of tables, to the end of the transaction.
+
+use super::session;
+use pgrx::pg_sys;
+
+/// What is locked.
+#[derive(Clone, Copy)]
+pub struct Lock(pg_sys::LOCKTAG);
+
+/// How a lock is held.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// By any number.
+    Shared,
+    /// By one alone.
+    Exclusive,
+    /// By one alone, as NOTIFY holds its own.
+    AccessExclusive,
+}
+
+impl Mode {
+    fn number(self) -> pg_sys::LOCKMODE {
+        let mode = match self {
+            Self::Shared => pg_sys::ShareLock,
+            Self::Exclusive => pg_sys::ExclusiveLock,
+            Self::AccessExclusive => pg_sys::AccessExclusiveLock,
+        };
+        mode.cast_signed()
+    }
+}
+
+impl Lock {
+    /// What a prepared transaction holds that has something to announce.
+    pub fn prepared_events() -> Self {
+        Self::advisory(0x1C, 0)
+    }
+
+    /// What a transaction holds that changes a credential, by a digest of org and key.
+    pub fn credential(digest: u64) -> Self {
+        Self::advisory(0x1D, digest)
+    }
+
+    /// What every transaction with a NOTIFY holds from its commit on: `PreCommit_Notify` locks "database 0".
+    pub fn notify() -> Self {
+        Self(pg_sys::LOCKTAG {
+            locktag_field1: 0,
+            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+            locktag_field3: 0,
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT.to_le_bytes()[0],
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD.to_le_bytes()[0],
+        })
+    }
+
+    /// An advisory lock that no SQL function can take: theirs have 1 or 2 in the last field.
+    fn advisory(purpose: u16, what: u64) -> Self {
+        Self(pg_sys::LOCKTAG {
+            locktag_field1: session::database().to_u32(),
+            locktag_field2: u32::try_from(what >> 32).unwrap_or_default(),
+            locktag_field3: u32::try_from(what & u64::from(u32::MAX)).unwrap_or_default(),
+            locktag_field4: purpose,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY.to_le_bytes()[0],
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD.to_le_bytes()[0],
+        })
+    }
+
+    /// Waits for the lock.
+    pub fn acquire(self, mode: Mode) {
+        self.take(mode, false);
+    }
+
+    /// Takes the lock if no other session has to be waited for.
+    pub fn try_acquire(self, mode: Mode) -> bool {
+        self.take(mode, true)
+    }
+
+    /// Whether another session holds it so that this one would have to wait.
+    pub fn is_held(self, mode: Mode) -> bool {
+        let is_free = self.try_acquire(mode);
+        if is_free {
+            // SAFETY: a lock that was taken just now.
+            unsafe { pg_sys::LockRelease(&raw const self.0, mode.number(), false) };
+        }
+        !is_free
+    }
+
+    fn take(self, mode: Mode, at_once: bool) -> bool {
+        // SAFETY: a valid tag, in a transaction.
+        let taken = unsafe { pg_sys::LockAcquire(&raw const self.0, mode.number(), false, at_once) };
+        taken != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}

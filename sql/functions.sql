@@ -10,7 +10,7 @@ CREATE FUNCTION integration_credentials.current_org() RETURNS text
 ------------------------------------------------------------------------------------------------------- for admins
 
 -- Those called admin_* run as their owner, as SECURITY DEFINER functions do, but see to it themselves: so that the audit
--- log can name the role that called. See extension/src/caller.rs.
+-- log can name the role that called. See extension/src/calls/caller.rs.
 
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials(key text, value text, actor text)
     RETURNS jsonb

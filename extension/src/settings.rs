@@ -1,6 +1,6 @@
 //! The settings, and what they say of this session.
 
-use crate::boundary::{Answer, Call};
+use crate::pg::call::{Answer, Call};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use integration_credentials_core::limits::{self, DEFAULT_VALUE_CHARS, MAX_ORG_CHARS, MAX_VALUE_CHARS};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, PostgresGucEnum, pg_sys};

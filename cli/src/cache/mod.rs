@@ -3,16 +3,16 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `store` | what is in memory, and the rules by which it may be handed out |
-//! | `known` | what is known of one key |
+//! | `key_state` | what is known of one key |
 //! | `credential` | a handle on a value in memory |
-//! | `flight` | fetching a key once, for all who ask for it meanwhile |
+//! | `single_flight` | fetching a key once, for all who ask for it meanwhile |
 //! | `source` | where it is fetched from: a connection, or a pool |
 //! | `changes` | the changes, for who must do something about them |
 
 mod changes;
 mod credential;
-mod flight;
-mod known;
+mod key_state;
+mod single_flight;
 mod source;
 mod store;
 
@@ -20,8 +20,8 @@ pub use changes::{Change, Changes};
 pub use credential::Credential;
 
 use crate::{Error, EventKind, Mode, Settings, WatchOptions, Watcher};
-use flight::Flights;
-use known::Authority;
+use key_state::Authority;
+use single_flight::Flights;
 use source::Source;
 use std::{fmt, sync::Arc, time::Duration};
 use store::Store;

@@ -4,7 +4,7 @@
 
 use super::{
     credential::{Credential, Entry},
-    known::{Authority, Known, Slot, is_readable},
+    key_state::{Authority, Known, Slot, is_readable},
 };
 use crate::{Error, ErrorCode, KeyState, Snapshot};
 use arc_swap::ArcSwap;

@@ -9,18 +9,18 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `snapshot` | the list as it was at one moment, and what differs from an earlier one |
-//! | `hints` | what the notifications since the last look said to look at |
+//! | `dirty_keys` | what the notifications since the last look said to look at |
 //! | `observe` | a session that listens for hints, or polls, and reads the list |
 //! | `pooler` | whether a pooler in between loses notifications |
-//! | `view` | all that the task knows and the reader may be told: a state, never a queue |
+//! | `state` | all that the task knows and the reader may be told: a state, never a queue |
 //! | `event` | what the reader is told |
 
+mod dirty_keys;
 mod event;
-mod hints;
 mod observe;
 mod pooler;
 mod snapshot;
-mod view;
+mod state;
 
 pub use event::{Event, EventKind, Mode};
 pub use snapshot::{KeyState, Snapshot};
@@ -28,9 +28,9 @@ pub use snapshot::{KeyState, Snapshot};
 use crate::{Error, Settings, backoff::Backoff};
 use observe::Observer;
 use snapshot::Look;
+use state::State;
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
-use view::View;
 
 /// Before a session is begun again, at most: after the first failure, and after many.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -67,8 +67,8 @@ impl Default for WatchOptions {
 /// the list does, and is told the latest revision of each key that changed meanwhile.
 #[derive(Debug)]
 pub struct Watcher {
-    views: watch::Receiver<View>,
-    told: View,
+    views: watch::Receiver<State>,
+    told: State,
     events: VecDeque<Event>,
     task: JoinHandle<()>,
 }
@@ -83,7 +83,7 @@ impl Watcher {
         let mut settings = settings.clone();
         settings.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         let (mut observer, first) = Observer::start(&settings, options).await?;
-        let view = View::first(&first, observer.mode());
+        let view = State::first(&first, observer.mode());
         let events = view.introduction(options.initial).into();
         let (publisher, views) = watch::channel(view.clone());
         let task = tokio::spawn(async move {
@@ -133,7 +133,7 @@ async fn follow(
     settings: &Settings,
     options: WatchOptions,
     observer: &mut Observer,
-    views: &watch::Sender<View>,
+    views: &watch::Sender<State>,
 ) -> Infallible {
     let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
@@ -159,7 +159,7 @@ struct Ended {
 }
 
 /// Looks again and again, until the connection is lost.
-async fn watch(observer: &mut Observer, views: &watch::Sender<View>) -> Ended {
+async fn watch(observer: &mut Observer, views: &watch::Sender<State>) -> Ended {
     let mut was_healthy = false;
     loop {
         match observer.next_look().await {
@@ -177,7 +177,7 @@ async fn reconnect(
     settings: &Settings,
     options: WatchOptions,
     backoff: &mut Backoff,
-    views: &watch::Sender<View>,
+    views: &watch::Sender<State>,
 ) -> (Observer, Look) {
     loop {
         sleep(backoff.next_delay()).await;

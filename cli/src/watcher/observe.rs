@@ -2,7 +2,7 @@
 
 use super::{
     Mode, WatchOptions,
-    hints::{Hints, Scope, hints},
+    dirty_keys::{Hints, Scope, hints},
     pooler,
     snapshot::{KeyState, Look},
 };

@@ -1,6 +1,6 @@
 //! The list as it was at one moment, and what differs from an earlier one. Pure: no network, no clock.
 
-use super::{EventKind, hints::Scope};
+use super::{EventKind, dirty_keys::Scope};
 use crate::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 

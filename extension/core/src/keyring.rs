@@ -6,7 +6,7 @@
 //!
 //! New ciphertexts are made with the primary key; the others stay for reading what was written before.
 
-use crate::guarded::{GuardedKey, KEY_BYTES};
+use crate::locked_page::{KEY_BYTES, LockedKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -25,7 +25,7 @@ pub struct Keyring {
 /// A key with its id.
 pub struct Key {
     id: String,
-    secret: GuardedKey,
+    secret: LockedKey,
 }
 
 impl Key {
@@ -190,7 +190,7 @@ fn random_key() -> Result<Key, KeyringError> {
     let mut id = [0; 4];
     getrandom::fill(&mut id).map_err(system)?;
     let mut filled = Ok(());
-    let secret = GuardedKey::new(|bytes| filled = getrandom::fill(bytes)).map_err(system)?;
+    let secret = LockedKey::new(|bytes| filled = getrandom::fill(bytes)).map_err(system)?;
     filled.map_err(system)?;
     Ok(Key { id: format!("k{:08x}", u32::from_be_bytes(id)), secret })
 }
@@ -202,7 +202,7 @@ fn decode_key(id: String, text: &str) -> Result<Key, KeyringError> {
         Ok(KEY_BYTES) => {}
         _ => return Err(KeyringError::Material(id)),
     }
-    let secret = GuardedKey::new(|page| page.copy_from_slice(&bytes[..KEY_BYTES])).map_err(system)?;
+    let secret = LockedKey::new(|page| page.copy_from_slice(&bytes[..KEY_BYTES])).map_err(system)?;
     bytes.zeroize();
     Ok(Key { id, secret })
 }

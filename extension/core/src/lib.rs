@@ -14,18 +14,18 @@
 //! | [`tool`] | which parameters of which tool are sensitive |
 //! | [`event`] | the payload of a notification |
 //! | [`jsonb`] | a JSON document in Postgres' own form |
-//! | [`ring`] | payloads on their way from the transactions that committed to the process that sends them |
+//! | [`ring_buffer`] | payloads on their way from the transactions that committed to the process that sends them |
 
 pub mod buffer;
 pub mod envelope;
 pub mod error;
 pub mod event;
-mod guarded;
 pub mod jsonb;
 pub mod keyring;
 pub mod limits;
+mod locked_page;
 pub mod redact;
-pub mod ring;
+pub mod ring_buffer;
 #[cfg(feature = "rules")]
 pub mod rules;
 pub mod seal;

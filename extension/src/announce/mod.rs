@@ -9,24 +9,24 @@
 //! | --- | --- |
 //! | `pending` | the events of this transaction, and what its end does with them |
 //! | `send` | NOTIFY, and the lock that it takes |
-//! | `handover` | the queue in shared memory |
+//! | `queue` | the queue in shared memory |
 //! | `worker` | the process that empties it |
 //! | `two_phase` | a prepared transaction, which may commit in another session, after a restart |
 
-use crate::boundary::{Answer, Call, Raised, VOID};
+use crate::pg::call::{Answer, Call, Raised, VOID};
 use crate::settings::{self, Notify};
 use integration_credentials_core::event::{Event, RESYNC};
 use std::ffi::CString;
 
-mod handover;
 mod pending;
+mod queue;
 mod send;
 pub mod two_phase;
 mod worker;
 
 /// For the postmaster: shared memory, the worker, and the end of every transaction.
 pub fn install() {
-    handover::install();
+    queue::install();
     worker::register();
     pending::install();
 }

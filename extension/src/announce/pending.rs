@@ -1,6 +1,6 @@
 //! The events of this transaction, and what its end does with them.
 
-use super::handover::{self, HandedOver};
+use super::queue::{self, HandedOver};
 use super::{send, two_phase};
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -71,7 +71,7 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argumen
 fn before_commit() {
     EVENTS.with_borrow(|events| {
         // Nothing overtakes an event that has been handed over: those of one key are sent in the order of their revisions.
-        if sessions() < MANY_SESSIONS && handover::is_empty() && send::is_free_to_send() {
+        if sessions() < MANY_SESSIONS && queue::is_empty() && send::is_free_to_send() {
             return send_all(events);
         }
         match HandedOver::new(payloads(events)) {

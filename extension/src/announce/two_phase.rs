@@ -3,7 +3,7 @@
 //! What survives with it is its locks. So one with events takes a lock that says so; who commits a prepared transaction
 //! while such a lock is held announces that everybody should look again.
 
-use crate::lock::{self, Mode, Purpose};
+use crate::pg::advisory_lock::{self, Mode, Purpose};
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -16,12 +16,12 @@ thread_local! {
 /// who is just looking.
 pub fn mark() {
     WAS_ANY_MARKED.set(true);
-    lock::wait_for(Purpose::Prepared, 0, Mode::Shared);
+    advisory_lock::wait_for(Purpose::Prepared, 0, Mode::Shared);
 }
 
 /// Whether a prepared transaction of this database may have something to announce.
 pub fn is_any_marked() -> bool {
-    lock::is_held(Purpose::Prepared, 0, Mode::Exclusive)
+    advisory_lock::is_held(Purpose::Prepared, 0, Mode::Exclusive)
 }
 
 /// Whether the transaction that commits now may have committed a prepared one with events. A worker of logical replication does

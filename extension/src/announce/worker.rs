@@ -1,7 +1,7 @@
 //! The process that sends what was handed over: one for the whole cluster, connected to no database.
 
-use super::handover;
-use integration_credentials_core::ring::Batch;
+use super::queue;
+use integration_credentials_core::ring_buffer::Batch;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use std::collections::HashMap;
@@ -51,16 +51,16 @@ pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Dat
             pg_sys::GucSource::PGC_S_OVERRIDE,
         );
     }
-    handover::attend();
+    queue::attend();
     loop {
         check_for_interrupts!();
-        let batch = handover::next();
+        let batch = queue::next();
         if batch.is_empty() {
             wait(pg_sys::WL_LATCH_SET, None);
             continue;
         }
         let databases = send(&batch);
-        handover::done(&batch);
+        queue::done(&batch);
         rest(&databases);
     }
 }

@@ -1,14 +1,14 @@
 //! Finding an integration in the catalog.
 
-use crate::document::Document;
-use crate::lookup::{self, AsOf, Row};
-use crate::text::{self, Raw, Text};
+use crate::pg::index_scan::{self, AsOf, Row};
+use crate::pg::jsonb::Document;
+use crate::pg::text::{self, Raw, Text};
 use integration_credentials_core::error::{ErrorCode, Failure};
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
 
-pub mod known;
+pub mod cache;
 
 /// Its table.
 pub const TABLE: &CStr = c"integration_catalog";
@@ -68,8 +68,8 @@ impl SyncMode {
 /// Refuses a key that the catalog does not have now. What the transaction may still see of the catalog of before does not
 /// count, in whatever isolation level: what was disabled is not to be used.
 pub fn find(key: &str) -> Result<Rc<Entry>, Failure> {
-    let look = || lookup::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
-    known::get(key).or_else(|| known::learn(key, look)).ok_or_else(not_found)
+    let look = || index_scan::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
+    cache::get(key).or_else(|| cache::learn(key, look)).ok_or_else(not_found)
 }
 
 /// Refuses a key that the catalog does not have, or whose entry is disabled.
@@ -84,7 +84,7 @@ pub fn enabled_keys() -> HashSet<String> {
         let is_enabled = row.get(c"is_enabled").unwrap_or(false);
         row.get(c"integration_key").filter(|_| is_enabled).map(|Raw(bytes)| text::lossy(&bytes))
     };
-    lookup::all(TABLE, key).into_iter().flatten().collect()
+    index_scan::all(TABLE, key).into_iter().flatten().collect()
 }
 
 fn read(row: &Row) -> Entry {

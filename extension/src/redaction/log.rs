@@ -1,8 +1,9 @@
 //! Every message on its way into the log. What is changed here is changed for the client, too.
 
 use super::text::{backslashes, current, is_from_client, is_known_hidden, is_running, is_secret};
-use super::{activity, live, shown};
-use crate::{boundary, memory};
+use super::{activity, shown, transaction_values};
+use crate::memory;
+use crate::pg::call;
 use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{
     Dropped, MAX_BYTES, is_node_tree, quotes_one, redacted, without_cut_quotations, without_inserts,
@@ -91,7 +92,7 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     let statement = current().filter(|text| unsafe { is_secret(text.as_ptr()) }).map(CStr::to_bytes);
     // SAFETY: C strings.
     let names = |text: &*mut c_char| quotes_one(unsafe { CStr::from_ptr(*text) }.to_bytes());
-    let is_own = statement.is_some() || is_running() || live::is_over_budget();
+    let is_own = statement.is_some() || is_running() || transaction_values::is_over_budget();
     let may_hold_one = is_own || texts(error).any(|text| names(text));
     if may_hold_one {
         // SAFETY: the caller vouches for the message.
@@ -117,8 +118,8 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
 /// Whether our own code raised it, with nothing in it that is not ours: an error of Postgres' that passes through keeps its
 /// SQLSTATE.
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
-    let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == boundary::OWN_CLASS;
-    std::ptr::eq(error.filename, boundary::FILE.as_ptr()) && is_own
+    let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == call::OWN_CLASS;
+    std::ptr::eq(error.filename, call::FILE.as_ptr()) && is_own
 }
 
 const fn class(sqlstate: c_int) -> c_int {
@@ -273,7 +274,7 @@ const MOST_SEARCHED: usize = 1 << 20;
 
 /// Takes the values that this transaction has set out of the texts of a message.
 unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
-    if !live::is_any() && !activity::last_was_secret() {
+    if !transaction_values::is_any() && !activity::last_was_secret() {
         return;
     }
     let context = error.assoc_context;
@@ -289,7 +290,7 @@ unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
                 replace(text, Dropped::TooLong.text().as_bytes(), context);
                 continue;
             }
-            match live::without_values(old) {
+            match transaction_values::without_values(old) {
                 Ok(None) => {}
                 Ok(Some(new)) => replace(text, &new, context),
                 Err(dropped) => replace(text, dropped.text().as_bytes(), context),

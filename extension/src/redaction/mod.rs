@@ -6,7 +6,7 @@
 //! | `shown` | the text of a statement, overwritten where it stands |
 //! | `activity` | what `pg_stat_activity` shows of this session |
 //! | `log` | every message on its way into the log, and to the client |
-//! | `live` | the values that this transaction has set |
+//! | `transaction_values` | the values that this transaction has set |
 //!
 //! The text is overwritten in place rather than kept from each of its readers: Postgres has parsed it by then and needs it
 //! for nothing but to show it, and its readers (views, statistics, cursors, contexts, other extensions) are many.
@@ -17,24 +17,24 @@
 //! without memory for the copy the server panics.
 
 mod activity;
-mod live;
 mod log;
 mod shown;
 mod text;
+mod transaction_values;
 
 pub use activity::watch_errors;
-pub use live::{remember, remember_if_secret};
 pub use log::{distrust, install};
 pub use shown::{analyzed, free_copy, masked_copy};
 pub use text::{Came, begin_to_run, go_on_with, how_the_value_came};
+pub use transaction_values::{remember, remember_if_secret};
 
 /// A transaction has failed, and its error is written.
 pub fn transaction_failed() {
-    live::forget();
+    transaction_values::forget();
 }
 
 /// A transaction has ended well.
 pub fn transaction_done() {
     activity::hide_what_was_not_analyzed();
-    live::forget();
+    transaction_values::forget();
 }

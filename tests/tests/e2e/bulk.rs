@@ -1,6 +1,6 @@
 //! Reading many credentials in one call: one snapshot, the same rules as one by one, and no file on the server.
 
-use crate::support::{ANY, enable, register, remove, set};
+use crate::helpers::calls::{ANY, enable, register, remove, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, READER, Session, assert_error};

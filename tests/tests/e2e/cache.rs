@@ -2,8 +2,8 @@
 
 use crate::{
     command_line::{PATIENCE, database, eventually},
+    helpers::calls::{ANY, enable, register, remove, set},
     listen::{admit, sessions},
-    support::{ANY, enable, register, remove, set},
 };
 use deadpool_postgres::{Manager, Pool};
 use intcred::{CacheOptions, Change, Credential, CredentialCache, Error, ErrorCode, Settings, WatchOptions};

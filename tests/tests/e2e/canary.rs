@@ -1,8 +1,8 @@
 //! The secret is in one place only: the caller's hands. Everything that can be done with one is done with a random
 //! canary, with default settings and bound parameters, and then it is sought in everything that the system wrote.
 
-use crate::fixture::{ASLEEP, until};
-use crate::support::{ANY, get, register, remove, set};
+use crate::helpers::calls::{ANY, get, register, remove, set};
+use crate::helpers::fixture::{ASLEEP, until};
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, Output, READER, SUPERUSER, Shutdown, intcred, run};
 

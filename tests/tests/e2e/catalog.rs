@@ -1,7 +1,7 @@
 //! The catalog: what it ships with, and what an admin can do to it.
 
-use crate::fixture::{Fixture, WAITING, plpgsql, until};
-use crate::support::{ANY, count, enable, get, register, remove, set};
+use crate::helpers::calls::{ANY, count, enable, get, register, remove, set};
+use crate::helpers::fixture::{Fixture, WAITING, plpgsql, until};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use tests::{ADMIN, Canary, Cluster, Database, READER, Session, assert_error};

@@ -1,6 +1,6 @@
 //! The command line: each command as the role that would use it, what it prints where, and its exit status.
 
-use crate::support::{ANY, enable, get, register, revision, set};
+use crate::helpers::calls::{ANY, enable, get, register, revision, set};
 use integration_credentials_core::tool::{REMOVE, SET, SET_SEALED, UNREGISTER};
 use nix::{
     pty::openpty,

@@ -1,7 +1,7 @@
 //! Many callers at once, transactions that are taken back, and what listeners hear of either.
 
-use crate::fixture::{ASLEEP, Fixture, WAITING, heard, sqlstate, until};
-use crate::support::{ANY, count, enable, get, register, remove, revision, set};
+use crate::helpers::calls::{ANY, count, enable, get, register, remove, revision, set};
+use crate::helpers::fixture::{ASLEEP, Fixture, WAITING, heard, sqlstate, until};
 use integration_credentials_core::{
     error::ErrorCode,
     event::{Event, Operation},

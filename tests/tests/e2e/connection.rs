@@ -1,6 +1,6 @@
 //! Connecting: the sources of the settings, passwords, and what is told when it does not work.
 
-use crate::{client_log, command_line::assert_fails, support::register};
+use crate::{client_log, command_line::assert_fails, helpers::calls::register};
 use intcred::{Client, Secret, Settings};
 use nix::unistd::User;
 use serde_json::json;

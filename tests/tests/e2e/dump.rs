@@ -1,6 +1,6 @@
 //! `pg_dump` and restore: the catalog comes back as it was, and credentials with the same keyring only.
 
-use crate::support::{ANY, enable, get, register, remove, set};
+use crate::helpers::calls::{ANY, enable, get, register, remove, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, READER, assert_error, run};
@@ -75,7 +75,7 @@ async fn a_restored_database_is_the_same_and_goes_on() {
     // Identity columns go on counting where they were, or this would be a duplicate key.
     set(&admin, ANY, "next").await.unwrap();
     set(&admin, "slack", "edited-again").await.unwrap();
-    assert_eq!(crate::support::revision(&admin, "slack").await, 3);
+    assert_eq!(crate::helpers::calls::revision(&admin, "slack").await, 3);
 
     // And a dump of the restored one is as good as the first.
     let third = other.empty_database().await;

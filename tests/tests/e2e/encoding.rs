@@ -1,7 +1,7 @@
 //! Bytes that are not the text they say they are: Postgres checks what a client sends, and not what dblink brings.
 
-use crate::fixture::{Fixture, sqlstate};
-use crate::support::{ANY, count, get, register, set};
+use crate::helpers::calls::{ANY, count, get, register, set};
+use crate::helpers::fixture::{Fixture, sqlstate};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Cluster, READER, Session, assert_error, installation::Installation, run};
@@ -148,7 +148,7 @@ async fn what_is_in_the_tables_is_checked_when_it_is_read() {
     let org = "UPDATE integration_credentials.configured_integrations SET org_slug = public.bad()
                WHERE integration_key = 'good'";
     superuser.batch_execute(org).await.unwrap();
-    assert_eq!(sqlstate(crate::support::enable(admin, "good", false).await), "22021");
+    assert_eq!(sqlstate(crate::helpers::calls::enable(admin, "good", false).await), "22021");
 
     superuser
         .batch_execute("SELECT set_config('integration_credentials.org_slug', public.bad(), false) IS NULL")

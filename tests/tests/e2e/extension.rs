@@ -1,6 +1,6 @@
 //! Creating, dropping and loading the extension.
 
-use crate::support::{count, get, set};
+use crate::helpers::calls::{count, get, set};
 use integration_credentials_core::error::ErrorCode;
 use tests::{ADMIN, Cluster, READER, assert_error};
 

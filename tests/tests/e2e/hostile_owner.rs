@@ -1,8 +1,8 @@
 //! A database whose owner lies in wait for the superuser: with functions, operators, types and casts that stand before
 //! Postgres' own on the `search_path`, or fit better. None of them is called, whatever of ours the superuser runs.
 
-use crate::fixture::sqlstate;
-use crate::support::{ANY, register, set};
+use crate::helpers::calls::{ANY, register, set};
+use crate::helpers::fixture::sqlstate;
 use serde_json::json;
 use std::{fs, path::PathBuf};
 use tests::{ADMIN, Cluster, Database, Output, SUPERUSER, intcred, run};

@@ -1,6 +1,6 @@
 //! The keyring: where it comes from, when it is read, and what happens without it.
 
-use crate::support::{get, set};
+use crate::helpers::calls::{get, set};
 use integration_credentials_core::{error::ErrorCode, keyring::Keyring};
 use std::{
     fs,
@@ -119,9 +119,9 @@ async fn with_no_keyring_or_two_nothing_is_stored() {
     let two = Cluster::builder().setting("integration_credentials.keyring_command", "cat /dev/null").start();
     fails(&two.database().await.connect(ADMIN).await, "two keyrings").await;
     let superuser = database.superuser().await;
-    assert_eq!(crate::support::count(&superuser, "configured_integrations").await, 0);
+    assert_eq!(crate::helpers::calls::count(&superuser, "configured_integrations").await, 0);
     // What needs no key goes on: a leaked credential can be removed.
-    assert_eq!(crate::support::revision(&database.connect(ADMIN).await, "slack").await, 0);
+    assert_eq!(crate::helpers::calls::revision(&database.connect(ADMIN).await, "slack").await, 0);
 }
 
 async fn round_trip(database: &Database) {

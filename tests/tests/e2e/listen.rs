@@ -4,7 +4,7 @@
 
 use crate::{
     command_line::{PATIENCE, assert_fails, database, eventually, finish},
-    support::{ANY, enable, register, remove, set},
+    helpers::calls::{ANY, enable, register, remove, set},
 };
 use intcred::{EventKind, Mode, Settings, WatchOptions, Watcher};
 use nix::{

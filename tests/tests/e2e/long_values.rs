@@ -1,7 +1,7 @@
 //! Values of the greatest length that the setting allows: stored whole, and within bounds of memory and time.
 
-use crate::fixture::{CHECK, Fixture, plpgsql, sqlstate};
-use crate::support::{ANY, SealTo, get, register, set, set_sealed};
+use crate::helpers::calls::{ANY, SealTo, get, register, set, set_sealed};
+use crate::helpers::fixture::{CHECK, Fixture, plpgsql, sqlstate};
 use integration_credentials_core::{error::ErrorCode, limits::MAX_VALUE_CHARS};
 use serde_json::json;
 use std::fs;

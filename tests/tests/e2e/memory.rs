@@ -2,7 +2,7 @@
 
 use crate::{
     command_line::{PATIENCE, eventually, finish},
-    support::{ANY, get, register},
+    helpers::calls::{ANY, get, register},
 };
 use serde_json::json;
 use std::{

@@ -1,6 +1,6 @@
 //! Notifications, whoever sends them: the transaction itself, or the worker that it hands them over to.
 
-use crate::support::{ANY, get, register, revision, set};
+use crate::helpers::calls::{ANY, get, register, revision, set};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tests::{ADMIN, Cluster, Database, READER, Session, Shutdown};

@@ -1,6 +1,6 @@
 //! Two orgs in one database, which cannot see each other.
 
-use crate::support::{ANY, count, get, register, remove, revision, set};
+use crate::helpers::calls::{ANY, count, get, register, remove, revision, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, AUDITOR, Cluster, Database, READER, Session, assert_error};

@@ -1,6 +1,6 @@
 //! Who may do what, tried by those who may not.
 
-use crate::support::{ANY, get, register, set};
+use crate::helpers::calls::{ANY, get, register, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, assert_error};

@@ -1,8 +1,8 @@
 //! What is left of a statement that had a secret in it: its shape, and nothing that was written into it. (`leaks` looks for the secret itself.)
 
 use crate::{
-    fixture::{WAITING, until},
-    support::*,
+    helpers::calls::*,
+    helpers::fixture::{WAITING, until},
 };
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;

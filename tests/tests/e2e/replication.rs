@@ -2,8 +2,8 @@
 //! listeners, and can be written to afterwards.
 
 use crate::dump::{source, state};
-use crate::fixture::until;
-use crate::support::{ANY, enable, get, register, remove, revision, set};
+use crate::helpers::calls::{ANY, enable, get, register, remove, revision, set};
+use crate::helpers::fixture::until;
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, READER, SUPERUSER, Session, assert_error, intcred, run};

@@ -1,7 +1,7 @@
 //! The box of validators and sync handlers: nothing that a function has printed, opened or put off outlives it.
 
-use crate::fixture::{Fixture, sqlstate};
-use crate::support::{ANY, revision, set};
+use crate::helpers::calls::{ANY, revision, set};
+use crate::helpers::fixture::{Fixture, sqlstate};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::Value;
 use tests::{ADMIN, Canary, Cluster, SUPERUSER, Session, Shutdown, assert_error, installation::Installation};

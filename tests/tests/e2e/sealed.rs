@@ -1,7 +1,7 @@
 //! Sealed values: encrypted by the client, so that no SQL ever holds the plaintext.
 
-use crate::fixture::{CHECK, Fixture, plpgsql};
-use crate::support::{ANY, SealTo, count, enable, get, register, revision, set_sealed};
+use crate::helpers::calls::{ANY, SealTo, count, enable, get, register, revision, set_sealed};
+use crate::helpers::fixture::{CHECK, Fixture, plpgsql};
 use integration_credentials_core::{
     error::ErrorCode,
     keyring::Keyring,

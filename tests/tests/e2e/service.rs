@@ -2,7 +2,7 @@
 
 use crate::{
     command_line::{PATIENCE, database},
-    support::{ANY, set},
+    helpers::calls::{ANY, set},
 };
 use axum::{
     Router,

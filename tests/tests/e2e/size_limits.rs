@@ -1,7 +1,7 @@
 //! What a call may cost: nothing that a role gives takes much memory or time, or a server down where there is none left.
 
-use crate::fixture::sqlstate;
-use crate::support::{ANY, get, register, set};
+use crate::helpers::calls::{ANY, get, register, set};
+use crate::helpers::fixture::sqlstate;
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use std::fs;

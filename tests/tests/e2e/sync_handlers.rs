@@ -1,7 +1,7 @@
 //! Sync handlers: what becomes of a saved credential, and of the call when handing it on fails.
 
-use crate::fixture::{ASLEEP, Fixture, WAITING, assert_unlogged, heard, plpgsql, sqlstate, until};
-use crate::support::{ANY, count, get, remove, revision, set};
+use crate::helpers::calls::{ANY, count, get, remove, revision, set};
+use crate::helpers::fixture::{ASLEEP, Fixture, WAITING, assert_unlogged, heard, plpgsql, sqlstate, until};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use tests::{ADMIN, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};

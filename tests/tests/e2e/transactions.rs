@@ -2,8 +2,8 @@
 
 use crate::{
     command_line::{PATIENCE, assert_fails},
+    helpers::calls::{ANY, register, set},
     listen::terminate,
-    support::{ANY, register, set},
 };
 use deadpool_postgres::{Manager, Pool};
 use intcred::{CacheOptions, CredentialCache, Event, EventKind, Settings, WatchOptions, Watcher};

@@ -1,7 +1,7 @@
 //! SQL validators: what they may say about a value, and what the box that they run in keeps them from.
 
-use crate::fixture::{ASLEEP, CHECK, Fixture, assert_unlogged, heard, plpgsql, sqlstate, until};
-use crate::support::{ANY, enable, get, register, revision, set};
+use crate::helpers::calls::{ANY, enable, get, register, revision, set};
+use crate::helpers::fixture::{ASLEEP, CHECK, Fixture, assert_unlogged, heard, plpgsql, sqlstate, until};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, READER, SUPERUSER, assert_error};

@@ -3,7 +3,7 @@
 use super::{Daemon, is_alive};
 use crate::{
     command_line::{database, eventually},
-    support::{ANY, register, set},
+    helpers::calls::{ANY, register, set},
 };
 use nix::sys::signal::Signal::{SIGINT, SIGTERM};
 use serde_json::json;

@@ -3,7 +3,7 @@
 use super::Daemon;
 use crate::{
     command_line::{assert_fails, database, eventually},
-    support::{ANY, enable, register, remove, set},
+    helpers::calls::{ANY, enable, register, remove, set},
 };
 use serde_json::json;
 use std::{fs, path::PathBuf};

@@ -2,8 +2,8 @@
 //! where the value must show, or the case shows nothing.
 
 use crate::{
-    fixture::{WAITING, until},
-    support::{ANY, register},
+    helpers::calls::{ANY, register},
+    helpers::fixture::{WAITING, until},
 };
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, SUPERUSER, Session, Shutdown, Wire, wire::Statement};

@@ -1,6 +1,6 @@
 //! Messages and statements that ended a session, or the whole server.
 
-use crate::support::{ANY, register, set};
+use crate::helpers::calls::{ANY, register, set};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -89,7 +89,7 @@ const SUCCESS: Outcome = Outcome {
     name: "success",
     fault: Fault::None,
     group: Some(ADMINS),
-    key: crate::support::ANY,
+    key: crate::helpers::calls::ANY,
     end: End::Released,
     before: &[],
     settings: &[],

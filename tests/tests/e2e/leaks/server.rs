@@ -1,7 +1,7 @@
 //! A server with everything turned on that shows statements or parameters.
 
 use super::outcomes::{FILLER, REFUSED};
-use crate::support::{ANY, register};
+use crate::helpers::calls::{ANY, register};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::seal::SealingKey;
 use serde_json::{Value, json};

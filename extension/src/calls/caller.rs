@@ -1,0 +1,162 @@
+//! Which role called. Functions that write to the audit log run as their owner, and the log names the role that called.
+//!
+//! SECURITY DEFINER would run them as their owner too, but keeps to itself which role it puts aside: the role of SET ROLE,
+//! or the owner of another definer function that calls ours. So these functions are declared without it, and do it here.
+
+use crate::pg::call::{Answer, Call, Raised};
+use crate::pg::prepared::{argument, first, statement};
+use crate::user_functions::sandbox;
+use integration_credentials_core::error::{ErrorCode, Failure};
+use pgrx::{IntoDatum, pg_sys};
+use std::cell::RefCell;
+use std::ffi::CStr;
+
+/// A role.
+#[derive(Clone, Copy)]
+pub struct Role(pg_sys::Oid);
+
+impl Role {
+    /// The role that logged in or, after SET SESSION AUTHORIZATION, the one that this named.
+    pub fn session() -> Self {
+        // SAFETY: a variable of this session.
+        Self(unsafe { pg_sys::GetSessionUserId() })
+    }
+
+    /// Its name.
+    pub fn name(self) -> String {
+        // SAFETY: a C string of Postgres', which is copied.
+        let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(self.0, false)) };
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Whether it is a superuser.
+    pub fn is_superuser(self) -> bool {
+        // SAFETY: asks for a role that may be gone.
+        unsafe { pg_sys::superuser_arg(self.0) }
+    }
+}
+
+/// Who calls, and how the session came to be that role.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// The role that calls.
+    pub role: Role,
+    context: i32,
+}
+
+// The org of a role's own sessions, in the order in which Postgres applies settings; where none of them says it, whether no
+// setting of this session's role does either. Every name is qualified: this may run as whoever calls.
+statement!(stable IS_OF_ORG(OIDOID, TEXTOID) "
+    SELECT COALESCE(
+        (SELECT pg_catalog.substr(entry, pg_catalog.length('integration_credentials.org_slug=') OPERATOR(pg_catalog.+) 1)
+                    OPERATOR(pg_catalog.=) $2
+         FROM pg_catalog.pg_db_role_setting AS s CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS entry
+         WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY['0'::pg_catalog.oid, $1])
+             AND s.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY['0'::pg_catalog.oid,
+                 (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())])
+             AND pg_catalog.starts_with(entry, 'integration_credentials.org_slug=')
+         ORDER BY (s.setrole OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid) DESC,
+                  (s.setdatabase OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid) DESC
+         LIMIT 1),
+        (SELECT g.source OPERATOR(pg_catalog.=) ANY (ARRAY['default', 'configuration file', 'command line',
+                    'environment variable', 'global'])
+         FROM pg_catalog.pg_settings AS g WHERE g.name OPERATOR(pg_catalog.=) 'integration_credentials.org_slug'))");
+
+thread_local! {
+    /// A role that was found to be of this session's org, which is known by its name.
+    static KNOWN: RefCell<Option<(pg_sys::Oid, String)>> = const { RefCell::new(None) };
+}
+
+impl Caller {
+    /// The caller of the function that begins to run.
+    pub fn now() -> Self {
+        let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: variables of this session.
+        unsafe { pg_sys::GetUserIdAndSecContext(&raw mut role, &raw mut context) };
+        Self { role: Role(role), context }
+    }
+
+    /// Whether somebody else's code runs in this session: a SECURITY DEFINER function, or one that maintenance runs for
+    /// the owner of a table. The session, its role and its org are then not the caller's own.
+    pub fn is_guest(self) -> bool {
+        let switched = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        self.context & switched.cast_signed() != 0
+            && self.role.0 != Role::session().0
+            && !sandbox::is_inside()
+    }
+
+    /// Refuses a guest of another org: the org is the session's, and the right to act on it is the role's.
+    pub fn check_org(self, org: &str) -> Result<(), Failure> {
+        if !self.is_guest() || self.role.is_superuser() || self.may_choose_org() {
+            return Ok(());
+        }
+        let is_known = KNOWN.with_borrow(|known| {
+            known.as_ref().is_some_and(|(role, name)| *role == self.role.0 && name == org)
+        });
+        let is_of_org = is_known
+            || first(&IS_OF_ORG, &[argument(self.role.0), argument(org)], |row| row.get::<bool>(1))
+                .flatten()
+                .unwrap_or(false);
+        if !is_of_org {
+            return Err(Failure::new(
+                ErrorCode::ForbiddenAdminScope,
+                "permission denied: this session is of another org than the role whose function calls",
+                "Call from a session of that role's own, or give the role and this session the same integration_credentials.org_slug.",
+            ));
+        }
+        KNOWN.set(Some((self.role.0, org.to_owned())));
+        Ok(())
+    }
+
+    fn may_choose_org(self) -> bool {
+        // SAFETY: asks about a setting by its name.
+        let right = unsafe {
+            pg_sys::pg_parameter_aclcheck(
+                c"integration_credentials.org_slug".as_ptr(),
+                self.role.0,
+                pg_sys::ACL_SET,
+            )
+        };
+        right == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Runs a call as the owner of the function that was called. When an error ends it, Postgres sets the role back as it ends
+/// the transaction or subtransaction, as it does for SECURITY DEFINER.
+pub fn as_owner(call: &Call, function: fn(&Call) -> Answer) -> Answer {
+    let owner = owner(call);
+    let Caller { role, context } = Caller::now();
+    // SAFETY: variables of this session.
+    unsafe {
+        let changed = pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed();
+        pg_sys::SetUserIdAndSecContext(owner, context | changed);
+    }
+    let answer = function(call);
+    // SAFETY: as they were.
+    unsafe { pg_sys::SetUserIdAndSecContext(role.0, context) };
+    answer
+}
+
+#[allow(clippy::cast_ptr_alignment, reason = "Postgres aligns its rows for any type")]
+fn owner(call: &Call) -> pg_sys::Oid {
+    // SAFETY: a valid call, whose flinfo is there where the function was looked up by its oid. The row is of pg_proc.
+    unsafe {
+        let function = (*call.raw()).flinfo.as_ref().map_or(pg_sys::InvalidOid, |info| info.fn_oid);
+        let identifier = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
+        let row = pg_sys::SearchSysCache1(identifier, function.into_datum().unwrap_or(pg_sys::Datum::null()));
+        if row.is_null() {
+            Raised::internal("integration_credentials: called by no function of the catalog").throw()
+        }
+        let pg_sys::FormData_pg_proc { proowner, pronamespace, .. } =
+            *pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>();
+        pg_sys::ReleaseSysCache(row);
+        // The tables are found by the name of their schema, and another schema of that name would be another owner's.
+        if pronamespace != pg_sys::get_namespace_oid(c"integration_credentials".as_ptr(), true) {
+            Raised::internal(
+                "the schema integration_credentials of this extension was renamed; rename it back",
+            )
+            .throw()
+        }
+        proowner
+    }
+}

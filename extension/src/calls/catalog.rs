@@ -1,0 +1,248 @@
+//! The calls about the catalog: adding, replacing, removing and switching entries, and naming their functions.
+
+use super::caller::Role;
+use crate::announce::announce;
+use crate::catalog::{self, SyncMode};
+use crate::metering::{self, Metering};
+use crate::pg::call::{self, Answer, Call, Raised, forbidden, require_memory};
+use crate::pg::index_scan;
+use crate::pg::prepared::{Statement, argument, execute, first, run, statement};
+use crate::pg::text::Text;
+use crate::settings;
+use crate::user_functions::routine::{Routine, SYNC_HANDLER, Shape, VALIDATOR, require_superuser};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::event::{Event, Operation};
+use integration_credentials_core::rules::{self, Rules, RulesError};
+use integration_credentials_core::{limits, tool};
+use pgrx::datum::DatumWithOid;
+use serde_json::json;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::LocalKey;
+
+const MAX_TEXT_CHARS: usize = 2048;
+
+// In this order, because an INSERT over an entry that came with the extension replaces it, switches and all.
+statement!(volatile REPLACE(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+    UPDATE integration_credentials.integration_catalog
+    SET display_name = $2, rules = $3::pg_catalog.jsonb, docs_url = $4, example = $5,
+        updated_at = pg_catalog.clock_timestamp()
+    WHERE integration_key = $1
+    RETURNING is_enabled");
+statement!(volatile REGISTER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+    INSERT INTO integration_credentials.integration_catalog
+        (integration_key, display_name, rules, docs_url, example)
+    VALUES ($1, $2, $3::pg_catalog.jsonb, $4, $5)
+    ON CONFLICT DO NOTHING
+    RETURNING is_enabled");
+
+/// `admin_register_integration(key, display_name, actor, rules, docs_url, example)`
+pub fn call_register(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::REGISTER);
+    let key = limits::key(call.text(0))?;
+    let display_name = limits::check("display_name", call.text(1), limits::MAX_KEY_CHARS)?;
+    let actor = limits::actor(call.text(2))?;
+    let rules = call.rules(3).map_err(|error| refuse_rules(&error))?.unwrap_or_else(|| "{}".to_owned());
+    let docs_url = optional("docs_url", call.text(4))?;
+    let example = optional("example", call.text(5))?;
+    require_memory(rules::COMPILE_BYTES);
+    Rules::compile(&rules).map_err(|error| refuse_rules(&error))?;
+    let org = settings::current_org(call)?;
+
+    let write = |statement| {
+        let arguments = [
+            argument(key),
+            argument(display_name),
+            argument(rules.as_str()),
+            argument(docs_url),
+            argument(example),
+        ];
+        first(statement, &arguments, |row| row.get::<bool>(1)).flatten()
+    };
+    let replaced = write(&REPLACE);
+    let added = if replaced.is_none() { write(&REGISTER) } else { None };
+    let was_update = added.is_none();
+    // Neither: somebody else has added it just now.
+    let is_enabled = replaced.or(added).or_else(|| write(&REPLACE));
+    metering::audit(call, &org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
+    metering.finish(&org, actor, None, json!({"key": key, "display_name": display_name, "actor": actor}));
+    Ok(call::json(&json!({"key": key, "displayName": display_name, "isEnabled": is_enabled})))
+}
+
+fn refuse_rules(error: &RulesError) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidRequest,
+        error.to_string(),
+        "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each of them optional.",
+    )
+}
+
+fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Failure> {
+    text.map(|text| limits::check(name, Some(text), MAX_TEXT_CHARS)).transpose()
+}
+
+statement!(volatile IN_USE(TEXTOID) "
+    SELECT FROM integration_credentials.configured_integrations
+    WHERE integration_key = $1 AND ciphertext IS NOT NULL LIMIT 1");
+// Lets nobody set a credential between the look and the removal; who sets one locks it first.
+statement!(volatile LOCK() "
+    LOCK TABLE integration_credentials.configured_integrations IN SHARE ROW EXCLUSIVE MODE");
+// What is left of removed credentials goes with the entry.
+statement!(volatile FORGET(TEXTOID) "
+    DELETE FROM integration_credentials.configured_integrations
+    WHERE integration_key = $1 AND ciphertext IS NULL");
+// The functions of an entry are a superuser's to take off, and to be registered again they would need one.
+statement!(volatile UNREGISTER(TEXTOID, BOOLOID) "
+    DELETE FROM integration_credentials.integration_catalog
+    WHERE integration_key = $1 AND ($2 OR (validator IS NULL AND sync_handler IS NULL))
+    RETURNING true");
+
+/// `admin_unregister_integration(key, actor)`
+pub fn call_unregister(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::UNREGISTER);
+    let key = limits::key(call.text(0))?;
+    let actor = limits::actor(call.text(1))?;
+    let org = settings::current_org(call)?;
+    catalog::find(key)?;
+
+    if index_scan::sees_an_old_snapshot() {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "a REPEATABLE READ transaction cannot see whether the integration is in use",
+            "Call admin_unregister_integration() in a READ COMMITTED transaction.",
+        ));
+    }
+    execute(&LOCK, &[]);
+    if first(&IN_USE, &[argument(key)], |_| Ok(())).is_some() {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            format!("integration {key:?} is in use: an org has a credential for it"),
+            "Have it removed first with admin_remove_integration_credentials(), or disable the integration instead.",
+        ));
+    }
+    execute(&FORGET, &[argument(key)]);
+    let may_take_off = call.caller.role.is_superuser();
+    if first(&UNREGISTER, &[argument(key), argument(may_take_off)], |_| Ok(())).is_none() {
+        // It is there no longer, or has a function.
+        catalog::find(key)?;
+        return Err(forbidden(&format!(
+            "unregister integration {key:?}, which has a validator or a sync handler"
+        )));
+    }
+
+    metering::audit(call, &org, actor, "unregister_integration", key, &json!({}));
+    metering.finish(&org, actor, None, json!({"key": key, "actor": actor}));
+    Ok(call::json(&json!({"key": key})))
+}
+
+statement!(volatile SWITCH(TEXTOID, BOOLOID) "
+    UPDATE integration_credentials.integration_catalog
+    SET is_enabled = $2, updated_at = pg_catalog.clock_timestamp()
+    WHERE integration_key = $1 AND is_enabled <> $2
+    RETURNING true");
+// Every org that has had a credential is told, and the caller's own in any case.
+statement!(volatile AFFECTED(TEXTOID, TEXTOID) "
+    SELECT org_slug, revision FROM integration_credentials.configured_integrations WHERE integration_key = $1
+    UNION ALL
+    SELECT $2, 0 WHERE NOT EXISTS (
+        SELECT FROM integration_credentials.configured_integrations WHERE integration_key = $1 AND org_slug = $2)");
+
+/// `admin_set_integration_enabled(key, enabled, actor)`. Where it is so already, nothing is audited or announced.
+pub fn call_set_enabled(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::SET_ENABLED);
+    let key = limits::key(call.text(0))?;
+    let enabled = call.boolean(1).ok_or_else(|| {
+        Failure::new(ErrorCode::InvalidRequest, "enabled is NULL", "Give enabled as true or false.")
+    })?;
+    let actor = limits::actor(call.text(2))?;
+    let org = settings::current_org(call)?;
+    catalog::find(key)?;
+
+    let switched = first(&SWITCH, &[argument(key), argument(enabled)], |_| Ok(()));
+    if switched.is_some() {
+        let operation = if enabled { Operation::Enable } else { Operation::Disable };
+        for (org, revision) in affected(key, &org) {
+            announce(&Event { org, key: key.to_owned(), revision, operation });
+        }
+        let action = if enabled { "enable_integration" } else { "disable_integration" };
+        metering::audit(call, &org, actor, action, key, &json!({}));
+    }
+    metering.finish(&org, actor, None, json!({"key": key, "enabled": enabled, "actor": actor}));
+    Ok(call::json(&json!({"key": key, "isEnabled": enabled})))
+}
+
+fn affected(key: &str, own: &str) -> Vec<(String, i64)> {
+    run(&AFFECTED, &[argument(key), argument(own)], |rows| {
+        let mut affected = Vec::with_capacity(rows.len());
+        for row in rows {
+            affected.extend(row.get(1)?.map(|Text(org)| org).zip(row.get::<i64>(2)?));
+        }
+        Ok(affected)
+    })
+}
+
+statement!(volatile SET_VALIDATOR(TEXTOID, TEXTOID, TEXTOID) "
+    UPDATE integration_credentials.integration_catalog
+    SET validator = $2, validator_owner = $3, updated_at = pg_catalog.clock_timestamp() WHERE integration_key = $1");
+
+/// `register_validator(key, validator)`
+pub fn call_register_validator(call: &Call) -> Answer {
+    require_superuser("register a validator")?;
+    let key = limits::key(call.text(0))?;
+    let (signature, owner) = resolve(call.text(1), &VALIDATOR)?;
+    name_function(key, &SET_VALIDATOR, &[argument(key), argument(signature.clone()), argument(owner)])?;
+    let org = settings::current_org(call)?;
+    let metadata = json!({"validator": signature});
+    metering::audit(call, &org, &Role::session().name(), "register_validator", key, &metadata);
+    Ok(call::VOID)
+}
+
+statement!(volatile SET_SYNC_HANDLER(TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
+    UPDATE integration_credentials.integration_catalog
+    SET sync_handler = $2, sync_handler_owner = $3, sync_mode = $4, updated_at = pg_catalog.clock_timestamp()
+    WHERE integration_key = $1");
+
+/// `register_sync_handler(key, sync_handler, mode)`
+pub fn call_register_sync_handler(call: &Call) -> Answer {
+    require_superuser("register a sync handler")?;
+    let key = limits::key(call.text(0))?;
+    let (signature, owner) = resolve(call.text(1), &SYNC_HANDLER)?;
+    let mode = call.text(2).filter(|mode| SyncMode::parse(mode).is_some()).ok_or_else(|| {
+        Failure::new(
+            ErrorCode::InvalidRequest,
+            "mode is neither surface nor background",
+            "surface shows a failure in the result of the set call, background logs it.",
+        )
+    })?;
+    let mode = signature.is_some().then_some(mode);
+    let arguments = [argument(key), argument(signature.clone()), argument(owner), argument(mode)];
+    name_function(key, &SET_SYNC_HANDLER, &arguments)?;
+    let org = settings::current_org(call)?;
+    let metadata = json!({"syncHandler": signature, "mode": mode});
+    metering::audit(call, &org, &Role::session().name(), "register_sync_handler", key, &metadata);
+    Ok(call::VOID)
+}
+
+/// The signature and the owner as they are stored; `None` takes the function off.
+fn resolve(signature: Option<&str>, shape: &Shape) -> Result<(Option<String>, Option<String>), Failure> {
+    let Some(signature) = optional("the signature", signature)? else { return Ok((None, None)) };
+    let routine =
+        catch_unwind(AssertUnwindSafe(|| Routine::find(signature, shape))).unwrap_or_else(|payload| {
+            // Postgres raises what it cannot parse; we raise it too, as one of our own errors.
+            let raised = Raised::from_panic(payload);
+            if raised.is_interrupt {
+                raised.throw()
+            }
+            Err(Failure::new(ErrorCode::InvalidRequest, raised.message, shape.hint()))
+        })?;
+    Ok((Some(routine.signature), routine.owner_name))
+}
+
+fn name_function(
+    key: &str,
+    statement: &'static LocalKey<Statement>,
+    arguments: &[DatumWithOid<'_>],
+) -> Result<(), Failure> {
+    catalog::find(key)?;
+    execute(statement, arguments);
+    Ok(())
+}

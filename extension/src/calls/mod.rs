@@ -1,0 +1,15 @@
+//! The calls of the SQL surface, in the order in which `sql/functions.sql` declares them.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
+//! | `catalog` | the calls about the catalog, and about the functions it names |
+//! | `caller` | the role that called, and running as the owner |
+//! | `key_lock` | one transaction at a time changes a credential |
+
+pub mod caller;
+pub mod catalog;
+mod key_lock;
+pub mod read;
+pub mod remove;
+pub mod set;

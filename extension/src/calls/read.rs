@@ -1,0 +1,117 @@
+//! `get_integration_credentials(key)` and its siblings: for all keys, and for the aggregator.
+
+use crate::pg::call::{Answer, Call, VOID, require_memory_for_copies};
+use crate::pg::index_scan;
+use crate::pg::index_scan::{AsOf, Row};
+use crate::pg::prepared::{argument, run, statement};
+use crate::pg::text::{self, Raw};
+use crate::pg::tuplestore::Rows;
+use crate::{catalog, keyring, redaction, settings};
+use integration_credentials_core::envelope::{Place, Purpose};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::limits;
+use pgrx::IntoDatum;
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::spi::SpiTupleTable;
+use std::ffi::CStr;
+use zeroize::Zeroizing;
+
+const CREDENTIALS: &CStr = c"configured_integrations";
+
+statement!(stable ALL(TEXTOID) "
+    SELECT integration_key, ciphertext, revision, updated_at
+    FROM integration_credentials.configured_integrations
+    WHERE org_slug = $1 AND ciphertext IS NOT NULL
+    ORDER BY integration_key");
+
+/// `get_integration_credentials(key)`
+pub fn call_get(call: &Call) -> Answer {
+    get(call, Purpose::Credential, CREDENTIALS, |_| ()).map(|(value, ())| value.as_str().into_datum())
+}
+
+/// `get_integration_credentials_with_revision(key)`: of the same row as the value.
+pub fn call_get_with_revision(call: &Call) -> Answer {
+    let mut rows = Rows::<3>::of(call);
+    let (value, (revision, updated_at)) = get(call, Purpose::Credential, CREDENTIALS, |row| {
+        (row.get::<i64>(c"revision"), row.get::<TimestampWithTimeZone>(c"updated_at"))
+    })?;
+    rows.push([value.as_str().into_datum(), revision.into_datum(), updated_at.into_datum()]);
+    Ok(VOID)
+}
+
+/// `get_aggregator_credentials(key)`
+pub fn call_get_aggregator(call: &Call) -> Answer {
+    let found = get(call, Purpose::Aggregator, c"aggregator_credentials", |_| ());
+    found.map(|(value, ())| value.as_str().into_datum())
+}
+
+/// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a value.
+pub fn call_get_all(call: &Call) -> Answer {
+    let org = settings::current_org(call)?;
+    let mut rows = Rows::<5>::of(call);
+    let enabled = catalog::enabled_keys();
+    let of_org = [argument(org.as_str())];
+    let mut add_all = |credentials: SpiTupleTable<'_>| {
+        for row in credentials {
+            // One that is not UTF-8 becomes another, under which nothing decrypts.
+            let key = row.get(1)?.map(|Raw(bytes)| text::lossy(&bytes)).unwrap_or_default();
+            if !enabled.contains(&key) {
+                continue;
+            }
+            let ciphertext = row.get::<&[u8]>(2)?.unwrap_or_default();
+            let place = Place { purpose: Purpose::Credential, org: &org, key: &key };
+            let value = keyring::decrypt(place, ciphertext);
+            if let Ok(value) = &value {
+                redaction::remember(value);
+            }
+            // Without a keyring, there is no value at all.
+            if value.is_err()
+                && let Err(failure) = keyring::sealing_key()
+            {
+                return Ok(Err(failure));
+            }
+            rows.push([
+                key.into_datum(),
+                value.as_ref().ok().and_then(|value| value.as_str().into_datum()),
+                row.get::<i64>(3)?.into_datum(),
+                row.get::<TimestampWithTimeZone>(4)?.into_datum(),
+                value.as_ref().err().and_then(|failure| failure.code.as_str().into_datum()),
+            ]);
+        }
+        Ok(Ok(VOID))
+    };
+    index_scan::query(&[CREDENTIALS], || run(&ALL, &of_org, &mut add_all))
+}
+
+/// The value of a row, and what else is read of it.
+fn get<R>(
+    call: &Call,
+    purpose: Purpose,
+    table: &'static CStr,
+    read: impl Fn(&Row) -> R,
+) -> Result<(Zeroizing<String>, R), Failure> {
+    let key = limits::key(call.text(0))?;
+    let org = settings::current_org(call)?;
+    catalog::find_enabled(key)?;
+    let place = [(c"org_slug", org.as_str()), (c"integration_key", key)];
+    let found = index_scan::find(table, place, AsOf::Statement, |row| {
+        row.get::<&[u8]>(c"ciphertext").map(|ciphertext| {
+            require_memory_for_copies(ciphertext, 3);
+            (ciphertext.to_vec(), read(row))
+        })
+    });
+    let (ciphertext, read) = found.flatten().ok_or_else(|| not_set(key))?;
+    let value = keyring::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
+    // What the caller's statement makes of it may end in an error that quotes it.
+    redaction::remember(&value);
+    Ok((value, read))
+}
+
+/// The refusal of a key that this org has no credential for.
+pub fn not_set(key: &str) -> Failure {
+    Failure::new(
+        ErrorCode::CredentialsNotSet,
+        format!("there is no credential for integration {key:?}"),
+        "admin_set_integration_credentials(key, value, actor) sets one.",
+    )
+}

@@ -1,0 +1,202 @@
+//! The set call and its steps, in order: for a value that comes as it is, and for one that comes sealed.
+
+use super::caller::Role;
+use super::key_lock;
+use crate::announce::announce;
+use crate::catalog::Entry;
+use crate::metering::{self, Metering};
+use crate::pg::call::{self, Answer, Call, require_memory_for_copies};
+use crate::pg::prepared::{argument, run, statement};
+use crate::pg::{relation, timestamp};
+use crate::redaction::{self, Came};
+use crate::user_functions::{sync_handler, validator};
+use crate::{catalog, keyring, settings};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use integration_credentials_core::envelope::{Place, Purpose};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::event::{Event, Operation};
+use integration_credentials_core::seal::{self, SealingKey, Terms};
+use integration_credentials_core::{limits, tool};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use serde::Serialize;
+use serde_json::json;
+use std::rc::Rc;
+
+/// How often a call may have the value in memory at a time: opened, encrypted, as an argument, and remembered.
+const COPIES: usize = 8;
+
+// xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
+statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
+    INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
+    VALUES ($1, $2, $3)
+    ON CONFLICT (org_slug, integration_key) DO UPDATE
+        SET ciphertext = excluded.ciphertext,
+            revision = c.revision + 1,
+            updated_at = pg_catalog.clock_timestamp()
+    RETURNING c.revision, c.xmax <> '0'::pg_catalog.xid, c.updated_at");
+
+struct Saved {
+    revision: i64,
+    was_update: bool,
+    updated_at: String,
+}
+
+/// What is to be set, wherever the value came from.
+struct Request<'a> {
+    call: &'a Call,
+    org: &'a str,
+    key: &'a str,
+    value: &'a str,
+    actor: &'a str,
+    is_sealed: bool,
+}
+
+/// `admin_set_integration_credentials(key, value, actor)`
+pub fn call(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::SET);
+    let key = limits::key(call.text(0))?;
+    let value = settings::check_value(call.text(1))?;
+    let actor = limits::actor(call.text(2))?;
+    redaction::remember_if_secret(key);
+    discourage_literals()?;
+    let org = settings::current_org(call)?;
+    set(metering, &Request { call, org: &org, key, value, actor, is_sealed: false })
+}
+
+/// `admin_set_integration_credentials_sealed(key, sealed, actor)`
+pub fn call_sealed(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::SET_SEALED);
+    let key = limits::key(call.text(0))?;
+    let sealed = call.bytes(1).ok_or_else(|| {
+        Failure::new(
+            ErrorCode::InvalidRequest,
+            "sealed is NULL",
+            "Give a value that was sealed to sealing_key().",
+        )
+    })?;
+    let actor = limits::actor(call.text(2))?;
+    if call.caller.is_guest() && !call.caller.role.is_superuser() {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            "a sealed value does not open in a function of another role",
+            "Call as the role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
+        ));
+    }
+    let org = settings::current_org(call)?;
+    require_memory_for_copies(sealed, COPIES);
+    let value = keyring::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
+    settings::check_value(Some(&value))?;
+    set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
+}
+
+/// `sealing_key()`: what a client needs to know to seal a value.
+pub fn call_sealing_key(call: &Call) -> Answer {
+    let org = settings::current_org(call)?;
+    let SealingKey { id, public } = keyring::sealing_key()?;
+    Ok(call::json(&json!({
+        "form": seal::VERSION,
+        "org": org,
+        "role": Role::session().name(),
+        "issuedAt": keyring::now(),
+        "keyId": id,
+        "publicKey": STANDARD.encode(public),
+    })))
+}
+
+/// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
+fn discourage_literals() -> Result<(), Failure> {
+    let came = redaction::how_the_value_came();
+    let message = "the value was written into the text of the statement, where others may see it";
+    let hint = "Pass it as a parameter or, better, sealed: see sealing_key(), or use `intcred set`.";
+    match came {
+        Came::Otherwise => Ok(()),
+        _ if settings::refuse_literals() => Err(Failure::new(ErrorCode::InvalidRequest, message, hint)),
+        Came::AsLiteral => {
+            call::notice(message, hint);
+            Ok(())
+        }
+        Came::AsLiteralAgain => Ok(()),
+    }
+}
+
+/// What a change comes to.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State<'a> {
+    pub key: &'a str,
+    pub is_configured: bool,
+    pub has_credentials: bool,
+    pub updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+/// What the sync handler made of it.
+#[derive(Serialize)]
+pub struct Problem {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+fn set(metering: Metering, request: &Request<'_>) -> Answer {
+    let &Request { call, org, key, value, actor, .. } = request;
+    let checked = find_entry(request)?;
+    require_memory_for_copies(value.as_bytes(), COPIES);
+    redaction::remember(value);
+    // From here on no entry goes while it gets a credential.
+    relation::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
+    validator::check(&checked, key, value)?;
+    let ciphertext = keyring::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
+    key_lock::wait(org, key);
+    let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
+    // While this waited, the entry may have changed. An error takes back what was saved.
+    let entry = find_entry(request)?;
+    if entry != checked {
+        validator::check(&entry, key, value)?;
+    }
+
+    announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
+    let sync_problem = sync_handler::hand_on(&entry, org, key, value);
+
+    metering::audit(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
+    let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
+    // Not even to be redacted is the value copied: its name is enough.
+    metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
+
+    let error = sync_problem.map(|message| {
+        let code = ErrorCode::ToolSetupFailed;
+        Problem { status: code.status(), code: code.as_str(), message }
+    });
+    Ok(call::json(&State { key, is_configured: true, has_credentials: true, updated_at, error }))
+}
+
+/// The entry by which a value is checked. A sealed value is not to be asked about by rules that the caller makes up, and
+/// takes back without a trace.
+fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Failure> {
+    let entry = catalog::find_enabled(request.key)?;
+    if request.is_sealed && (entry.is_uncommitted || validator::is_uncommitted(&entry)) {
+        return Err(Failure::new(
+            ErrorCode::InvalidRequest,
+            format!(
+                "this transaction has changed the entry of integration {:?} or one of its functions, and a sealed value \
+                 is not checked by what may be rolled back",
+                request.key
+            ),
+            "Commit the change first, then set the value in a transaction of its own.",
+        ));
+    }
+    Ok(entry)
+}
+
+fn save(org: &str, key: &str, ciphertext: &[u8]) -> Saved {
+    run(&UPSERT, &[argument(org), argument(key), argument(ciphertext)], |rows| {
+        let row = rows.first();
+        Ok(Saved {
+            revision: row.get(1)?.unwrap_or_default(),
+            was_update: row.get(2)?.unwrap_or_default(),
+            updated_at: row.get::<TimestampWithTimeZone>(3)?.map(timestamp::iso8601).unwrap_or_default(),
+        })
+    })
+}

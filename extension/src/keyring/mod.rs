@@ -1,0 +1,134 @@
+//! The keyring, as this session knows it: read at first use, and again after a configuration reload.
+
+use crate::pg::call::require_memory_for_copies;
+
+use crate::settings::{self, KeyringSource};
+use integration_credentials_core::envelope::{self, EnvelopeError, Place};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::keyring::Keyring;
+use integration_credentials_core::seal::{self, SealError, SealingKey, Terms};
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
+
+mod source;
+
+/// How long a key that was not found is taken to be missing still: reading the keyring may be a call of a KMS.
+const MISSING: Duration = Duration::from_secs(5);
+
+struct Loaded {
+    at_reload: pg_sys::TimestampTz,
+    keyring: Rc<Keyring>,
+}
+
+thread_local! {
+    static LOADED: RefCell<Option<Loaded>> = const { RefCell::new(None) };
+    static MISSED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Encrypts a value for its place.
+pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Failure> {
+    envelope::encrypt(&*keyring()?, place, value).map_err(|error| refusal(&error))
+}
+
+/// Decrypts what lies at a place.
+pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    require_memory_for_copies(ciphertext, 2);
+    with_known_key(
+        |keyring| envelope::decrypt(keyring, place, ciphertext),
+        |error| matches!(error, EnvelopeError::UnknownKey(_)),
+    )?
+    .map_err(|error| refusal(&error))
+}
+
+/// The key that values are sealed to now.
+pub fn sealing_key() -> Result<SealingKey, Failure> {
+    Ok(seal::sealing_key(&*keyring()?))
+}
+
+/// The time of this server, in seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Opens a value that was sealed on these terms.
+pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    with_known_key(
+        |keyring| seal::open(keyring, terms, now(), sealed),
+        |error| matches!(error, SealError::UnknownKey(_)),
+    )?
+    .map_err(|error| {
+        Failure::new(
+            ErrorCode::InvalidRequest,
+            error.to_string(),
+            "Call sealing_key() in a session of the role that sets the value, and seal the value again by its answer.",
+        )
+    })
+}
+
+/// Tries again with the keyring read anew when a key is unknown: another session may have seen one that was added.
+fn with_known_key<T, E>(
+    attempt: impl Fn(&Keyring) -> Result<T, E>,
+    is_unknown: impl Fn(&E) -> bool,
+) -> Result<Result<T, E>, Failure> {
+    let result = attempt(&*keyring()?);
+    let missed_lately = MISSED_AT.get().is_some_and(|at| at.elapsed() < MISSING);
+    if missed_lately || !result.as_ref().is_err_and(&is_unknown) {
+        return Ok(result);
+    }
+    let result = attempt(&*load()?);
+    if result.as_ref().is_err_and(is_unknown) {
+        MISSED_AT.set(Some(Instant::now()));
+    }
+    Ok(result)
+}
+
+fn keyring() -> Result<Rc<Keyring>, Failure> {
+    let known = LOADED.with_borrow(|loaded| {
+        loaded
+            .as_ref()
+            .filter(|loaded| loaded.at_reload == last_reload())
+            .map(|loaded| loaded.keyring.clone())
+    });
+    known.map_or_else(load, Ok)
+}
+
+fn last_reload() -> pg_sys::TimestampTz {
+    // SAFETY: a variable of the server, written when this process takes up a reload.
+    unsafe { pg_sys::PgReloadTime }
+}
+
+fn load() -> Result<Rc<Keyring>, Failure> {
+    let (document, setting) = match settings::keyring_source()? {
+        KeyringSource::File(path) => (source::read_file(&path), "keyring_file"),
+        KeyringSource::Command(command) => (source::run_command(&command), "keyring_command"),
+    };
+    let parsed = document.and_then(|document| Keyring::parse(&document).map_err(|error| error.to_string()));
+    let keyring = Rc::new(parsed.map_err(|problem| unusable(&problem, setting))?);
+    LOADED.set(Some(Loaded { at_reload: last_reload(), keyring: keyring.clone() }));
+    Ok(keyring)
+}
+
+fn unusable(problem: &str, setting: &str) -> Failure {
+    Failure::new(
+        ErrorCode::EncryptionUnavailable,
+        format!("the keyring cannot be used: {problem}"),
+        format!("Correct integration_credentials.{setting} or what it names, then reload the configuration."),
+    )
+}
+
+fn refusal(error: &EnvelopeError) -> Failure {
+    let hint = match error {
+        EnvelopeError::UnknownKey(_) => {
+            "Put the missing key back into the keyring, or set the credential again."
+        }
+        EnvelopeError::NotAuthentic | EnvelopeError::Malformed => {
+            "The keyring is another one than the row was written with, or the row was altered: restore the right \
+             keyring, or set the credential again."
+        }
+        EnvelopeError::Encrypt => "Check the operating system's source of random bytes, then try again.",
+    };
+    Failure::new(ErrorCode::EncryptionUnavailable, error.to_string(), hint)
+}

@@ -1,0 +1,142 @@
+//! Adding a row to a log of ours, as INSERT would, without starting a query for it, which costs more than the row.
+//!
+//! Only while the table is as sql/tables.sql made it: whoever has given it a trigger, a rule, a policy, a constraint or
+//! another column gets an INSERT. Indexes, of whatever kind, are the executor's business either way.
+
+use super::prepared::{Statement, execute};
+use super::relation;
+use pgrx::datum::DatumWithOid;
+use pgrx::{IntoDatum, pg_sys};
+use std::ffi::CStr;
+use std::ptr;
+use std::thread::LocalKey;
+
+/// A table with an identity column `id` and a column `created_at`.
+pub struct Log {
+    /// Its name.
+    pub table: &'static CStr,
+    /// The name of the sequence of its ids.
+    pub ids: &'static CStr,
+    /// The INSERT, which takes the other columns in the order in which they are given.
+    pub insert: &'static LocalKey<Statement>,
+}
+
+/// The value of a column. It is never NULL.
+#[derive(Clone, Copy)]
+pub struct Column {
+    name: &'static CStr,
+    type_oid: pg_sys::Oid,
+    value: pg_sys::Datum,
+}
+
+/// A column and its value.
+pub fn column<T: IntoDatum>(name: &'static CStr, value: T) -> Column {
+    Column { name, type_oid: T::type_oid(), value: value.into_datum().unwrap_or(pg_sys::Datum::null()) }
+}
+
+unsafe extern "C-unwind" {
+    // commands/sequence.h is not among pgrx's bindings.
+    fn nextval_internal(sequence: pg_sys::Oid, check_permissions: bool) -> i64;
+}
+
+/// Adds a row.
+pub fn append(log: &Log, columns: &[Column]) {
+    if !append_by_itself(log, columns) {
+        // SAFETY: the type is that of the value.
+        let argument = |column: &Column| unsafe { DatumWithOid::new(column.value, column.type_oid) };
+        execute(log.insert, &columns.iter().map(argument).collect::<Vec<_>>());
+    }
+}
+
+/// Adds a row; `false` if that is for the INSERT to do.
+fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
+    let ids = relation::oid(log.ids);
+    if ids == pg_sys::InvalidOid {
+        return false;
+    }
+    // SAFETY: in a transaction that may write. What an error leaves open is closed at its end, to which the lock is kept,
+    // as that of an INSERT is. nextval, which may raise an error, is called under a guard.
+    unsafe {
+        let relation = relation::open(log.table, pg_sys::RowExclusiveLock);
+        let is_plain = is_plain(&*relation);
+        let is_appended = is_plain && {
+            let id = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(ids, false));
+            let now = pg_sys::GetCurrentTimestamp().into();
+            let defaults = [
+                column(c"id", id),
+                Column { name: c"created_at", type_oid: pg_sys::TIMESTAMPTZOID, value: now },
+            ];
+            insert(relation, &defaults, columns)
+        };
+        relation::close(relation);
+        is_appended
+    }
+}
+
+/// Whether nothing but columns and indexes says what becomes of a row.
+unsafe fn is_plain(relation: &pg_sys::RelationData) -> bool {
+    // SAFETY: a relation that is open, whose parts are there or NULL.
+    unsafe {
+        let class = &*relation.rd_rel;
+        let constraints = (*relation.rd_att).constr.as_ref();
+        class.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
+            && !class.relispartition
+            && relation.trigdesc.is_null()
+            && relation.rd_rules.is_null()
+            && relation.rd_rsdesc.is_null()
+            && constraints
+                .is_none_or(|constraints| constraints.num_check == 0 && !constraints.has_generated_stored)
+    }
+}
+
+/// Inserts a row of these columns, if they are those of the table.
+unsafe fn insert(relation: pg_sys::Relation, defaults: &[Column], columns: &[Column]) -> bool {
+    // SAFETY: a relation that is open for writing. The slot is of the table, and has as many values as attributes.
+    unsafe {
+        let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
+        let is_complete = fill(&*slot, (*relation).rd_att, defaults, columns);
+        if is_complete {
+            pg_sys::ExecStoreVirtualTuple(slot);
+            let state = pg_sys::CreateExecutorState();
+            let mut target =
+                pg_sys::ResultRelInfo { type_: pg_sys::NodeTag::T_ResultRelInfo, ..Default::default() };
+            pg_sys::InitResultRelInfo(&raw mut target, relation, 1, ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(&raw mut target, false);
+            pg_sys::simple_table_tuple_insert(relation, slot);
+            if target.ri_NumIndices > 0 {
+                let (conflict, arbiters) = (ptr::null_mut(), ptr::null_mut());
+                let target = &raw mut target;
+                pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, conflict, arbiters);
+            }
+            pg_sys::ExecCloseIndices(&raw mut target);
+            pg_sys::FreeExecutorState(state);
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        is_complete
+    }
+}
+
+/// Fills in the values; `false` if the table has other columns.
+unsafe fn fill(
+    slot: &pg_sys::TupleTableSlot,
+    descriptor: pg_sys::TupleDesc,
+    defaults: &[Column],
+    columns: &[Column],
+) -> bool {
+    // SAFETY: the descriptor is that of the relation, which is open, and of the slot.
+    unsafe {
+        let attributes = relation::columns(descriptor);
+        attributes.len() == defaults.len() + columns.len()
+            && attributes.iter().enumerate().all(|(index, attribute)| {
+                let is_its = |column: &&Column| {
+                    attribute.atttypmod == -1 && relation::is_column(attribute, column.name, column.type_oid)
+                };
+                let column = defaults.iter().chain(columns).find(is_its);
+                if let Some(column) = column {
+                    *slot.tts_values.add(index) = column.value;
+                    *slot.tts_isnull.add(index) = false;
+                }
+                column.is_some()
+            })
+    }
+}

@@ -1,0 +1,248 @@
+//! Reading one row of a table of ours by its primary key, as a query would, without the executor.
+//!
+//! What a query sees is what the index leads to, with the same locks. Row security does not apply to the owner of a table,
+//! nor triggers to reading. A snapshot is older than a lock that had to be waited for: what that means is dealt with here.
+
+use super::call::Raised;
+use super::relation;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use std::ffi::{CStr, c_int};
+use std::ops::ControlFlow;
+
+/// `BTEqualStrategyNumber`, in its type.
+const EQUAL: pg_sys::StrategyNumber = 3;
+
+/// `HEAP_XMIN_FROZEN`: older than any snapshot.
+const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
+
+/// A row that was found, while it is being read.
+pub struct Row {
+    descriptor: pg_sys::TupleDesc,
+    tuple: pg_sys::HeapTuple,
+}
+
+impl Row {
+    /// Whether this transaction has written it, and may still take it back.
+    pub fn is_uncommitted(&self) -> bool {
+        // SAFETY: a tuple that is being read.
+        unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xmin(self.tuple)) }
+    }
+
+    /// A column; `None` is NULL.
+    pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
+        let attribute = attribute(self.descriptor, column, T::type_oid());
+        let mut is_null = false;
+        // SAFETY: an attribute of this tuple, whose type has been looked at.
+        unsafe {
+            let datum =
+                pg_sys::heap_getattr(self.tuple, attribute.attnum.into(), self.descriptor, &mut is_null);
+            T::from_polymorphic_datum(datum, is_null, attribute.atttypid)
+        }
+    }
+}
+
+/// As of when to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// The statement that called; under `REPEATABLE READ`, the transaction.
+    Statement,
+    /// Now, whatever the isolation level: what this transaction has done, and others have committed.
+    Now,
+}
+
+/// Finds a row. The key's columns, which are texts, are in the order of the primary key.
+pub fn find<const N: usize, R>(
+    table: &'static CStr,
+    key: [(&CStr, &str); N],
+    as_of: AsOf,
+    read: impl Fn(&Row) -> R,
+) -> Option<R> {
+    // SAFETY: what an error leaves open is closed at the end of the transaction, to which the lock on the table is kept, as
+    // that of a query is.
+    unsafe {
+        let relation = relation::open(table, pg_sys::AccessShareLock);
+        let found = match as_of {
+            AsOf::Now => latest(|| first(relation, &key, &read)),
+            // The statement may have had its snapshot before it waited for the lock. Of a table that was rewritten meanwhile
+            // such a snapshot shows nothing: all of its rows are new.
+            AsOf::Statement => first(relation, &key, &read).or_else(|| {
+                refuse_if_rewritten(relation);
+                transactions(|| first(relation, &key, &read))
+            }),
+        };
+        relation::close(relation);
+        found
+    }
+}
+
+/// The rows of a table, as of now.
+pub fn all<R>(table: &'static CStr, read: impl Fn(&Row) -> R) -> Vec<R> {
+    // SAFETY: as above.
+    unsafe {
+        let relation = relation::open(table, pg_sys::AccessShareLock);
+        let mut found = Vec::new();
+        latest(|| {
+            scan(relation, &[], |row| {
+                found.push(read(row));
+                ControlFlow::Continue(())
+            });
+        });
+        relation::close(relation);
+        found
+    }
+}
+
+/// Runs a query of these tables, which are locked before it has its snapshot.
+pub fn query<R>(tables: &[&'static CStr], query: impl FnOnce() -> R) -> R {
+    for &table in tables {
+        // SAFETY: opened just now. An error closes it.
+        unsafe {
+            let relation = relation::open(table, pg_sys::AccessShareLock);
+            refuse_if_rewritten(relation);
+            relation::close(relation);
+        }
+    }
+    transactions(query)
+}
+
+/// Under a snapshot of now.
+fn latest<R>(look: impl FnOnce() -> R) -> R {
+    // SAFETY: within a transaction, and no parallel one: no function that comes here is declared safe for that.
+    under(
+        unsafe {
+            pg_sys::CommandCounterIncrement();
+            pg_sys::GetLatestSnapshot()
+        },
+        look,
+    )
+}
+
+/// Under the snapshot that a new statement of this transaction would have.
+fn transactions<R>(look: impl FnOnce() -> R) -> R {
+    // SAFETY: within a transaction.
+    under(unsafe { pg_sys::GetTransactionSnapshot() }, look)
+}
+
+fn under<R>(snapshot: pg_sys::Snapshot, look: impl FnOnce() -> R) -> R {
+    // SAFETY: a valid snapshot, which is copied. An error pops it at the end of the transaction or subtransaction.
+    unsafe {
+        pg_sys::PushActiveSnapshot(snapshot);
+        let result = look();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
+unsafe fn first<const N: usize, R>(
+    relation: pg_sys::Relation,
+    key: &[(&CStr, &str); N],
+    read: impl Fn(&Row) -> R,
+) -> Option<R> {
+    let mut found = None;
+    // SAFETY: the caller vouches for the relation.
+    unsafe {
+        scan(relation, key, |row| {
+            found = Some(read(row));
+            ControlFlow::Break(())
+        });
+    }
+    found
+}
+
+/// Visits the rows that the active snapshot shows: by the primary key or, without a key, all.
+unsafe fn scan<const N: usize>(
+    relation: pg_sys::Relation,
+    key: &[(&CStr, &str); N],
+    mut visit: impl FnMut(&Row) -> ControlFlow<()>,
+) {
+    // SAFETY: a relation that is open; names and keys outlive the scan.
+    unsafe {
+        let descriptor = (*relation).rd_att;
+        let mut keys = key.map(|(column, text)| {
+            let attribute = attribute(descriptor, column, pg_sys::TEXTOID);
+            let mut key = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyEntryInitialize(
+                &raw mut key,
+                0,
+                attribute.attnum,
+                EQUAL,
+                pg_sys::InvalidOid,
+                attribute.attcollation,
+                pg_sys::F_TEXTEQ.into(),
+                text.into_datum().unwrap_or(pg_sys::Datum::null()),
+            );
+            key
+        });
+        let index = if N == 0 { pg_sys::InvalidOid } else { pg_sys::RelationGetPrimaryKeyIndex(relation) };
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            index,
+            N > 0,
+            pg_sys::GetActiveSnapshot(),
+            c_int::try_from(N).unwrap_or_default(),
+            keys.as_mut_ptr(),
+        );
+        loop {
+            pg_sys::check_for_interrupts!();
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() || visit(&Row { descriptor, tuple }).is_break() {
+                break;
+            }
+        }
+        pg_sys::systable_endscan(scan);
+    }
+}
+
+/// Asks a transaction with an old snapshot to try again where the table may have been rewritten since: to take its rows
+/// for missing would be wrong.
+unsafe fn refuse_if_rewritten(relation: pg_sys::Relation) {
+    if !sees_an_old_snapshot() {
+        return;
+    }
+    // SAFETY: a relation that is open and locked, whose row in pg_class the cache of Postgres has.
+    let is_rewritten = unsafe {
+        let class = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::RELOID.cast_signed(),
+            (*relation).rd_id.into_datum().unwrap_or(pg_sys::Datum::null()),
+        );
+        if class.is_null() {
+            return;
+        }
+        let changed_by = xmin(class);
+        let is_frozen = u32::from((*(*class).t_data).t_infomask) & FROZEN == FROZEN;
+        pg_sys::ReleaseSysCache(class);
+        !is_frozen
+            && !pg_sys::TransactionIdIsCurrentTransactionId(changed_by)
+            && pg_sys::XidInMVCCSnapshot(changed_by, pg_sys::GetTransactionSnapshot())
+    };
+    if is_rewritten {
+        let problem = "could not serialize access: a table of integration_credentials was altered meanwhile";
+        Raised::try_again(problem).throw();
+    }
+}
+
+/// Whether this transaction does not see what others commit meanwhile.
+pub fn sees_an_old_snapshot() -> bool {
+    // SAFETY: a variable of the server.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ.cast_signed() }
+}
+
+unsafe fn xmin(tuple: pg_sys::HeapTuple) -> pg_sys::TransactionId {
+    // SAFETY: the header of a tuple as it is on its page, where xmin is the field that every tuple has.
+    unsafe { (*(*tuple).t_data).t_choice.t_heap.t_xmin }
+}
+
+fn attribute<'a>(
+    descriptor: pg_sys::TupleDesc,
+    column: &CStr,
+    type_oid: pg_sys::Oid,
+) -> &'a pg_sys::FormData_pg_attribute {
+    // SAFETY: the descriptor of a relation that is open.
+    let mut columns = unsafe { relation::columns(descriptor) }.iter();
+    columns.find(|attribute| relation::is_column(attribute, column, type_oid)).unwrap_or_else(|| {
+        let problem = format!(
+            "integration_credentials: the table has no column {column:?} of the type it was made with"
+        );
+        Raised::internal(problem).throw()
+    })
+}

@@ -1,0 +1,120 @@
+//! Our tables, and sequences, by name: their oids, remembered, and word of their changes; opening one, and its columns.
+
+use super::call::Raised;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::mem::ManuallyDrop;
+
+const SCHEMA: &CStr = c"integration_credentials";
+
+#[derive(Clone, Copy)]
+struct Table {
+    name: &'static CStr,
+    /// `InvalidOid` when it is to be looked up again.
+    oid: pg_sys::Oid,
+    changes: u64,
+}
+
+thread_local! {
+    // Never dropped: Postgres ends a transaction after the destructors of an exit() have run.
+    static TABLES: RefCell<ManuallyDrop<Vec<Table>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+}
+
+/// The oid of a table, or `InvalidOid` if it is not there.
+pub fn oid(name: &'static CStr) -> pg_sys::Oid {
+    find(name).oid
+}
+
+/// How many changes of a table this session has been told of.
+pub fn changes(name: &'static CStr) -> u64 {
+    find(name).changes
+}
+
+/// Locks a table to the end of the transaction, and returns its oid.
+pub fn lock(name: &'static CStr, mode: u32) -> pg_sys::Oid {
+    let mode = mode.cast_signed();
+    loop {
+        let found = oid(name);
+        if found == pg_sys::InvalidOid {
+            Raised::internal(format!("integration_credentials: the table {name:?} is missing")).throw();
+        }
+        // SAFETY: it waits, and may be cancelled. Meanwhile another table may have got the name.
+        unsafe {
+            pg_sys::LockRelationOid(found, mode);
+            if oid(name) == found {
+                return found;
+            }
+            pg_sys::UnlockRelationOid(found, mode);
+        }
+    }
+}
+
+/// Opens a table, which stays locked to the end of the transaction.
+pub fn open(name: &'static CStr, mode: u32) -> pg_sys::Relation {
+    // SAFETY: a table that is locked.
+    unsafe { pg_sys::table_open(lock(name, mode), pg_sys::NoLock.cast_signed()) }
+}
+
+/// Closes a table that was opened.
+///
+/// # Safety
+/// It is open, and not used any more.
+pub unsafe fn close(table: pg_sys::Relation) {
+    // SAFETY: the caller vouches for it.
+    unsafe { pg_sys::table_close(table, pg_sys::NoLock.cast_signed()) }
+}
+
+/// The columns of a table, dropped ones included.
+///
+/// # Safety
+/// The descriptor is that of a table, and used only while that is open.
+pub unsafe fn columns<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
+    // SAFETY: the caller vouches for it.
+    unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
+}
+
+/// Whether a column has this name and type.
+pub fn is_column(column: &pg_sys::FormData_pg_attribute, name: &CStr, type_oid: pg_sys::Oid) -> bool {
+    let mut letters = column.attname.data.iter().zip(name.to_bytes_with_nul());
+    column.atttypid == type_oid && letters.all(|(a, b)| a.cast_unsigned() == *b)
+}
+
+fn find(name: &'static CStr) -> Table {
+    let known = TABLES.with_borrow(|tables| tables.iter().find(|table| table.name == name).copied());
+    known.filter(|table| table.oid != pg_sys::InvalidOid).unwrap_or_else(|| learn(name, look_up(name)))
+}
+
+fn look_up(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: names that end with a NUL.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), false);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    }
+}
+
+fn learn(name: &'static CStr, oid: pg_sys::Oid) -> Table {
+    if TABLES.with_borrow(|tables| tables.is_empty()) {
+        // SAFETY: a function of this library, which stays loaded.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
+    }
+    TABLES.with_borrow_mut(|tables| {
+        let known = tables.iter_mut().find(|table| table.name == name);
+        let table = Table { name, oid, changes: known.as_ref().map_or(0, |table| table.changes) };
+        match known {
+            Some(known) => *known = table,
+            None => tables.push(table),
+        }
+        table
+    })
+}
+
+/// Postgres' message that a table has changed, or (with no table) that any may have. It may be a table no longer.
+unsafe extern "C-unwind" fn changed(_: pg_sys::Datum, oid: pg_sys::Oid) {
+    TABLES.with_borrow_mut(|tables| {
+        for table in tables.iter_mut().filter(|table| [table.oid, pg_sys::InvalidOid].contains(&oid)) {
+            table.oid = pg_sys::InvalidOid;
+            table.changes += 1;
+        }
+    });
+}

@@ -1,0 +1,63 @@
+//! A text of Postgres as Rust's, whose bytes must be UTF-8.
+//!
+//! The database's encoding does not make them so: Postgres checks what a client sends, and not what comes by dblink, a
+//! foreign table or a library. pgrx takes them as they are, which Rust must not, so no text comes in but through here.
+
+use super::call::Raised;
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
+use std::ffi::c_int;
+
+/// A text that one of our tables or the system catalog has.
+pub struct Text(pub String);
+
+impl FromDatum for Text {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller vouches for the datum.
+        let Raw(bytes) = unsafe { Raw::from_polymorphic_datum(datum, is_null, oid) }?;
+        Some(Self(String::from_utf8(bytes).unwrap_or_else(|_| refuse_stored())))
+    }
+}
+
+impl IntoDatum for Text {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+/// The bytes of a text, whatever they are.
+pub struct Raw(pub Vec<u8>);
+
+impl FromDatum for Raw {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, oid: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller vouches for the datum, which is of variable length as a bytea is.
+        unsafe { Vec::from_polymorphic_datum(datum, is_null, oid) }.map(Self)
+    }
+}
+
+impl IntoDatum for Raw {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+/// What the bytes of a text are as far as they can be shown: for a message, which is worth more than its bytes.
+pub fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn refuse_stored() -> ! {
+    Raised::new(
+        PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE as c_int,
+        "integration_credentials: a name or text in its tables or in the system catalog is not valid UTF-8"
+            .to_owned(),
+    )
+    .throw()
+}

@@ -1,0 +1,92 @@
+//! Whether a value is accepted: the catalog's rules first, then the validator, if there is one.
+
+use super::routine::{Routine, SYNC_HANDLER, VALIDATOR};
+use super::sandbox::{self, Access};
+use crate::catalog::{Entry, Registered};
+use crate::pg::call::{Raised, require_memory};
+use crate::pg::jsonb::{Document, Unreadable};
+use integration_credentials_core::error::{ErrorCode, Failure};
+use integration_credentials_core::redact;
+use integration_credentials_core::rules::{self, Rules};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// More integrations than a session is likely to set; beyond that, rules are compiled anew.
+const MAX_COMPILED: usize = 64;
+/// Enough for as many ordinary ones.
+const MAX_COMPILED_BYTES: usize = 32 << 20;
+
+thread_local! {
+    /// By what they say, so that a change of the catalog needs no invalidation.
+    static COMPILED: RefCell<HashMap<Document, Rc<Rules>>> = RefCell::default();
+}
+
+/// Refuses a value that the rules or the validator of its integration do not accept.
+pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Failure> {
+    // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
+    let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
+        Raised::internal(format!("the rules of integration {key:?} cannot be used: {problem}")).throw()
+    });
+    if rules.are_costly() {
+        require_memory(rules::CHECK_BYTES);
+    }
+    rules.check(value).map_err(|reason| refusal(key, &reason))?;
+    match &entry.validator {
+        Some(validator) => ask(validator, key, value),
+        None => Ok(()),
+    }
+}
+
+/// Whether this transaction has written a function that would see the value.
+pub fn is_uncommitted(entry: &Entry) -> bool {
+    let validator = entry.validator.as_ref().map(|validator| Routine::find_registered(validator, &VALIDATOR));
+    let handler = entry.sync.as_ref().map(|sync| Routine::find_registered(&sync.handler, &SYNC_HANDLER));
+    // One that cannot be found is not run either.
+    validator.into_iter().chain(handler).flatten().any(|routine| routine.is_uncommitted())
+}
+
+fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
+    if let Some(rules) = COMPILED.with_borrow(|compiled| compiled.get(document).cloned()) {
+        return Ok(rules);
+    }
+    let text = document.text().map_err(|unreadable| match unreadable {
+        Unreadable::TooLong(bytes) => rules::RulesError::Size(bytes).to_string(),
+        Unreadable::NotUtf8 => "they are not valid UTF-8".to_owned(),
+    })?;
+    require_memory(rules::COMPILE_BYTES);
+    let rules = Rc::new(Rules::compile(&text).map_err(|error| error.to_string())?);
+    COMPILED.with_borrow_mut(|compiled| {
+        let bytes = compiled.values().map(|rules| rules.weight()).sum::<usize>() + rules.weight();
+        if compiled.len() >= MAX_COMPILED || bytes > MAX_COMPILED_BYTES {
+            compiled.clear();
+        }
+        compiled.insert(document.clone(), rules.clone());
+    });
+    Ok(rules)
+}
+
+fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Failure> {
+    // Nobody vouches for the value while its validator is missing, so it is not stored.
+    let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
+        Failure::new(
+            ErrorCode::InvalidCredentials,
+            format!("the validator of integration {key:?} cannot be run: {}", problem.message),
+            "A superuser can repair or replace it with register_validator().",
+        )
+    })?;
+    let verdict = sandbox::run(validator.owner, Access::Read, value, || validator.call_for_text(&[value]));
+    match verdict {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => Err(refusal(key, &redact::reason(&reason, value))),
+        Err(reason) => Err(refusal(key, &reason)),
+    }
+}
+
+fn refusal(key: &str, reason: &str) -> Failure {
+    Failure::new(
+        ErrorCode::InvalidCredentials,
+        reason,
+        format!("Correct the value and set it again; what was stored for {key:?} is unchanged."),
+    )
+}

@@ -463,7 +463,7 @@ async fn names_in_json_are_of_one_style_and_those_that_the_readme_says() {
     let dir = tempfile::tempdir().unwrap();
     let keyring = dir.path().join("keyring.json").display().to_string();
     let grant = ["grant", READER, "--to", "reader"];
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../../docs/operations.md");
     for (role, arguments) in [
         (ADMIN, &["catalog", "add", "acme"][..]),
         (ADMIN, &["set", "acme"]),

@@ -13,6 +13,7 @@ mod concurrency;
 mod connection;
 mod daemon;
 mod doctor;
+mod documents;
 mod dump;
 mod encoding;
 mod extension;

@@ -278,7 +278,7 @@ async fn a_value_is_sealed_by_what_a_standby_says() {
 /// The recipe of the README, as it stands there, run by Python with `pyhpke`.
 #[tokio::test]
 async fn the_recipe_of_the_readme_seals() {
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../../docs/sealing.md");
     let recipe =
         readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a recipe");
     let python = python_with_pyhpke().await;

@@ -60,6 +60,18 @@ async fn command_line_is_that_of_the_help() {
     assert_generated("docs/cli.md", "cli", text.join("\n").trim_end());
 }
 
+/// The first example of the library, which cargo compiles.
+#[test]
+fn quick_start_is_that_of_the_library() {
+    let library = read("cli/src/lib.rs");
+    let example = library.split("```no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let lines = example.lines().map(|line| line.strip_prefix("//!").unwrap_or_default());
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let lines: Vec<_> = lines.filter(|line| !line.starts_with("# ")).collect();
+    let text = lines.join("\n");
+    assert_generated("docs/services.md", "quick-start", &format!("```rust\n{}\n```", text.trim()));
+}
+
 #[test]
 fn readme_is_read_in_ten_minutes() {
     let readme = read("README.md");
@@ -71,7 +83,9 @@ fn readme_is_read_in_ten_minutes() {
 fn documents() -> Vec<String> {
     let in_folder = |folder: &str| {
         let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
-        let names = entries.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".md"));
+        let names = entries
+            .map(|name| name.into_string().unwrap())
+            .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"));
         names.map(|name| format!("{folder}{name}")).collect::<Vec<_>>()
     };
     [in_folder(""), in_folder("docs/"), in_folder("docs/decisions/")].concat()

@@ -39,6 +39,7 @@ mod sealed;
 mod service;
 mod set;
 mod size_limits;
+mod snippets;
 mod sync_handlers;
 mod tls;
 mod transactions;

@@ -4,9 +4,8 @@
 //! of Postgres jumps right over it, unchanged.
 
 use crate::announce::{announce_resync, queue, two_phase};
-use crate::pg::ffi::{
-    standard_ExecutorRun, standard_ExecutorStart, standard_ProcessUtility, standard_planner,
-};
+use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
+use crate::pg::version;
 use crate::redaction;
 use crate::user_functions::sandbox;
 use pgrx::pg_sys;
@@ -45,7 +44,7 @@ pub fn install() {
             pg_sys::post_parse_analyze_hook = Some(analyzed);
             pg_sys::planner_hook = Some(planning);
             pg_sys::ExecutorStart_hook = Some(starting);
-            pg_sys::ExecutorRun_hook = Some(running);
+            pg_sys::ExecutorRun_hook = Some(version::running::<Execution>);
             pg_sys::ProcessUtility_hook = Some(utility);
             pg_sys::emit_log_hook = Some(message);
             pg_sys::shmem_request_hook = Some(memory_request);
@@ -127,19 +126,13 @@ unsafe extern "C-unwind" fn starting(query: *mut pg_sys::QueryDesc, flags: c_int
 }
 
 /// While a plan is executed, which may be another's than the client's statement: FETCH and COMMIT run a cursor's.
-unsafe extern "C-unwind" fn running(
-    query: *mut pg_sys::QueryDesc,
-    direction: pg_sys::ScanDirection::Type,
-    count: u64,
-    is_once: bool,
-) {
-    // SAFETY: all is handed on as it came. An error jumps over what follows, and stays one of that plan.
-    unsafe {
-        let before = quietly(|| redaction::begin_to_run((*query).sourceText));
-        match NEXT.get().and_then(|next| next.running) {
-            Some(next) => next(query, direction, count, is_once),
-            None => standard_ExecutorRun(query, direction, count, is_once),
-        }
+struct Execution;
+
+impl version::Running for Execution {
+    unsafe fn run(query: *mut pg_sys::QueryDesc, go_on: impl FnOnce(pg_sys::ExecutorRun_hook_type)) {
+        // SAFETY: Postgres passes a valid query. An error jumps over what follows, and stays one of that plan.
+        let before = unsafe { quietly(|| redaction::begin_to_run((*query).sourceText)) };
+        go_on(NEXT.get().and_then(|next| next.running));
         quietly(|| redaction::go_on_with(before));
     }
 }

@@ -14,6 +14,8 @@ struct Queue {
     ring: RingBuffer,
     /// The worker's latch, NULL while there is no worker. In shared memory, so that it is where it is in every process.
     latch: Latch,
+    /// How many transactions with events have been prepared.
+    prepared: u64,
 }
 
 struct Latch(*mut pg_sys::Latch);
@@ -83,6 +85,16 @@ pub fn next() -> Batch {
 /// Takes off the queue what has been sent.
 pub fn done(batch: &Batch) {
     QUEUE.exclusive().ring.done(batch);
+}
+
+/// Counts a transaction with events that is being prepared.
+pub fn count_prepared() {
+    QUEUE.exclusive().prepared += 1;
+}
+
+/// How many there have been.
+pub fn prepared() -> u64 {
+    QUEUE.share().prepared
 }
 
 /// Says that this process is the worker, until it exits.

@@ -2,6 +2,7 @@
 
 use super::queue;
 use crate::pg::ffi::die;
+use crate::pg::version;
 use integration_credentials_core::ring_buffer::Batch;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
@@ -33,7 +34,7 @@ pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Dat
     // SAFETY: the order in which a background worker starts. The default handler of SIGTERM ends the process wherever it
     // is, which in the middle of a commit takes the server down; this one, where the process asks for interrupts.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
+        version::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
     BackgroundWorker::connect_worker_to_spi(None, None);

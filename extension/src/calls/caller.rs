@@ -6,6 +6,7 @@
 use crate::pg::call::{Answer, Call};
 use crate::pg::error::Raised;
 use crate::pg::prepared::{argument, first, statement};
+use crate::pg::version;
 use crate::user_functions::sandbox;
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use pgrx::{IntoDatum, pg_sys};
@@ -115,7 +116,7 @@ impl Caller {
             pg_sys::pg_parameter_aclcheck(
                 c"integration_credentials.org_slug".as_ptr(),
                 self.role.0,
-                pg_sys::ACL_SET,
+                version::ACL_SET,
             )
         };
         right == pg_sys::AclResult::ACLCHECK_OK

@@ -5,7 +5,7 @@
 
 use super::ffi::nextval_internal;
 use super::prepared::{Statement, execute};
-use super::relation;
+use super::{relation, version};
 use pgrx::datum::DatumWithOid;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CStr;
@@ -100,9 +100,7 @@ unsafe fn insert(relation: pg_sys::Relation, defaults: &[Column], columns: &[Col
             pg_sys::ExecOpenIndices(&raw mut target, false);
             pg_sys::simple_table_tuple_insert(relation, slot);
             if target.ri_NumIndices > 0 {
-                let (conflict, arbiters) = (ptr::null_mut(), ptr::null_mut());
-                let target = &raw mut target;
-                pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, conflict, arbiters);
+                version::insert_index_tuples(&raw mut target, slot, state);
             }
             pg_sys::ExecCloseIndices(&raw mut target);
             pg_sys::FreeExecutorState(state);

@@ -4,7 +4,7 @@
 //! nor triggers to reading. A snapshot is older than a lock that had to be waited for: what that means is dealt with here.
 
 use super::error::Raised;
-use super::relation;
+use super::{relation, version};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::ffi::{CStr, c_int};
 use std::ops::ControlFlow;
@@ -173,7 +173,7 @@ unsafe fn scan<const N: usize>(
             );
             key
         });
-        let index = if N == 0 { pg_sys::InvalidOid } else { pg_sys::RelationGetPrimaryKeyIndex(relation) };
+        let index = if N == 0 { pg_sys::InvalidOid } else { version::primary_key(relation) };
         let scan = pg_sys::systable_beginscan(
             relation,
             index,

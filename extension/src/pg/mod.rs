@@ -12,6 +12,7 @@
 //! | `tuplestore` | a result of many rows, which stays in memory |
 //! | `lock` | the locks that the extension takes beside those of tables |
 //! | `jsonb`, `text`, `timestamp` | values of these types |
+//! | `version` | what differs between the majors of Postgres |
 
 pub mod call;
 pub mod error;
@@ -26,3 +27,4 @@ pub mod session;
 pub mod text;
 pub mod timestamp;
 pub mod tuplestore;
+pub mod version;

@@ -1,6 +1,7 @@
 //! Our tables, and sequences, by name: their oids, remembered, and word of their changes; opening one, and its columns.
 
 use super::error::Raised;
+use super::version;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -71,7 +72,10 @@ pub unsafe fn close(table: pg_sys::Relation) {
 /// The descriptor is that of a table, and used only while that is open.
 pub unsafe fn columns<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
     // SAFETY: the caller vouches for it.
-    unsafe { (*descriptor).attrs.as_slice(usize::try_from((*descriptor).natts).unwrap_or(0)) }
+    unsafe {
+        let count = usize::try_from((*descriptor).natts).unwrap_or(0);
+        std::slice::from_raw_parts(version::first_column(descriptor), count)
+    }
 }
 
 /// Whether a column has this name and type.

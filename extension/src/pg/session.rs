@@ -1,5 +1,6 @@
 //! What the server knows of this process: variables that Postgres has set before it calls the library.
 
+use super::version;
 use pgrx::pg_sys;
 
 /// The database of this session. The worker, which is connected to none, sets it for what it sends.
@@ -11,7 +12,7 @@ pub fn database() -> pg_sys::Oid {
 /// The transaction at work: a number that no other of this process has.
 pub fn transaction() -> pg_sys::LocalTransactionId {
     // SAFETY: this process' own entry, which it has while it runs statements.
-    unsafe { (*pg_sys::MyProc).lxid }
+    version::transaction_of(unsafe { &*pg_sys::MyProc })
 }
 
 /// Whether the postmaster loads the library, so that every process will have it.

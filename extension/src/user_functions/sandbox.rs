@@ -12,6 +12,7 @@ use crate::pg::error::{self, Raised, class};
 use crate::pg::ffi::AtEOSubXact_LargeObject;
 use crate::pg::prepared::{run as run_statement, statement};
 use crate::pg::text::Text;
+use crate::pg::version;
 use integration_credentials_core::redact;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::cell::Cell;
@@ -102,7 +103,7 @@ fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
         // The caller's settings do not change what the function means, and no other process runs a part of it: its
         // output could not be silenced.
         set(c"max_parallel_workers_per_gather", c"0");
-        set(c"force_parallel_mode", c"off");
+        set(version::DEBUG_PARALLEL_QUERY, c"off");
         set(c"standard_conforming_strings", c"on");
         set(c"backslash_quote", c"safe_encoding");
         set(c"transform_null_equals", c"off");
@@ -117,7 +118,8 @@ fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
         set_if_known(c"pg_stat_statements.track", c"none");
         set_messages_off();
         if access == Access::Read {
-            set(c"transaction_read_only", c"on");
+            // As SET TRANSACTION does. Since 16 a function cannot have it as its own setting; a reader is rolled back.
+            set_by(pg_sys::GucAction::GUC_ACTION_LOCAL, c"transaction_read_only", c"on");
         }
         become_user(owner);
         guc_nest_level
@@ -340,6 +342,10 @@ fn set_if_known(name: &CStr, value: &CStr) {
 
 /// Sets a setting until the current level of settings ends.
 fn set(name: &CStr, value: &CStr) {
+    set_by(pg_sys::GucAction::GUC_ACTION_SAVE, name, value);
+}
+
+fn set_by(action: pg_sys::GucAction::Type, name: &CStr, value: &CStr) {
     // SAFETY: constant names and values, valid for these settings.
     unsafe {
         pg_sys::set_config_option(
@@ -347,7 +353,7 @@ fn set(name: &CStr, value: &CStr) {
             value.as_ptr(),
             pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
+            action,
             true,
             0,
             false,

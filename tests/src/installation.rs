@@ -3,6 +3,7 @@
 use crate::process::without_inherited_settings;
 use nix::unistd::{User, geteuid};
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsStr,
     fs,
@@ -13,6 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 /// The name of the extension, and of its library.
@@ -143,12 +145,15 @@ impl Installation {
         self.pkglibdir == Path::new(&format!("/usr/lib/postgresql/{}/lib", self.major))
     }
 
-    /// Says which part of a test is skipped, whatever becomes of the test.
+    /// Says which part of a test is skipped, once, whatever becomes of the test.
     fn skip(&self, what: &str) {
+        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         let test = std::thread::current();
         let test = test.name().unwrap_or("a test");
         let line = format!("skipped: {what} in {test}, for this PostgreSQL {} lacks it\n", self.major);
-        stderr().write_all(line.as_bytes()).expect("standard error");
+        if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+            stderr().write_all(line.as_bytes()).expect("standard error");
+        }
     }
 
     /// The languages, other than English, that the server's messages are translated into. None where it was built without.

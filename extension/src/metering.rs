@@ -75,16 +75,15 @@ const PARSED_BYTES: usize = 16 << 20;
 pub fn call_record_tool_failure(call: &Call) -> Answer {
     refuse_if_read_only("record_tool_failure");
     let org = settings::current_org(call)?;
-    let tool =
-        call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key is not that of a metered tool"))?;
-    let outcome = call
-        .text(1)
-        .and_then(ErrorCode::from_name)
-        .ok_or_else(|| invalid("outcome is not a code of the error table"))?;
+    let tool = call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key names no metered tool"))?;
+    let outcome =
+        call.text(1).and_then(ErrorCode::from_name).ok_or_else(|| invalid("outcome is not an error code"))?;
     let parameters = call.text(2).unwrap_or_default();
     if parameters.len() > MAX_PARAMETER_BYTES {
         let bytes = parameters.len();
-        return Err(invalid(&format!("parameters has {bytes} bytes, and {MAX_PARAMETER_BYTES} are allowed")));
+        return Err(invalid(&format!(
+            "parameters has {bytes} bytes; at most {MAX_PARAMETER_BYTES} are allowed"
+        )));
     }
     memory::require(PARSED_BYTES);
     let mut parameters: Map<String, Value> =
@@ -123,7 +122,7 @@ fn invalid(problem: &str) -> Refusal {
     Refusal::new(
         ErrorCode::InvalidRequest,
         problem,
-        "record_tool_failure(tool_key, outcome, parameters, duration_ms) is for a client whose call of a metered \
-         tool has failed.",
+        "A client calls record_tool_failure(tool_key, outcome, parameters, duration_ms) after a call of a metered tool \
+         has failed.",
     )
 }

@@ -144,8 +144,8 @@ pub fn keyring_source() -> Result<KeyringSource, Refusal> {
     Err(Refusal::new(
         ErrorCode::EncryptionUnavailable,
         problem,
-        "Set one of integration_credentials.keyring_file and integration_credentials.keyring_command in \
-         postgresql.conf, then reload. `intcred keyring generate` makes a keyring.",
+        "Set either integration_credentials.keyring_file or integration_credentials.keyring_command in \
+         postgresql.conf, then reload the configuration. `intcred keyring generate` makes a keyring.",
     ))
 }
 
@@ -161,7 +161,7 @@ pub fn current_org(call: &Call) -> Result<String, Refusal> {
         Refusal::new(
             ErrorCode::InvalidRequest,
             "the org of this session is not valid UTF-8",
-            "Set integration_credentials.org_slug again, in a database of encoding UTF8; unset, the org is the database's name.",
+            "Set integration_credentials.org_slug in a database with encoding UTF8. Unset, the org is the name of the database.",
         )
     })?;
     let org = limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS)?;

@@ -55,7 +55,7 @@ pub struct Place<'a> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// Not an envelope, or one of a later version.
-    #[error("the stored ciphertext is not of a form that this release knows")]
+    #[error("the stored ciphertext has a form that this release does not know")]
     Malformed,
     /// Encrypted with a key that the keyring does not have.
     #[error("the stored ciphertext needs key {0}, which the keyring does not have")]
@@ -64,7 +64,7 @@ pub enum EnvelopeError {
     #[error("the stored ciphertext does not authenticate")]
     NotAuthentic,
     /// The operating system gave no random bytes, or the cipher refused.
-    #[error("the value could not be encrypted")]
+    #[error("cannot encrypt the value")]
     Encrypt,
 }
 

@@ -43,7 +43,7 @@ pub enum EventError {
     #[error("not an event: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A form that this version does not know.
-    #[error("an event of version {0}, and only version 1 is known")]
+    #[error("an event of version {0}; this release knows version 1")]
     Version(u32),
 }
 

@@ -69,7 +69,7 @@ pub enum KeyringError {
     #[error("the keyring's primary key is not among its keys")]
     Primary,
     /// The operating system gave no memory or no random bytes.
-    #[error("no memory or no random bytes for a key: {0}")]
+    #[error("cannot create or copy a key: {0}")]
     System(String),
 }
 
@@ -131,7 +131,7 @@ impl Keyring {
         text.push(b'\n');
         match (written, String::from_utf8(text)) {
             (Ok(()), Ok(text)) => Ok(Zeroizing::new(text)),
-            _ => Err(KeyringError::System("the document could not be written".into())),
+            _ => Err(KeyringError::System("the document is not UTF-8 JSON".into())),
         }
     }
 

@@ -43,7 +43,7 @@ pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'
         Some(text) if text.len() <= max => return Ok(text),
         Some(text) => match text.chars().count() {
             count if count <= max => return Ok(text),
-            count => format!("has {count} characters, and {max} are allowed"),
+            count => format!("has {count} characters; at most {max} are allowed"),
         },
     };
     Err(Refusal::new(
@@ -64,7 +64,7 @@ mod tests {
                 assert!(value(Some(&unit.repeat(max)), max).is_ok());
                 let refusal = value(Some(&unit.repeat(max + 1)), max).unwrap_err();
                 assert_eq!(refusal.code, ErrorCode::InvalidRequest);
-                let expected = format!("value has {} characters, and {max} are allowed", max + 1);
+                let expected = format!("value has {} characters; at most {max} are allowed", max + 1);
                 assert_eq!(refusal.message, expected);
                 assert!(refusal.hint.contains("integration_credentials.max_value_length"));
             }

@@ -41,7 +41,7 @@ const SHORT: usize = 4;
 pub fn reason(text: &str, secret: &str) -> String {
     if secret.len() > MAX_SEARCHED_BYTES {
         return format!(
-            "{REDACTED} (no reason is shown that was given for a value of more than {MAX_SEARCHED_BYTES} bytes)"
+            "{REDACTED} (reasons for a value of more than {MAX_SEARCHED_BYTES} bytes are not shown)"
         );
     }
     let mut redacted = redact(text, secret);

@@ -75,28 +75,26 @@ pub enum RulesError {
     #[error("rules are not of the expected form: {0}")]
     Form(serde_json::Error),
     /// Longer than they may be.
-    #[error("rules have {0} bytes, and at most {MAX_BYTES} are possible")]
+    #[error("rules have {0} bytes; at most {MAX_BYTES} are allowed")]
     Size(usize),
     /// The lengths leave no room.
     #[error("minLength {0} is greater than maxLength {1}")]
     Lengths(usize, usize),
     /// Longer than any value may be.
-    #[error("{0} {1} is greater than {MAX_VALUE_CHARS}, the most that a value can ever have")]
+    #[error("{0} {1} is greater than {MAX_VALUE_CHARS}, the length of the longest value")]
     Limit(&'static str, usize),
     /// Not a regular expression, or one that is too large.
     #[error("pattern is not a regular expression of the regex crate: {0}")]
     Pattern(String),
     /// Too many patterns.
-    #[error("pattern and schema have {0} patterns, and at most {MAX_PATTERNS} are possible")]
+    #[error("pattern and schema have {0} patterns; at most {MAX_PATTERNS} are allowed")]
     Patterns(usize),
     /// Patterns that are too long.
-    #[error(
-        "the patterns of pattern and schema have {0} bytes, and at most {MAX_PATTERN_BYTES} are possible"
-    )]
+    #[error("the patterns of pattern and schema have {0} bytes; at most {MAX_PATTERN_BYTES} are allowed")]
     PatternSize(usize),
     /// Too many places that lie too deep.
     #[error(
-        "the paths of all places in the schema have {0} bytes, and at most {MAX_PATH_BYTES} are possible: nest it less, or shorten its names"
+        "the paths of all places in the schema have {0} bytes; at most {MAX_PATH_BYTES} are allowed: nest it less, or shorten its names"
     )]
     Paths(usize),
     /// Not a JSON Schema, or one that refers to something outside itself.
@@ -172,7 +170,7 @@ impl Rules {
         }
         if value.len() > MAX_MATCHED_BYTES && self.are_costly() {
             return Err(format!(
-                "the value has {} bytes, and the rules pattern and schema are for values of at most {MAX_MATCHED_BYTES}",
+                "the value has {} bytes; the rules pattern and schema take values of at most {MAX_MATCHED_BYTES}",
                 value.len()
             ));
         }
@@ -205,7 +203,7 @@ impl Extent {
         match schema {
             Value::Object(members) => {
                 if let Some(keyword) = REFUSED_KEYWORDS.into_iter().find(|&word| members.contains_key(word)) {
-                    let problem = format!("{keyword} is not supported, write out what it refers to");
+                    let problem = format!("{keyword} is not supported; write the schema out without it");
                     return Err(RulesError::Schema(problem));
                 }
                 if let Some(Value::String(pattern)) = members.get("pattern") {
@@ -267,8 +265,8 @@ fn compile_schema(schema: &Value, limit: usize) -> Result<Validator, RulesError>
 /// A pattern that compiles to more than its share.
 fn too_large(limit: usize) -> String {
     format!(
-        "it compiles to more than {limit} bytes, its share of {}: repeat less, and write [a-z] rather than \\w or \\p{{L}}, \
-         which have thousands of characters",
+        "it compiles to more than {limit} bytes, its share of {}: repeat less, and write [a-z] instead of \\w or \\p{{L}}, \
+         which match thousands of characters",
         PROGRAM_BYTES[1]
     )
 }
@@ -397,7 +395,7 @@ mod tests {
             (json!({"pattern": r"\p{L}".repeat(1000)}), "5000 bytes, and at most 4096"),
             (json!({"schema": {"pattern": r"\p{L}{200}"}}), "more than 2097152 bytes"),
             (json!({"schema": {"patternProperties": {r"\p{L}{200}": {}}}}), "more than 2097152 bytes"),
-            (json!({"pattern": "a", "schema": {"allOf": patterns(64)}}), "65 patterns, and at most 64"),
+            (json!({"pattern": "a", "schema": {"allOf": patterns(64)}}), "65 patterns; at most 64"),
             (
                 json!({"schema": {"allOf": [{"pattern": "a".repeat(4000)}, {"pattern": "b".repeat(97)}]}}),
                 "4097 bytes",

@@ -72,21 +72,21 @@ pub struct Terms<'a> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// Nothing there, or more than the longest value needs.
-    #[error("the sealed value has {0} bytes, and 1 to {MAX_SEALED_BYTES} are possible")]
+    #[error("the sealed value has {0} bytes; 1 to {MAX_SEALED_BYTES} are allowed")]
     Length(usize),
     /// Of the form that knew neither role nor time.
-    #[error("the sealed value is of form 1, which opens no more: this release takes form 2")]
+    #[error("the sealed value has form 1; this release opens form 2")]
     FormOne,
     /// Sealed too long ago.
-    #[error("the sealed value is {0} seconds old, and opens for {LIFETIME_SECONDS}")]
+    #[error("the sealed value is {0} seconds old; it expires after {LIFETIME_SECONDS}")]
     Expired(u64),
     /// Of the future.
     #[error(
-        "the sealed value is dated {0} seconds ahead of this server's clock, and {CLOCK_SKEW_SECONDS} are allowed"
+        "the sealed value is {0} seconds ahead of this server's clock; at most {CLOCK_SKEW_SECONDS} are allowed"
     )]
     Early(u64),
     /// Cut short, or of a later version.
-    #[error("the sealed value is truncated, or of a form that this release does not know")]
+    #[error("the sealed value is truncated, or has a form that this release does not know")]
     Malformed,
     /// Sealed to a key that the keyring does not have, or no longer has.
     #[error("the value is sealed to key {0}, which the keyring does not have")]

@@ -34,7 +34,7 @@ pub fn install() {
 /// Announces an event when this transaction commits.
 pub fn announce(event: &Event) {
     let Some(payload) = event.to_payload().ok().and_then(|payload| CString::new(payload).ok()) else {
-        Raised::internal("integration_credentials: the event cannot be written").throw()
+        Raised::internal("internal error in integration_credentials: cannot encode an event").throw()
     };
     add(payload);
 }

@@ -101,8 +101,8 @@ impl Caller {
         if !is_of_org {
             return Err(Refusal::new(
                 ErrorCode::ForbiddenAdminScope,
-                "permission denied: this session is of another org than the role whose function calls",
-                "Call from a session of that role's own, or give the role and this session the same integration_credentials.org_slug.",
+                "permission denied: the role whose function calls belongs to another org than this session",
+                "Call in a session of that role, or give the role and this session the same integration_credentials.org_slug.",
             ));
         }
         KNOWN.set(Some((self.role.0, org.to_owned())));
@@ -146,7 +146,10 @@ fn owner(call: &Call) -> pg_sys::Oid {
         let identifier = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
         let row = pg_sys::SearchSysCache1(identifier, function.into_datum().unwrap_or(pg_sys::Datum::null()));
         if row.is_null() {
-            Raised::internal("integration_credentials: called by no function of the catalog").throw()
+            Raised::internal(
+                "internal error in integration_credentials: the called function is not in pg_proc",
+            )
+            .throw()
         }
         let pg_sys::FormData_pg_proc { proowner, pronamespace, .. } =
             *pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>();
@@ -154,7 +157,7 @@ fn owner(call: &Call) -> pg_sys::Oid {
         // The tables are found by the name of their schema, and another schema of that name would be another owner's.
         if pronamespace != pg_sys::get_namespace_oid(c"integration_credentials".as_ptr(), true) {
             Raised::internal(
-                "the schema integration_credentials of this extension was renamed; rename it back",
+                "the schema of the extension integration_credentials was renamed; rename it back",
             )
             .throw()
         }

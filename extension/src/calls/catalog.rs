@@ -70,7 +70,7 @@ fn refuse_rules(error: &RulesError) -> Refusal {
     Refusal::new(
         ErrorCode::InvalidRequest,
         error.to_string(),
-        "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each of them optional.",
+        "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each optional.",
     )
 }
 
@@ -115,7 +115,7 @@ pub fn call_unregister(call: &Call) -> Answer {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!("integration {key:?} is in use: an org has a credential for it"),
-            "Have it removed first with admin_remove_integration_credentials(), or disable the integration instead.",
+            "Remove the credential in each org with admin_remove_integration_credentials(), or disable the integration.",
         ));
     }
     execute(&FORGET, &[argument(key)]);

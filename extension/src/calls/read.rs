@@ -112,7 +112,7 @@ fn get<R>(
 pub fn not_set(key: &str) -> Refusal {
     Refusal::new(
         ErrorCode::CredentialsNotSet,
-        format!("there is no credential for integration {key:?}"),
-        "admin_set_integration_credentials(key, value, actor) sets one.",
+        format!("this org has no credential for integration {key:?}"),
+        "admin_set_integration_credentials(key, value, actor) sets the credential.",
     )
 }

@@ -75,15 +75,15 @@ pub fn call_sealed(call: &Call) -> Answer {
         Refusal::new(
             ErrorCode::InvalidRequest,
             "sealed is NULL",
-            "Give a value that was sealed to sealing_key().",
+            "Give a value sealed to the key that sealing_key() returns.",
         )
     })?;
     let actor = limits::actor(call.text(2))?;
     if call.caller.is_guest() && !call.caller.role.is_superuser() {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
-            "a sealed value does not open in a function of another role",
-            "Call as the role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
+            "cannot open a sealed value in a function of another role",
+            "Call as the session role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
         ));
     }
     let org = settings::current_org(call)?;
@@ -110,8 +110,8 @@ pub fn call_sealing_key(call: &Call) -> Answer {
 /// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
 fn discourage_literals() -> Result<(), Refusal> {
     let came = redaction::how_the_value_came();
-    let message = "the value was written into the text of the statement, where others may see it";
-    let hint = "Pass it as a parameter or, better, sealed: see sealing_key(), or use `intcred set`.";
+    let message = "the value is a literal in the text of the statement, where other roles may see it";
+    let hint = "Pass the value as a parameter. Better, seal it: use `intcred set`, or see sealing_key().";
     match came {
         Came::Otherwise => Ok(()),
         _ if settings::refuse_literals() => Err(Refusal::new(ErrorCode::InvalidRequest, message, hint)),
@@ -193,8 +193,8 @@ fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Refusal> {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!(
-                "this transaction has changed the entry of integration {:?} or one of its functions, and a sealed value \
-                 is not checked by what may be rolled back",
+                "this transaction has changed integration {:?} or one of its functions; uncommitted rules and functions \
+                 cannot check a sealed value",
                 request.key
             ),
             "Commit the change first, then set the value in a transaction of its own.",

@@ -108,9 +108,9 @@ fn read(row: &Row) -> Entry {
 fn not_found() -> Refusal {
     Refusal::new(
         ErrorCode::IntegrationNotFound,
-        "there is no integration with this key in the catalog",
-        "SELECT key FROM integration_credentials.list_integrations() shows what there is; \
-         admin_register_integration() adds one.",
+        "the catalog has no integration with this key",
+        "SELECT key FROM integration_credentials.list_integrations() lists the keys; \
+         admin_register_integration() adds an integration.",
     )
 }
 
@@ -118,7 +118,7 @@ fn not_found() -> Refusal {
 fn disabled(key: &str) -> Refusal {
     Refusal::new(
         ErrorCode::IntegrationDisabled,
-        format!("the integration {key:?} is disabled"),
+        format!("integration {key:?} is disabled"),
         "admin_set_integration_enabled(key, true, actor) enables it.",
     )
 }

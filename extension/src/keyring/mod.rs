@@ -63,7 +63,7 @@ pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Refusa
         Refusal::new(
             ErrorCode::InvalidRequest,
             error.to_string(),
-            "Call sealing_key() in a session of the role that sets the value, and seal the value again by its answer.",
+            "Call sealing_key() as the session role that sets the value, and seal the value again to the key it returns.",
         )
     })
 }
@@ -114,8 +114,10 @@ fn load() -> Result<Rc<Keyring>, Refusal> {
 fn unusable(problem: &str, setting: &str) -> Refusal {
     Refusal::new(
         ErrorCode::EncryptionUnavailable,
-        format!("the keyring cannot be used: {problem}"),
-        format!("Correct integration_credentials.{setting} or what it names, then reload the configuration."),
+        format!("cannot use the keyring: {problem}"),
+        format!(
+            "Correct integration_credentials.{setting}, or the file or command it names, then reload the configuration."
+        ),
     )
 }
 
@@ -125,8 +127,8 @@ fn refusal(error: &EnvelopeError) -> Refusal {
             "Put the missing key back into the keyring, or set the credential again."
         }
         EnvelopeError::NotAuthentic | EnvelopeError::Malformed => {
-            "The keyring is another one than the row was written with, or the row was altered: restore the right \
-             keyring, or set the credential again."
+            "The keyring has another key with this id, or the row was altered. Restore the keyring that wrote the row, \
+             or set the credential again."
         }
         EnvelopeError::Encrypt => "Check the operating system's source of random bytes, then try again.",
     };

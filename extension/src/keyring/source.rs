@@ -27,10 +27,12 @@ pub fn read_file(path: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
         // A FIFO must not block the session; whether it is a file is checked below.
         .custom_flags(libc::O_NONBLOCK)
         .open(OsStr::from_bytes(path.to_bytes()))
-        .map_err(|error| format!("the file cannot be opened ({})", error.kind()))?;
-    let metadata = file.metadata().map_err(|error| error.kind().to_string())?;
+        .map_err(|error| format!("cannot open the file ({})", error.kind()))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| format!("cannot read the permissions of the file ({})", error.kind()))?;
     if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err("the file is not a regular file".to_owned());
     }
     refuse_exposed(metadata.uid(), metadata.mode())?;
     read_all(file, || Ok(()))
@@ -40,19 +42,17 @@ fn refuse_exposed(owner: u32, mode: u32) -> Result<(), String> {
     const ROOT: u32 = 0;
     // SAFETY: geteuid cannot fail.
     let server_user = unsafe { libc::geteuid() };
-    let (whose, allowed) = match owner {
-        _ if owner == server_user => ("the server user's", 0o600),
-        ROOT => ("root's", 0o640),
-        _ => return Err("the file belongs to another user than the server's and root".to_owned()),
+    let (user, allowed) = match owner {
+        _ if owner == server_user => ("the server's user", 0o600),
+        ROOT => ("root", 0o640),
+        _ => return Err("the owner of the file is neither the server's user nor root".to_owned()),
     };
     // Its owner may do anything, as with Postgres' own.
     if mode & 0o077 & !allowed == 0 {
         return Ok(());
     }
     let mode = mode & 0o7777;
-    Err(format!(
-        "its permissions {mode:04o} let others in; those of a file that is {whose} must be {allowed:04o} or less"
-    ))
+    Err(format!("the file has permissions {mode:04o}; a file of {user} must have {allowed:04o} or less"))
 }
 
 /// Reads up to the limit into a buffer that never grows, so that no copy is left behind.
@@ -66,7 +66,7 @@ fn read_all(
         before_each()?;
         match source.read(&mut document[length..]) {
             Ok(0) if length == MAX_DOCUMENT_BYTES => {
-                return Err(format!("it is longer than {MAX_DOCUMENT_BYTES} bytes"));
+                return Err(format!("its document is longer than {MAX_DOCUMENT_BYTES} bytes"));
             }
             Ok(0) => {
                 document.truncate(length);
@@ -74,7 +74,7 @@ fn read_all(
             }
             Ok(read) => length += read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(format!("it cannot be read ({})", error.kind())),
+            Err(error) => return Err(format!("cannot read its document ({})", error.kind())),
         }
     }
 }
@@ -98,7 +98,7 @@ impl Running {
 
     fn try_wait(&mut self) -> Result<Option<ExitStatus>, String> {
         let status = self.child.try_wait();
-        let status = status.map_err(|error| format!("the command's end was not seen ({})", error.kind()))?;
+        let status = status.map_err(|error| format!("cannot wait for the command ({})", error.kind()))?;
         self.is_gone |= status.is_some();
         Ok(status)
     }
@@ -137,7 +137,7 @@ pub fn run_command(command: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
             Ok(())
         });
     }
-    let child = shell.spawn().map_err(|error| format!("the command cannot be started ({})", error.kind()))?;
+    let child = shell.spawn().map_err(|error| format!("cannot start the command ({})", error.kind()))?;
     let mut running = Running { child, is_gone: false };
     let Some(output) = running.child.stdout.take() else {
         return Err("the command has no output".to_owned());

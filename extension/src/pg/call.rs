@@ -105,8 +105,11 @@ impl Call {
 fn refuse_length(index: usize, bytes: usize) -> ! {
     Raised::from(Refusal::new(
         ErrorCode::InvalidRequest,
-        format!("argument {} of the call has {bytes} bytes, and {MAX_ARGUMENT_BYTES} are allowed", index + 1),
-        "No argument is as long as that: see the lengths in the documentation of the function.",
+        format!(
+            "argument {} of the call has {bytes} bytes; at most {MAX_ARGUMENT_BYTES} are allowed",
+            index + 1
+        ),
+        "Give a shorter argument. The documentation of the function has the lengths.",
     ))
     .throw()
 }
@@ -115,8 +118,8 @@ fn refuse_encoding(index: usize) -> ! {
     Raised::from(Refusal::new(
         ErrorCode::InvalidRequest,
         format!("argument {} of the call is not valid UTF-8", index + 1),
-        "Postgres checks what a client sends, and not what comes by dblink or a foreign table. Give text, or a secret of \
-         bytes in base64 or hex.",
+        "Postgres checks text from a client, but not text from dblink or a foreign table. Give UTF-8, or a binary secret \
+         in base64 or hex.",
     ))
     .throw()
 }

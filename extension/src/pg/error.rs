@@ -60,13 +60,16 @@ impl Raised {
             return *raised;
         }
         // The text of a panic is made where nobody thought of secrets, so it is not passed on.
-        Self::internal("integration_credentials met a bug and gave up; nothing was changed")
+        Self::internal("internal error in integration_credentials; this call had no effect")
     }
 
     /// An error that no user can have caused.
     pub fn internal(message: impl Into<String>) -> Self {
         Self {
-            hint: Some("Please report what was called, without the value.".to_owned()),
+            hint: Some(
+                "If an object of the extension was altered, undo that. Otherwise report the call, without the value."
+                    .to_owned(),
+            ),
             ..Self::new(pack("XX000"), message.into())
         }
     }
@@ -179,6 +182,6 @@ pub fn forbidden(what: &str) -> Refusal {
     Refusal::new(
         ErrorCode::ForbiddenAdminScope,
         format!("permission denied: only a superuser may {what}"),
-        "Ask a superuser of this cluster to do it.",
+        "Ask a superuser to run this call.",
     )
 }

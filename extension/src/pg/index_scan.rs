@@ -216,7 +216,8 @@ unsafe fn refuse_if_rewritten(relation: pg_sys::Relation) {
             && pg_sys::XidInMVCCSnapshot(changed_by, pg_sys::GetTransactionSnapshot())
     };
     if is_rewritten {
-        let problem = "could not serialize access: a table of integration_credentials was altered meanwhile";
+        let problem =
+            "could not serialize access: a table of integration_credentials was altered concurrently";
         Raised::try_again(problem).throw();
     }
 }
@@ -241,7 +242,7 @@ fn attribute<'a>(
     let mut columns = unsafe { relation::columns(descriptor) }.iter();
     columns.find(|attribute| relation::is_column(attribute, column, type_oid)).unwrap_or_else(|| {
         let problem = format!(
-            "integration_credentials: the table has no column {column:?} of the type it was made with"
+            "a table of integration_credentials lacks its column {column:?}, or has it with another type"
         );
         Raised::internal(problem).throw()
     })

@@ -74,7 +74,9 @@ pub fn run<R>(
             rows.and_then(read)
         })
     });
-    result.unwrap_or_else(|error| Raised::internal(format!("integration_credentials: {error}")).throw())
+    result.unwrap_or_else(|error| {
+        Raised::internal(format!("internal error in integration_credentials: {error}")).throw()
+    })
 }
 
 /// Runs a statement and reads its first row, if there is one.

@@ -37,7 +37,7 @@ pub fn lock(name: &'static CStr, mode: u32) -> pg_sys::Oid {
     loop {
         let found = oid(name);
         if found == pg_sys::InvalidOid {
-            Raised::internal(format!("integration_credentials: the table {name:?} is missing")).throw();
+            Raised::internal(format!("table {name:?} of integration_credentials does not exist")).throw();
         }
         // SAFETY: it waits, and may be cancelled. Meanwhile another table may have got the name.
         unsafe {

@@ -56,8 +56,7 @@ pub fn lossy(bytes: &[u8]) -> String {
 fn refuse_stored() -> ! {
     Raised::new(
         PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE as c_int,
-        "integration_credentials: a name or text in its tables or in the system catalog is not valid UTF-8"
-            .to_owned(),
+        "a text in a table of integration_credentials or in the system catalog is not valid UTF-8".to_owned(),
     )
     .throw()
 }

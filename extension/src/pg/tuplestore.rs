@@ -26,18 +26,24 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
         unsafe {
             let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             if info.is_null() || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo {
-                Raised::internal("integration_credentials: called where no rows are wanted").throw()
+                Raised::internal(
+                    "integration_credentials: a function that returns rows was called for a single value",
+                )
+                .throw()
             }
             let modes = (*info).allowedModes.cast_unsigned();
             if modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize == 0 {
-                Raised::internal("integration_credentials: called where rows cannot be kept").throw()
+                Raised::internal("integration_credentials: the caller does not accept a materialized result")
+                    .throw()
             }
             PgMemoryContexts::For((*(*info).econtext).ecxt_per_query_memory).switch_to(|_| {
                 let mut descriptor = std::ptr::null_mut();
                 pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &raw mut descriptor);
                 if descriptor.is_null() || usize::try_from((*descriptor).natts) != Ok(COLUMNS) {
-                    Raised::internal("integration_credentials: the function is declared with other columns")
-                        .throw()
+                    Raised::internal(
+                        "integration_credentials: the SQL function declares other columns than its library",
+                    )
+                    .throw()
                 }
                 let descriptor = pg_sys::CreateTupleDescCopy(descriptor);
                 let random = modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random != 0;

@@ -56,7 +56,7 @@ impl Hidden {
             // One that the view does not show.
             if !pg_sys::ThereAreNoReadyPortals() {
                 drop(hidden);
-                Raised::internal("a cursor cannot be hidden from a validator or sync handler").throw()
+                Raised::internal("cannot hide an open cursor from a validator or sync handler").throw()
             }
         }
         hidden

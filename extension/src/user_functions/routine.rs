@@ -85,18 +85,20 @@ impl Routine {
         match found {
             Some(Found { superuser: true, .. }) => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("the {name} {signature} belongs to a superuser, and would run as one"),
-                format!("ALTER FUNCTION {signature} OWNER TO a role with no rights but those it needs."),
+                format!("the {name} {signature} belongs to a superuser, and would run as a superuser"),
+                format!(
+                    "Give it to a role that has only the privileges it needs: ALTER FUNCTION {signature} OWNER TO ..."
+                ),
             )),
             Some(Found { routine, fits: true, .. }) => Ok(routine),
             Some(_) => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("{signature} cannot be a {name}"),
+                format!("function {signature} cannot be a {name}"),
                 format!("A {name} is a plain function ({arguments}) that returns {result}."),
             )),
             None => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("there is no function {signature}"),
+                format!("function {signature} does not exist"),
                 shape.hint(),
             )),
         }
@@ -111,8 +113,8 @@ impl Routine {
         }
         Err(Refusal::new(
             ErrorCode::InvalidRequest,
-            format!("the {} {signature} belongs to another role than when it was registered", shape.name),
-            "A superuser can look at it and register it again.",
+            format!("the {} {signature} has changed its owner since it was registered", shape.name),
+            "A superuser can review the function and register it again.",
         ))
     }
 

@@ -73,8 +73,7 @@ pub fn run<R>(
         }
         if is_cancelled {
             let code = PgSqlErrorCode::ERRCODE_QUERY_CANCELED as c_int;
-            Raised::new(code, "canceling statement, which a function made an error of its own".to_owned())
-                .throw()
+            Raised::new(code, "canceling statement while a validator or sync handler runs".to_owned()).throw()
         }
         message
     })

@@ -24,7 +24,7 @@ impl Silence {
     pub fn begin() -> Self {
         flush_stdio();
         Self::mute().unwrap_or_else(|error| {
-            Raised::internal(format!("standard output and error cannot be set aside: {error}")).throw()
+            Raised::internal(format!("cannot redirect standard output and standard error: {error}")).throw()
         })
     }
 

@@ -27,7 +27,7 @@ thread_local! {
 pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
     // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
     let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
-        Raised::internal(format!("the rules of integration {key:?} cannot be used: {problem}")).throw()
+        Raised::internal(format!("cannot use the rules of integration {key:?}: {problem}")).throw()
     });
     if rules.are_costly() {
         memory::require(rules::CHECK_BYTES);
@@ -53,7 +53,7 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
     }
     let text = document.text().map_err(|unreadable| match unreadable {
         Unreadable::TooLong(bytes) => rules::RulesError::Size(bytes).to_string(),
-        Unreadable::NotUtf8 => "they are not valid UTF-8".to_owned(),
+        Unreadable::NotUtf8 => "rules are not valid UTF-8".to_owned(),
     })?;
     memory::require(rules::COMPILE_BYTES);
     let rules = Rc::new(Rules::compile(&text).map_err(|error| error.to_string())?);
@@ -72,8 +72,8 @@ fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Refusal> {
     let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
         Refusal::new(
             ErrorCode::InvalidCredentials,
-            format!("the validator of integration {key:?} cannot be run: {}", problem.message),
-            "A superuser can repair or replace it with register_validator().",
+            format!("cannot run the validator of integration {key:?}: {}", problem.message),
+            "A superuser can correct the function, or register another with register_validator().",
         )
     })?;
     let verdict = sandbox::run(validator.owner, Access::Read, value, || validator.call_for_text(&[value]));
@@ -88,6 +88,6 @@ fn refusal(key: &str, reason: &str) -> Refusal {
     Refusal::new(
         ErrorCode::InvalidCredentials,
         reason,
-        format!("Correct the value and set it again; what was stored for {key:?} is unchanged."),
+        format!("Correct the value and set it again. This call did not change the credential of {key:?}."),
     )
 }

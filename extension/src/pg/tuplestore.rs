@@ -1,11 +1,11 @@
-//! A result of many rows that stays in memory. What Postgres itself collects, for a function in SQL as for one that
-//! returns row by row, goes to a temporary file above `work_mem`, and these rows hold plaintext.
+//! A result of many rows that stays in memory. Above `work_mem`, Postgres writes the rows of an SQL function,
+//! or of a function that returns row by row, to a temporary file, and these rows hold plaintext.
 
 use super::call::Call;
 use super::error::Raised;
 use pgrx::{PgMemoryContexts, pg_sys};
 
-/// As much as there is: a store within its limit never touches the disk.
+/// No limit: a store within its limit never writes to disk.
 const UNLIMITED_KILOBYTES: i32 = i32::MAX;
 
 /// The rows of a `RETURNS TABLE` with `COLUMNS` columns.
@@ -15,14 +15,15 @@ pub struct Rows<const COLUMNS: usize> {
 }
 
 impl<const COLUMNS: usize> Rows<COLUMNS> {
-    /// Makes the rows that are yet to come the result of the call.
+    /// Makes the rows that will be pushed the result of the call.
     #[allow(
         clippy::cast_ptr_alignment,
         reason = "Postgres' nodes are told apart by their tag, and so aligned"
     )]
     pub fn of(call: &Call) -> Self {
         let fcinfo = call.raw();
-        // SAFETY: a valid call; where its result info is a ReturnSetInfo, the fields are the executor's and outlive it.
+        // SAFETY: a valid call; where its result info is a ReturnSetInfo, the fields are the executor's and
+        // outlive it.
         unsafe {
             let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             if info.is_null() || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo {
@@ -60,7 +61,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     pub fn push(&mut self, row: [Option<pg_sys::Datum>; COLUMNS]) {
         let mut nulls = row.map(|value| value.is_none());
         let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::null()));
-        // SAFETY: both are as long as the descriptor, which was looked at; the store copies the values.
+        // SAFETY: both arrays are as long as the descriptor, which `of` checked; the store copies the values.
         unsafe {
             pg_sys::tuplestore_putvalues(
                 self.store,

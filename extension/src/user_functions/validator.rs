@@ -1,4 +1,4 @@
-//! Whether a value is accepted: the catalog's rules first, then the validator, if there is one.
+//! Checks a value: by the catalog's rules, then by the validator, if there is one.
 
 use super::routine::{Routine, SYNC_HANDLER, VALIDATOR};
 use super::sandbox::{self, Access};
@@ -13,19 +13,19 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// More integrations than a session is likely to set; beyond that, rules are compiled anew.
+/// More integrations than a session is likely to set. A full cache is emptied.
 const MAX_COMPILED: usize = 64;
-/// Enough for as many ordinary ones.
+/// Enough for as many ordinary rules.
 const MAX_COMPILED_BYTES: usize = 32 << 20;
 
 thread_local! {
-    /// By what they say, so that a change of the catalog needs no invalidation.
+    /// Compiled rules by their document, so that a change of the catalog needs no invalidation.
     static COMPILED: RefCell<HashMap<Document, Rc<Rules>>> = RefCell::default();
 }
 
 /// Refuses a value that the rules or the validator of its integration do not accept.
 pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
-    // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
+    // Registration accepts only rules that compile, but an operator can UPDATE the catalog by hand.
     let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
         Raised::internal(format!("cannot use the rules of integration {key:?}: {problem}")).throw()
     });
@@ -43,7 +43,7 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
 pub fn is_uncommitted(entry: &Entry) -> bool {
     let validator = entry.validator.as_ref().map(|validator| Routine::find_registered(validator, &VALIDATOR));
     let handler = entry.sync.as_ref().map(|sync| Routine::find_registered(&sync.handler, &SYNC_HANDLER));
-    // One that cannot be found is not run either.
+    // A function that cannot be found does not run.
     validator.into_iter().chain(handler).flatten().any(|routine| routine.is_uncommitted())
 }
 
@@ -68,7 +68,7 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
 }
 
 fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Refusal> {
-    // Nobody vouches for the value while its validator is missing, so it is not stored.
+    // While the validator is missing, a value cannot be checked, so it is not stored.
     let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
         Refusal::new(
             ErrorCode::InvalidCredentials,

@@ -42,7 +42,7 @@ COMMENT ON COLUMN integration_credentials.aggregator_credentials.ciphertext IS
     'Version, key id, nonce and ciphertext, bound to table, org and integration.';
 
 COMMENT ON TABLE integration_credentials.webapp_org_admin_audit_log IS
-    'A row for each change that a function made of a credential or the catalog, in the same transaction.';
+    'A row for each change that a call made to a credential or the catalog, in the same transaction.';
 COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.actor IS
     'The person or service behind the change, as the caller names it; not verified.';
 COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.session_role IS
@@ -65,6 +65,14 @@ COMMENT ON COLUMN integration_credentials.tool_metering.metadata IS
 
 COMMENT ON VIEW integration_credentials.audit_log IS
     'The audit log of the org of this session.';
+COMMENT ON COLUMN integration_credentials.audit_log.actor IS
+    'The person or service behind the change, as the caller names it; not verified.';
+COMMENT ON COLUMN integration_credentials.audit_log.session_role IS
+    'The role that logged in, from Postgres.';
+COMMENT ON COLUMN integration_credentials.audit_log.acting_role IS
+    'The role that called, from Postgres: that of SET ROLE, or the owner of a SECURITY DEFINER function.';
+COMMENT ON COLUMN integration_credentials.audit_log.target_id IS
+    'The integration key.';
 
 ------------------------------------------------------------------------------------------------------- functions
 

@@ -42,28 +42,6 @@ async fn a_session_that_takes_a_new_installation_back_goes_on_with_the_old_one()
 }
 
 #[tokio::test]
-async fn comments_say_what_each_object_is() {
-    let superuser = Cluster::shared().database().await.superuser().await;
-    // A sequence belongs to a column, and a row type to a table.
-    let objects = "
-        SELECT pg_describe_object(d.classid, d.objid, 0), obj_description(d.objid, d.classid::regclass::name)
-        FROM pg_depend d
-        JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
-        LEFT JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass
-        WHERE e.extname = 'integration_credentials' AND d.deptype = 'e'
-            AND d.classid <> 'pg_type'::regclass AND c.relkind IS DISTINCT FROM 'S'";
-    let objects = superuser.query(objects, &[]).await.unwrap();
-    assert!(objects.len() > 25, "{}", objects.len());
-    for object in objects {
-        let (name, comment) = (object.get::<_, &str>(0), object.get::<_, Option<&str>>(1));
-        assert!(
-            comment.is_some_and(|comment| comment.ends_with('.') && comment.len() <= 110),
-            "{name}: {comment:?}"
-        );
-    }
-}
-
-#[tokio::test]
 async fn a_schema_that_somebody_made_beforehand_stops_the_installation() {
     let database = Cluster::shared().empty_database().await;
     let superuser = database.superuser().await;

@@ -89,7 +89,7 @@ impl ErrorCode {
         self.row().1
     }
 
-    /// The SQLSTATE that Postgres reports.
+    /// Its SQLSTATE.
     #[must_use]
     pub const fn sqlstate(self) -> &'static str {
         self.row().2
@@ -101,7 +101,7 @@ impl ErrorCode {
         self.row().3
     }
 
-    /// The code that a SQLSTATE stands for, if it is one of ours.
+    /// The code of a SQLSTATE, if the SQLSTATE is one of ours.
     #[must_use]
     pub fn from_sqlstate(sqlstate: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.sqlstate() == sqlstate)
@@ -130,7 +130,7 @@ impl fmt::Display for ErrorCode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Which row of the error table.
+    /// The error code.
     pub code: ErrorCode,
     /// What happened.
     pub message: String,

@@ -217,7 +217,7 @@ async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
         ["preload-order", &format!("loaded after {schema}: auto_explain, pg_stat_statements")],
         [
             "keyring",
-            "the keyring cannot be used: its permissions 0644 let others in; those of a file that is the server user's must be 0600 or less",
+            "cannot use the keyring: the file has permissions 0644; a file of the server's user must have 0600 or less",
         ],
         ["org", "nobody has set the org, so it is the name of the database, \"Odd-Name\""],
         ["org-grants", &format!("PUBLIC has SET on the setting {schema}.org_slug")],

@@ -2,7 +2,7 @@
 //!
 //! A statement that fails before it is analyzed is shown unmasked. The log hook masks it, unless
 //! `log_min_messages` keeps the error from the log and so from the hook. But after every error Postgres
-//! resets ErrorContext, and then MessageContext. A reset callback on each registers the callback on the
+//! resets `ErrorContext`, and then `MessageContext`. A reset callback on each registers the callback on the
 //! other, because a callback that registered itself again would run again at once.
 
 use super::text::{backslashes, go_on_with, holds_secret};

@@ -138,7 +138,7 @@ fn flush_stdio() {
 const TCL_STDOUT: c_int = 1 << 2;
 const TCL_STDERR: c_int = 1 << 3;
 
-/// The symbol of this name in any loaded library. Postgres loads libraries with RTLD_GLOBAL, and never
+/// The symbol of this name in any loaded library. Postgres loads libraries with `RTLD_GLOBAL`, and never
 /// unloads them.
 fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: a C string.

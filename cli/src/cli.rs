@@ -1,6 +1,6 @@
 //! The arguments. What is said here is the help, the man page and the completions.
 
-use crate::cli_error::CliError;
+use crate::{cli_error::CliError, output::Color};
 use clap::{
     Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser,
 };
@@ -53,13 +53,6 @@ pub fn parse() -> Result<Cli, CliError> {
             "see --help, and note that a value is never an argument: use standard input or --value-file",
         ),
     })
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Debug, Subcommand)]

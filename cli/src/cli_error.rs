@@ -1,6 +1,6 @@
 //! Why a command failed, how that is told, and the exit status.
 
-use crate::output::say;
+use crate::terminal::say;
 use intcred::{Error, ErrorCode, SettingsError};
 use integration_credentials_core::{error, keyring::KeyringError};
 use std::{io, path::PathBuf, process::ExitCode};

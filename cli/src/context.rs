@@ -3,7 +3,8 @@
 use crate::{
     cli::{Actor, Cli},
     cli_error::CliError,
-    output::{Output, say},
+    output::Output,
+    terminal::say,
 };
 use intcred::{Client, Notice, Settings, os_user};
 

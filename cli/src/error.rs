@@ -2,11 +2,13 @@
 //!
 //! Nothing here keeps a `tokio_postgres::Error`: its `Debug` prints DETAIL and CONTEXT, which may quote a statement.
 
-use crate::{SettingsError, session, tls};
+use crate::{SettingsError, tls};
 use integration_credentials_core::error::ErrorCode;
 use std::{error::Error as _, sync::Arc, time::Duration};
 use tokio_postgres::error::DbError;
 
+/// The oldest major version that the extension runs on.
+pub(crate) const OLDEST_SERVER: u32 = 15;
 const CLOSED: &str = "the server closed the connection";
 
 /// Why a call failed.
@@ -44,7 +46,7 @@ pub enum Error {
     },
     /// The server is of a version that the extension does not run on.
     #[error("the server is PostgreSQL {version}, and integration_credentials needs {minimum} or newer",
-        minimum = session::OLDEST_SERVER)]
+        minimum = OLDEST_SERVER)]
     ServerTooOld {
         /// What it says of itself.
         version: String,

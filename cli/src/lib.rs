@@ -106,6 +106,7 @@ mod cache;
 mod catalog;
 mod client;
 mod connect;
+mod deadline;
 mod doctor;
 mod error;
 mod grants;

@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod input;
 mod output;
+mod terminal;
 
 use cli_error::CliError;
 use std::process::ExitCode;

@@ -1,14 +1,18 @@
 //! Standard output and standard error.
 
-use crate::{cli::Color, cli_error::CliError};
+use crate::{cli_error::CliError, terminal::one_line};
 use anstream::{AutoStream, ColorChoice};
-use clap::builder::styling::Style;
+use clap::{ValueEnum, builder::styling::Style};
 use serde::Serialize;
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
 
 /// Where results go, and in which form.
 #[derive(Clone, Copy)]
@@ -77,22 +81,8 @@ pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = 
     table
 }
 
-/// A text without control characters, which could steer the terminal or feign another line.
-pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for next in text.trim_end().chars() {
-        match next {
-            '\n' => line.push(' '),
-            control if control.is_control() => drop(write!(line, "{}", control.escape_default())),
-            other => line.push(other),
-        }
-    }
-    line
-}
-
-/// Says something on standard error, in one line. That nobody may be reading there is no reason to fail.
-pub fn say(label: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "{label}: {}", one_line(message));
+pub fn yes_or_no(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
 }
 
 #[cfg(test)]
@@ -103,10 +93,5 @@ mod tests {
     fn columns_line_up_whatever_the_script() {
         let table = table(["A", "B"], [["日本".into(), "1".into()], ["x".into(), String::new()]]);
         assert_eq!(anstream::adapter::strip_str(&table).to_string(), "A     B\n日本  1\nx");
-    }
-
-    #[test]
-    fn control_characters_are_shown_and_not_obeyed() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\n"), "a b\\u{1b}[31m");
     }
 }

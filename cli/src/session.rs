@@ -3,6 +3,7 @@
 use crate::{
     Error, Settings,
     connect::connect,
+    error::OLDEST_SERVER,
     transaction::{self, Needs, READ_PINNED},
 };
 use std::{
@@ -15,9 +16,6 @@ use tokio_postgres::{
     AsyncMessage, CancelToken, Row,
     types::{ToSql, Type},
 };
-
-/// The oldest major version that the extension runs on.
-pub(crate) const OLDEST_SERVER: u32 = 15;
 
 /// For a superuser: whether the database has the extension, and who owns something in its schema and is no superuser. Like
 /// every statement of this crate it finds nothing by the `search_path`, which is the database owner's to set: names and

@@ -6,8 +6,9 @@ use super::{
     credential::{Credential, Entry},
     key_state::{Authority, Known, Slot, is_readable},
 };
-use crate::{Error, ErrorCode, KeyState, Snapshot};
+use crate::{Error, KeyState, Snapshot};
 use arc_swap::ArcSwap;
+use integration_credentials_core::error::ErrorCode;
 use std::{
     collections::HashMap,
     sync::{

@@ -1,11 +1,10 @@
 //! `intcred catalog`
 
-use super::yes_or_no;
 use crate::{
     cli::{Actor, Catalog},
     cli_error::CliError,
     context::Context,
-    output::table,
+    output::{table, yes_or_no},
 };
 use intcred::Registration;
 use serde_json::{Value, json};

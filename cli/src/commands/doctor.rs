@@ -3,7 +3,8 @@
 use crate::{
     cli_error::CliError,
     context::Context,
-    output::{one_line, say, table},
+    output::table,
+    terminal::{one_line, say},
 };
 use intcred::{Doctor, Finding, Fix, Verdict};
 use serde_json::json;

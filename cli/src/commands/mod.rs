@@ -53,7 +53,3 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Keyring(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
-
-fn yes_or_no(flag: bool) -> String {
-    if flag { "yes" } else { "no" }.to_owned()
-}

@@ -1,7 +1,10 @@
 //! `intcred show`
 
-use super::yes_or_no;
-use crate::{cli_error::CliError, context::Context, output::table};
+use crate::{
+    cli_error::CliError,
+    context::Context,
+    output::{table, yes_or_no},
+};
 use intcred::{Description, ErrorCode, Integration};
 use integration_credentials_core::error;
 use serde_json::json;

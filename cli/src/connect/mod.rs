@@ -9,7 +9,7 @@ use crate::{
     tls::{self, Refusal},
 };
 use postgres_openssl::{TlsConnector, TlsStream};
-use socket::{Address, Stream};
+use socket::{Address, Connection, Stream};
 use std::{error::Error as StdError, future::ready, pin::Pin};
 use tokio::time::timeout;
 use tokio_postgres::{
@@ -21,7 +21,6 @@ use tokio_postgres::{
     tls::TlsConnect,
 };
 
-pub(crate) type Connection = tokio_postgres::Connection<Stream, TlsStream<Stream>>;
 type Connected = (Client, Connection);
 
 /// Connects to the first of the targets that lets us in and will do.

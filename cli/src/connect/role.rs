@@ -1,6 +1,6 @@
 //! Whether a server is one that `target_session_attrs` asks for.
 
-use super::Connection;
+use super::socket::Connection;
 use crate::{settings::Wanted, transaction::READ};
 use std::{
     future::poll_fn,

@@ -2,11 +2,13 @@
 
 use crate::settings::{Keepalive, Target};
 use nix::unistd::{Uid, User};
+use postgres_openssl::TlsStream;
 use std::{io, net::SocketAddr};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_util::either::Either;
 
 pub(crate) type Stream = Either<TcpStream, UnixStream>;
+pub(crate) type Connection = tokio_postgres::Connection<Stream, TlsStream<Stream>>;
 
 pub(super) enum Address {
     Socket(String),

@@ -1,6 +1,6 @@
 //! `host=db.example port=5433 password='two words'`: libpq's key=value form.
 
-use super::{SettingsError, values::Values};
+use super::{error::SettingsError, values::Values};
 use std::{iter::Peekable, str::Chars};
 use zeroize::Zeroizing;
 

@@ -1,6 +1,6 @@
 //! What the process was started with: variables, home directory, user.
 
-use super::SettingsError;
+use super::error::SettingsError;
 use nix::unistd::{User, geteuid};
 use std::{
     collections::HashMap,

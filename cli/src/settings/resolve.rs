@@ -1,14 +1,30 @@
 //! From the sources to the settings.
 
 use super::{
-    Settings, SettingsError, Wanted, conninfo, environment::Environment, keepalive::keepalive,
-    keywords::KEYWORDS, passfile::Passfile, service, target::targets, tls::tls, uri, values::Values,
+    Settings, conninfo,
+    environment::Environment,
+    error::{SettingsError, expected},
+    keepalive::keepalive,
+    keywords::KEYWORDS,
+    passfile::Passfile,
+    service,
+    target::{Wanted, targets},
+    tls::tls,
+    uri,
+    values::Values,
 };
 use crate::Secret;
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 use tokio_postgres::{Config, config::ChannelBinding};
 
-pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, SettingsError> {
+impl Settings {
+    /// Resolves the DSN, if there is one, together with the environment of this process.
+    pub fn resolve(dsn: Option<&str>) -> Result<Self, SettingsError> {
+        resolve(dsn, &Environment::of_process())
+    }
+}
+
+fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, SettingsError> {
     let values = collect(dsn, environment)?;
     let mut warnings = Vec::new();
     let user = values.filled("user").or(environment.user()).ok_or(SettingsError::NoUser)?;
@@ -39,7 +55,7 @@ pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Se
         peer: values.filled("requirepeer").map(str::to_owned),
         keepalive: keepalive(&values)?,
         // Zero and below mean forever, as in libpq.
-        connect_timeout: seconds(&values, "connect_timeout")?.filter(|timeout| !timeout.is_zero()),
+        connect_timeout: values.seconds("connect_timeout")?.filter(|timeout| !timeout.is_zero()),
         warnings,
     })
 }
@@ -101,21 +117,6 @@ fn config(values: &Values, user: &str, dbname: &str) -> Result<Config, SettingsE
         Some(_) => return Err(expected("channel_binding", "disable, prefer or require")),
     });
     Ok(config)
-}
-
-pub(super) fn number(values: &Values, keyword: &'static str) -> Result<Option<i32>, SettingsError> {
-    values
-        .filled(keyword)
-        .map(|value| value.trim().parse().map_err(|_| expected(keyword, "a whole number")))
-        .transpose()
-}
-
-pub(super) fn seconds(values: &Values, keyword: &'static str) -> Result<Option<Duration>, SettingsError> {
-    Ok(number(values, keyword)?.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
-}
-
-pub(super) const fn expected(keyword: &'static str, expected: &'static str) -> SettingsError {
-    SettingsError::Value { keyword, expected }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The connection service file: named groups of settings.
 
-use super::{SettingsError, environment::Environment, file::read_text, values::Values};
+use super::{environment::Environment, error::SettingsError, file::read_text, values::Values};
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},

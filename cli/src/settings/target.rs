@@ -1,6 +1,6 @@
 //! One of the servers that the settings name.
 
-use super::{SettingsError, values::Values};
+use super::{error::SettingsError, values::Values};
 use crate::Secret;
 use std::{fmt, net::IpAddr};
 

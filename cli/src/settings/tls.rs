@@ -1,6 +1,10 @@
 //! The settings of TLS; what is made of them is in [`crate::tls`].
 
-use super::{SettingsError, environment::Environment, resolve::expected, values::Values};
+use super::{
+    environment::Environment,
+    error::{SettingsError, expected},
+    values::Values,
+};
 use crate::Secret;
 use openssl::ssl::SslVersion;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! `postgresql://user:password@host1:5433,host2/dbname?sslmode=verify-full`: libpq's URI form.
 
-use super::{SettingsError, values::Values};
+use super::{error::SettingsError, values::Values};
 use zeroize::Zeroizing;
 
 /// What follows `postgres://` or `postgresql://`, if the text is such a URI.

@@ -1,10 +1,10 @@
 //! Keywords with their values, as one source gave them.
 
 use super::{
-    SettingsError,
+    error::{SettingsError, expected},
     keywords::{self, KEYWORDS, Support},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use zeroize::Zeroizing;
 
 /// What a DSN, a service or the environment said. Any value may be a password, so all are wiped.
@@ -19,6 +19,16 @@ impl Values {
     /// A value that is there and not empty.
     pub fn filled(&self, keyword: &str) -> Option<&str> {
         self.get(keyword).filter(|value| !value.is_empty())
+    }
+
+    pub fn number(&self, keyword: &'static str) -> Result<Option<i32>, SettingsError> {
+        self.filled(keyword)
+            .map(|value| value.trim().parse().map_err(|_| expected(keyword, "a whole number")))
+            .transpose()
+    }
+
+    pub fn seconds(&self, keyword: &'static str) -> Result<Option<Duration>, SettingsError> {
+        Ok(self.number(keyword)?.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
     }
 
     /// Sets what the same source may have set before.

@@ -14,15 +14,18 @@
 //! | `pooler` | whether a pooler in between loses notifications |
 //! | `state` | all that the task knows and the reader may be told: a state, never a queue |
 //! | `event` | what the reader is told |
+//! | `options` | how often to look, and how long to wait |
 
 mod dirty_keys;
 mod event;
 mod observe;
+mod options;
 mod pooler;
 mod snapshot;
 mod state;
 
 pub use event::{Event, EventKind, Mode};
+pub use options::WatchOptions;
 pub use snapshot::{KeyState, Snapshot};
 
 use crate::{Error, Settings, backoff::Backoff};
@@ -36,30 +39,6 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How to watch.
-#[derive(Clone, Copy, Debug)]
-pub struct WatchOptions {
-    /// Whether to report each credential that is there at the start as changed.
-    pub initial: bool,
-    /// How often to look without a hint.
-    pub heartbeat: Duration,
-    /// How long to wait for an answer before the connection counts as dead.
-    pub timeout: Duration,
-    /// How often to look at a standby, where nobody can listen.
-    pub poll: Duration,
-}
-
-impl Default for WatchOptions {
-    fn default() -> Self {
-        Self {
-            initial: false,
-            heartbeat: Duration::from_secs(15),
-            timeout: Duration::from_secs(10),
-            poll: Duration::from_secs(1),
-        }
-    }
-}
 
 /// A stream of [`Event`]s, on a connection of its own. Dropping it ends it.
 ///

@@ -1,14 +1,16 @@
 //! A session that listens for hints, or polls, and reads the list.
 
 use super::{
-    Mode, WatchOptions,
+    Mode,
     dirty_keys::{Hints, Scope, hints},
+    options::WatchOptions,
     pooler,
     snapshot::{KeyState, Look},
 };
 use crate::{
     Error, Settings,
     catalog::Integration,
+    deadline::in_time,
     session::{Session, column},
     transaction::READ,
 };
@@ -16,7 +18,7 @@ use integration_credentials_core::event::CHANNEL;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_postgres::{AsyncMessage, Row, types::Type};
 
@@ -197,12 +199,4 @@ fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
         }
     }
     Ok(states)
-}
-
-/// A connection that gives no answer in time is as good as lost.
-pub(super) async fn in_time<T>(
-    limit: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(limit, answer).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))
 }

@@ -5,9 +5,9 @@
 //! comes back within the transaction. So another session sends it, as an admin's would: but only where there is a
 //! pooler, for each probe wakes every listener of the database.
 
-use super::observe::in_time;
 use crate::{
     Error, Settings,
+    deadline::in_time,
     session::{Session, column},
     transaction::READ,
 };

@@ -9,7 +9,7 @@ mod service_manager;
 mod signals;
 mod status;
 
-use crate::{cli::Listen, cli_error::CliError, context::Context, output::say};
+use crate::{cli::Listen, cli_error::CliError, context::Context, terminal::say};
 use change::Change;
 use hooks::Hooks;
 use intcred::{Client, Error, Event, Settings, WatchOptions, Watcher};

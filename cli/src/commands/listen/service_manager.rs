@@ -1,7 +1,7 @@
 //! What systemd is told, if it asks: `Type=notify` and `WatchdogSec=`. Without `NOTIFY_SOCKET` it is nothing.
 
 use super::status::Status;
-use crate::output::{one_line, say};
+use crate::terminal::{one_line, say};
 use sd_notify::NotifyState;
 use std::{future::pending, time::Duration};
 use tokio::time::{Interval, MissedTickBehavior, interval};

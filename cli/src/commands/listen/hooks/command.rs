@@ -1,6 +1,6 @@
 //! One run of a hook: a process group that gets the event, has its time, and leaves nothing of itself behind.
 
-use super::{super::change::Change, Failed};
+use super::{super::change::Change, failed::Failed};
 use intcred::Secret;
 use nix::{
     sys::signal::{

@@ -6,18 +6,19 @@
 
 mod backoff;
 mod command;
+mod failed;
 mod value;
 
 use super::{
     change::{Change, Target},
     metrics::{HookMetrics, Outcome},
 };
-use crate::{cli::Listen, output::say};
-use intcred::{Error, Settings};
+use crate::{cli::Listen, terminal::say};
+use failed::Failed;
+use intcred::Settings;
 use std::{
     collections::{HashMap, HashSet},
-    fmt, io,
-    process::ExitStatus,
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -42,19 +43,6 @@ struct Hook {
     /// Where the credential is read, if the hook gets it.
     values: Option<Settings>,
     metrics: HookMetrics,
-}
-
-/// Why a run failed. Never shows the value.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error("cannot run it: {0}")]
-    Start(io::Error),
-    #[error("{0}")]
-    Exit(ExitStatus),
-    #[error("killed after {} s", .0.as_secs())]
-    TimedOut(Duration),
-    #[error("cannot read the credential: {0}")]
-    Value(Error),
 }
 
 impl Hooks {
@@ -163,13 +151,6 @@ impl Hook {
         let _running = Running::one(&self.metrics);
         command::run(&self.command, self.timeout, change, value).await?;
         Ok(Outcome::Succeeded)
-    }
-}
-
-impl Failed {
-    /// Whether it is the hook's, or at least not the network's: a server that is away is waited for.
-    fn counts(&self) -> bool {
-        !matches!(self, Self::Value(Error::Connect { .. } | Error::Disconnected { .. }))
     }
 }
 

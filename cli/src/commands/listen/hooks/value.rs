@@ -1,6 +1,6 @@
 //! Reading the credential that a hook is given.
 
-use super::Failed;
+use super::failed::Failed;
 use intcred::{Client, Error, ErrorCode, Secret, Settings};
 use std::time::Duration;
 use tokio::time::timeout;

@@ -1,6 +1,6 @@
 //! The arguments. What is said here is the help, the man page and the completions.
 
-use crate::{cli_error::CliError, output::Color};
+use crate::{cli_error::CliError, exit_status::ExitStatus, output::Color};
 use clap::{
     Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser,
 };
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// A credential is never given as an argument or an environment variable, where other processes could see it: `set` asks
 /// for it on the terminal, or reads it from standard input or a file.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_long_help = AFTER_HELP)]
+#[command(version, propagate_version = true, after_long_help = after_help())]
 pub struct Cli {
     /// Connect to this postgresql:// URI or "host=... dbname=..."; what it leaves open comes from the PG* environment
     /// variables, the service file and ~/.pgpass, as with psql
@@ -28,16 +28,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "\
-Exit status:
-  0  done
-  1  refused by the server's rules; of doctor: there are problems
-  2  wrong usage: arguments, connection settings, an empty or unreadable value, a bad file
-  3  not authorised: the login, or the grants of the role
-  4  cannot connect, or the server or its extension is missing or too old
-  5  saved, but the sync failed; calling again is safe
-
-Results go to standard output and everything else to standard error.";
+fn after_help() -> String {
+    format!("{}\n\nResults go to standard output and everything else to standard error.", ExitStatus::table())
+}
 
 /// Parses the arguments. Help, version, and what is missing are clap's business and end the process.
 pub fn parse() -> Result<Cli, CliError> {

@@ -1,8 +1,8 @@
 //! Why a command failed, how that is told, and the exit status.
 
-use crate::terminal::say;
+use crate::{exit_status::ExitStatus, terminal::say};
 use intcred::{Error, ErrorCode, SettingsError};
-use integration_credentials_core::{error, keyring::KeyringError};
+use integration_credentials_core::{error::Refusal, keyring::KeyringError};
 use std::{io, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, thiserror::Error)]
@@ -62,25 +62,24 @@ impl CliError {
         }
     }
 
-    /// As the help of the command has it.
-    fn status(&self) -> u8 {
+    fn status(&self) -> ExitStatus {
         match self {
-            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } => 2,
-            Self::SyncFailed(_) => 5,
+            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } => ExitStatus::Usage,
+            Self::SyncFailed(_) => ExitStatus::SyncFailed,
             Self::Client(error) => match error {
-                Error::Settings(_) => 2,
+                Error::Settings(_) => ExitStatus::Usage,
                 Error::NotAuthorised { .. } | Error::Refused { code: ErrorCode::ForbiddenAdminScope, .. } => {
-                    3
+                    ExitStatus::NotAuthorised
                 }
                 Error::Connect { .. }
                 | Error::Disconnected { .. }
                 | Error::NotificationsLost
                 | Error::ServerTooOld { .. }
                 | Error::ExtensionMissing { .. }
-                | Error::ForeignSchema { .. } => 4,
-                _ => 1,
+                | Error::ForeignSchema { .. } => ExitStatus::Unavailable,
+                _ => ExitStatus::Failed,
             },
-            Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => 1,
+            Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => ExitStatus::Failed,
         }
     }
 }
@@ -91,9 +90,8 @@ impl From<SettingsError> for CliError {
     }
 }
 
-/// A rule that could be checked here, in the words that the server would have used.
-impl From<error::Refusal> for CliError {
-    fn from(error::Refusal { code, message, hint }: error::Refusal) -> Self {
-        Self::Client(Error::Refused { code, message, hint: Some(hint) })
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Client(refusal.into())
     }
 }

@@ -4,10 +4,25 @@ use crate::Error;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A connection that gives no answer in time is as good as lost.
-pub(crate) async fn in_time<T>(
-    limit: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(limit, answer).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))
+/// The server gave no answer within this time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs_f64())]
+pub struct NoAnswer(Duration);
+
+/// A connection without an answer in time counts as lost.
+impl From<NoAnswer> for Error {
+    fn from(late: NoAnswer) -> Self {
+        Self::Disconnected { reason: late.to_string() }
+    }
+}
+
+/// Waits for `answer`, at most `limit` where there is one.
+pub async fn within<T>(
+    limit: impl Into<Option<Duration>>,
+    answer: impl Future<Output = T>,
+) -> Result<T, NoAnswer> {
+    match limit.into() {
+        None => Ok(answer.await),
+        Some(limit) => timeout(limit, answer).await.map_err(|_| NoAnswer(limit)),
+    }
 }

@@ -3,8 +3,8 @@
 //! Nothing here keeps a `tokio_postgres::Error`: its `Debug` prints DETAIL and CONTEXT, which may quote a statement.
 
 use crate::{SettingsError, tls};
-use integration_credentials_core::error::ErrorCode;
-use std::{error::Error as _, sync::Arc, time::Duration};
+use integration_credentials_core::error::{ErrorCode, Refusal};
+use std::{error::Error as _, sync::Arc};
 use tokio_postgres::error::DbError;
 
 /// The oldest major version that the extension runs on.
@@ -140,11 +140,6 @@ impl Error {
         if let Self::Refused { code, .. } = self { Some(*code) } else { None }
     }
 
-    /// A connection that gave no answer in time.
-    pub(crate) fn no_answer(limit: Duration) -> Self {
-        Self::Disconnected { reason: format!("no answer within {} s", limit.as_secs_f64()) }
-    }
-
     /// An error of a call on a connection that stood.
     pub(crate) fn of_call(error: &tokio_postgres::Error, database: &str) -> Self {
         if let Some(refusal) = error.as_db_error() {
@@ -194,6 +189,13 @@ impl Error {
             },
             None => Self::Connect { target, reason: words(error) },
         }
+    }
+}
+
+/// A refusal that the client decides itself, in the words of the server.
+impl From<Refusal> for Error {
+    fn from(Refusal { code, message, hint }: Refusal) -> Self {
+        Self::Refused { code, message, hint: Some(hint) }
     }
 }
 

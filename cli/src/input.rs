@@ -1,7 +1,7 @@
 //! Reading a value: from a hidden prompt, a pipe or a file, without leaving copies of it in memory.
 
 use crate::cli_error::CliError;
-use intcred::{ErrorCode, Secret};
+use intcred::{ErrorCode, Secret, internal::read_bounded};
 use integration_credentials_core::{error, limits::MAX_VALUE_CHARS};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -9,7 +9,7 @@ use nix::sys::{
 };
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, stdin},
+    io::{IsTerminal, stdin},
     mem::take,
     os::fd::AsFd,
     path::Path,
@@ -38,7 +38,7 @@ pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, CliError> 
     match path {
         Some(path) if path != Path::new("-") => {
             let failure = |source| CliError::File { path: path.to_owned(), source };
-            let bytes = read(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
+            let bytes = read_bounded(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
             value(bytes, form(Form::File))
         }
         _ if stdin().is_terminal() => prompt(form(Form::Line)),
@@ -46,26 +46,10 @@ pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, CliError> 
             let failure = |source| CliError::File { path: "standard input".into(), source };
             // `Stdin` itself has a buffer that is never wiped.
             let unbuffered = stdin().as_fd().try_clone_to_owned().map_err(failure)?;
-            let bytes = read(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
+            let bytes = read_bounded(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
             value(bytes, form(Form::Line))
         }
     }
-}
-
-/// Reads to the end, or up to one byte more than `limit`, into a buffer that never moves.
-pub fn read(mut source: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut buffer = Zeroizing::new(vec![0; limit + 1]);
-    let mut length = 0;
-    while length < buffer.len() {
-        match source.read(&mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(length);
-    Ok(buffer)
 }
 
 fn prompt(form: Form) -> Result<Secret, CliError> {
@@ -149,9 +133,10 @@ fn check(text: Zeroizing<String>, form: Form) -> Result<Secret, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     fn read_back(bytes: &[u8], form: Form) -> Result<String, String> {
-        value(read(bytes, MAX_BYTES).unwrap(), form)
+        value(read_bounded(bytes, MAX_BYTES).unwrap(), form)
             .map(|secret| secret.expose().to_owned())
             .map_err(|failure| failure.to_string())
     }
@@ -212,7 +197,7 @@ mod tests {
         }
         let longer = read_back(&vec![b'a'; MAX_BYTES + 1], Form::Line);
         assert_eq!(longer.unwrap_err(), "value has more than 1048576 characters");
-        let endless = value(read(io::repeat(b'a'), MAX_BYTES).unwrap(), Form::Line);
+        let endless = value(read_bounded(io::repeat(b'a'), MAX_BYTES).unwrap(), Form::Line);
         assert_eq!(endless.unwrap_err().to_string(), "value has more than 1048576 characters");
     }
 }

@@ -102,6 +102,7 @@
 //! protocol libraries hold of it on its way is theirs.
 
 mod backoff;
+mod bounded_read;
 mod cache;
 mod catalog;
 mod client;
@@ -131,3 +132,10 @@ pub use secret::Secret;
 pub use settings::{Settings, SettingsError, os_user};
 pub use timestamp::Timestamp;
 pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watcher};
+
+/// For the binary of this package alone, and no part of the library's interface.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within};
+}

@@ -4,6 +4,7 @@ mod cli;
 mod cli_error;
 mod commands;
 mod context;
+mod exit_status;
 mod input;
 mod output;
 mod terminal;

@@ -3,6 +3,7 @@
 use crate::{
     Error, Settings,
     connect::connect,
+    deadline::within,
     error::OLDEST_SERVER,
     transaction::{self, Needs, READ_PINNED},
 };
@@ -87,10 +88,7 @@ impl Session {
     /// not have the extension may make a schema of its name, at any moment.
     async fn refuse_foreign_schema(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let found = self.rows(READ_PINNED, FOR_SUPERUSER, &[]);
-        let found = match limit {
-            None => found.await?,
-            Some(limit) => timeout(limit, found).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))?,
-        };
+        let found = within(limit, found).await??;
         let Some(row) = found.first() else { return Ok(()) };
         if let Some(owner) = column(row, 1)? {
             return Err(Error::ForeignSchema { database: self.dbname.clone(), owner });

@@ -5,11 +5,12 @@ use super::{credential::Entry, store::Fetched};
 use crate::transaction;
 use crate::{
     Error, Settings,
+    deadline::within,
     session::{Session, column},
     transaction::READ,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::sync::Mutex;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -85,31 +86,31 @@ impl Source {
                         None => shared.insert(Arc::new(Session::open(settings, drop).await?)).clone(),
                     }
                 };
-                timeout(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|_| {
+                within(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|late| {
                     // It may be dead; the next fetch is not to wait for it, too.
                     session.abort();
-                    Err(Error::no_answer(self.limit))
+                    Err(late.into())
                 })
             }
             #[cfg(feature = "pool")]
             Connections::Pool { pool, dbname } => {
                 let lost = |reason: &str| Error::Disconnected { reason: reason.to_owned() };
-                let client = timeout(self.limit, pool.get()).await;
-                let client = client.map_err(|_| lost("the pool gave no connection in time"))?;
+                let client = within(self.limit, pool.get()).await;
+                let client = client.map_err(|late| lost(&format!("the pool: {late}")))?;
                 let client = client.map_err(|error| match error {
                     deadpool_postgres::PoolError::Backend(error) => {
                         Error::of_login(&error, "the pool's server")
                     }
                     other => lost(&other.to_string()),
                 })?;
-                if let Ok(rows) =
-                    timeout(self.limit, transaction::query(&client, READ, sql, parameters)).await
-                {
-                    return rows.map_err(|error| Error::of_call(&error, dbname));
+                match within(self.limit, transaction::query(&client, READ, sql, parameters)).await {
+                    Ok(rows) => rows.map_err(|error| Error::of_call(&error, dbname)),
+                    Err(late) => {
+                        // The connection may be dead, so it does not go back to the pool.
+                        drop(deadpool_postgres::Object::take(client));
+                        Err(late.into())
+                    }
                 }
-                // It may be dead; nobody is to be given it again.
-                drop(deadpool_postgres::Object::take(client));
-                Err(Error::no_answer(self.limit))
             }
         }
     }

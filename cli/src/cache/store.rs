@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Error, KeyState, Snapshot};
 use arc_swap::ArcSwap;
-use integration_credentials_core::error::ErrorCode;
+use integration_credentials_core::error::Refusal;
 use std::{
     collections::HashMap,
     sync::{
@@ -86,16 +86,11 @@ impl Store {
     /// Why there is nothing to hand out, where that is known without asking.
     pub fn refusal(&self, key: &str) -> Option<Error> {
         let state = self.book().keys.get(key)?.state.filter(|_| self.is_fresh())?;
-        let (code, message) = match state {
-            KeyState { is_enabled: false, .. } => {
-                (ErrorCode::IntegrationDisabled, format!("integration {key:?} is disabled"))
-            }
-            KeyState { has_credentials: false, .. } => {
-                (ErrorCode::CredentialsNotSet, format!("there is no credential for integration {key:?}"))
-            }
-            _ => return None,
-        };
-        Some(Error::Refused { code, message, hint: None })
+        match state {
+            KeyState { is_enabled: false, .. } => Some(Refusal::integration_disabled(key).into()),
+            KeyState { has_credentials: false, .. } => Some(Refusal::credentials_not_set(key).into()),
+            _ => None,
+        }
     }
 
     /// The book's time, to be handed in with what is fetched from now on.

@@ -1,6 +1,7 @@
 //! `intcred keyring`: the file that the server encrypts with. No database is needed.
 
-use crate::{cli, cli_error::CliError, context::Context, input::read};
+use crate::{cli, cli_error::CliError, context::Context};
+use intcred::internal::read_bounded;
 use integration_credentials_core::keyring::{Keyring, MAX_DOCUMENT_BYTES};
 use serde_json::json;
 use std::{
@@ -61,7 +62,7 @@ fn add(path: &Path) -> Result<Keyring, CliError> {
 
     let old = File::open(path).map_err(&file)?;
     let metadata = old.metadata().map_err(&file)?;
-    let document = read(old, MAX_DOCUMENT_BYTES).map_err(&file)?;
+    let document = read_bounded(old, MAX_DOCUMENT_BYTES).map_err(&file)?;
     let mut new = Keyring::parse(&document).map_err(&keyring)?;
     new.add_key().map_err(&keyring)?;
     let document = new.to_document().map_err(&keyring)?;

@@ -5,13 +5,13 @@ mod socket;
 
 use crate::{
     Error, Settings,
+    deadline::within,
     settings::{SslMode, Target, Wanted},
     tls::{self, Refusal},
 };
 use postgres_openssl::{TlsConnector, TlsStream};
 use socket::{Address, Connection, Stream};
 use std::{error::Error as StdError, future::ready, pin::Pin};
-use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config,
     config::{
@@ -50,7 +50,8 @@ pub(crate) async fn connect(settings: &Settings) -> Result<Connected, Error> {
 
 async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Result<Connected, Error> {
     let failure = |reason: String| Error::Connect { target: target.to_string(), reason };
-    let looked_up = in_time(settings, socket::addresses(target)).await.map_err(failure)?;
+    let looked_up = within(settings.connect_timeout, socket::addresses(target)).await;
+    let looked_up = looked_up.map_err(|late| failure(late.to_string()))?;
     let mut addresses = looked_up.map_err(|error| failure(error.to_string()))?;
     if settings.shuffle {
         shuffle(&mut addresses);
@@ -63,16 +64,6 @@ async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Res
         }
     }
     Err(last)
-}
-
-/// What comes of something within `connect_timeout`, or in words that nothing did.
-async fn in_time<T>(settings: &Settings, something: impl Future<Output = T>) -> Result<T, String> {
-    match settings.connect_timeout {
-        None => Ok(something.await),
-        Some(limit) => {
-            timeout(limit, something).await.map_err(|_| format!("no answer within {} s", limit.as_secs()))
-        }
-    }
 }
 
 /// One address of a target.
@@ -120,8 +111,8 @@ impl Attempt<'_> {
         mode: SslMode,
         encrypted: tokio_postgres::config::SslMode,
     ) -> Result<Connected, Failed> {
-        let connecting = in_time(self.settings, self.try_with(mode, encrypted)).await;
-        connecting.map_err(|reason| self.failed(reason))?
+        let connecting = within(self.settings.connect_timeout, self.try_with(mode, encrypted)).await;
+        connecting.map_err(|late| self.failed(late.to_string()))?
     }
 
     async fn try_with(

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Error, Settings,
     catalog::Integration,
-    deadline::in_time,
+    deadline::within,
     session::{Session, column},
     transaction::READ,
 };
@@ -79,11 +79,11 @@ impl Observer {
 
     async fn begin(&mut self, settings: &Settings, probes: &mut mpsc::Receiver<()>) -> Result<Look, Error> {
         let limit = self.options.timeout;
-        match in_time(limit, self.session.batch(READ, &format!("LISTEN {CHANNEL}"))).await {
+        match within(limit, self.session.batch(READ, &format!("LISTEN {CHANNEL}"))).await? {
             Err(Error::Database { sqlstate, .. }) if sqlstate == READ_ONLY => self.mode = Mode::Polling,
             listening => listening?,
         }
-        let is_pooled = in_time(limit, pooler::is_between(&self.session)).await?;
+        let is_pooled = within(limit, pooler::is_between(&self.session)).await??;
         if is_pooled && self.mode == Mode::Listening {
             pooler::check(settings, &self.session, probes, limit).await?;
         }
@@ -104,7 +104,7 @@ impl Observer {
             "SET idle_session_timeout = 0; SET lock_timeout = 0; SET statement_timeout = {milliseconds}; \
              SET idle_in_transaction_session_timeout = {milliseconds}"
         );
-        in_time(limit, self.session.batch(READ, &settings)).await
+        within(limit, self.session.batch(READ, &settings)).await?
     }
 
     pub fn mode(&self) -> Mode {
@@ -163,15 +163,15 @@ impl Observer {
                 let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations() AS l ON true";
-                in_time(self.options.timeout, self.session.rows(READ, sql, &[])).await?
+                within(self.options.timeout, self.session.rows(READ, sql, &[])).await??
             }
             Scope::Keys(keys) => {
                 let keys: Vec<_> = keys.iter().collect();
                 let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
-                in_time(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
-                    .await?
+                within(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
+                    .await??
             }
         };
         let first = rows.first().ok_or_else(|| Error::Unexpected("no org".to_owned()))?;

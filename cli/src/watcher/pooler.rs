@@ -7,7 +7,7 @@
 
 use crate::{
     Error, Settings,
-    deadline::in_time,
+    deadline::within,
     session::{Session, column},
     transaction::READ,
 };
@@ -23,7 +23,6 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc::{Receiver, channel},
-    time::timeout,
 };
 use tokio_postgres::{
     AsyncMessage,
@@ -45,7 +44,7 @@ pub(super) async fn check(
 ) -> Result<(), Error> {
     let number = getrandom::u64().map_err(|_| Error::Unexpected("no random bytes".to_owned()))?;
     let channel_name = format!("integration_credentials_probe_{number:016x}");
-    in_time(limit, session.batch(READ, &format!("LISTEN {channel_name}"))).await?;
+    within(limit, session.batch(READ, &format!("LISTEN {channel_name}"))).await??;
     let (misled, mut strays) = channel(1);
     let other = Session::open(settings, move |message| {
         if let AsyncMessage::Notification(_) = message {
@@ -53,12 +52,15 @@ pub(super) async fn check(
         }
     })
     .await?;
-    if let Err(error) = in_time(limit, other.batch(READ, &format!("NOTIFY {channel_name}"))).await {
+    let notify = format!("NOTIFY {channel_name}");
+    let notified = within(limit, other.batch(READ, &notify)).await.unwrap_or_else(|late| Err(late.into()));
+    if notified.is_err() {
+        // It may wait for an answer that never comes.
         other.abort();
-        return Err(error);
+        return notified;
     }
     let arrived = tokio::select! {
-        arrived = timeout(limit, probes.recv()) => matches!(arrived, Ok(Some(()))),
+        arrived = within(limit, probes.recv()) => matches!(arrived, Ok(Some(()))),
         // It never listened: the process that did is now lent to it.
         Some(()) = strays.recv() => false,
     };
@@ -66,7 +68,7 @@ pub(super) async fn check(
     if !arrived {
         return Err(Error::NotificationsLost);
     }
-    in_time(limit, session.batch(READ, &format!("UNLISTEN {channel_name}"))).await
+    within(limit, session.batch(READ, &format!("UNLISTEN {channel_name}"))).await?
 }
 
 /// The process id that the server gave at login. Only a request to cancel shows it, so one is written, to nowhere.

@@ -109,6 +109,37 @@ impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into() }
     }
+
+    /// The catalog does not have the key. The key is not repeated, because it may be a value in the wrong place.
+    #[must_use]
+    pub fn integration_not_found() -> Self {
+        Self::new(
+            ErrorCode::IntegrationNotFound,
+            "there is no integration with this key in the catalog",
+            "SELECT key FROM integration_credentials.list_integrations() shows what there is; \
+             admin_register_integration() adds one.",
+        )
+    }
+
+    /// The catalog entry is disabled.
+    #[must_use]
+    pub fn integration_disabled(key: &str) -> Self {
+        Self::new(
+            ErrorCode::IntegrationDisabled,
+            format!("the integration {key:?} is disabled"),
+            "admin_set_integration_enabled(key, true, actor) enables it.",
+        )
+    }
+
+    /// The org has no credential for the key.
+    #[must_use]
+    pub fn credentials_not_set(key: &str) -> Self {
+        Self::new(
+            ErrorCode::CredentialsNotSet,
+            format!("there is no credential for integration {key:?}"),
+            "admin_set_integration_credentials(key, value, actor) sets one.",
+        )
+    }
 }
 
 #[cfg(test)]

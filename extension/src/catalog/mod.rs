@@ -3,7 +3,7 @@
 use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::jsonb::Document;
 use crate::pg::text::{self, Raw, Text};
-use integration_credentials_core::error::{ErrorCode, Refusal};
+use integration_credentials_core::error::Refusal;
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -69,13 +69,13 @@ impl SyncMode {
 /// count, in whatever isolation level: what was disabled is not to be used.
 pub fn find(key: &str) -> Result<Rc<Entry>, Refusal> {
     let look = || index_scan::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
-    cache::get(key).or_else(|| cache::learn(key, look)).ok_or_else(not_found)
+    cache::get(key).or_else(|| cache::learn(key, look)).ok_or_else(Refusal::integration_not_found)
 }
 
 /// Refuses a key that the catalog does not have, or whose entry is disabled.
 pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Refusal> {
     let entry = find(key)?;
-    if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
+    if entry.is_enabled { Ok(entry) } else { Err(Refusal::integration_disabled(key)) }
 }
 
 /// The keys of the entries that are enabled now.
@@ -102,23 +102,4 @@ fn read(row: &Row) -> Entry {
             .zip(mode)
             .map(|(handler, mode)| Sync { handler, mode }),
     }
-}
-
-/// The refusal of a key that the catalog does not have. It is not repeated: it may be a value in the wrong place.
-fn not_found() -> Refusal {
-    Refusal::new(
-        ErrorCode::IntegrationNotFound,
-        "there is no integration with this key in the catalog",
-        "SELECT key FROM integration_credentials.list_integrations() shows what there is; \
-         admin_register_integration() adds one.",
-    )
-}
-
-/// The refusal of a disabled entry.
-fn disabled(key: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::IntegrationDisabled,
-        format!("the integration {key:?} is disabled"),
-        "admin_set_integration_enabled(key, true, actor) enables it.",
-    )
 }

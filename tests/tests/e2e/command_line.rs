@@ -108,7 +108,7 @@ async fn what_the_server_refuses_is_told_by_exit_status() {
         (ADMIN, &["remove", "nowhere"], 1, ""),
         (READER, &["get", ANY], 1, ""),
         (READER, &["get", "nowhere"], 1, ""),
-        (ADMIN, &["show", "nowhere"], 1, "there is no integration \"nowhere\"\nhint: "),
+        (ADMIN, &["show", "nowhere"], 1, "there is no integration with this key in the catalog\nhint: "),
         (ADMIN, &["catalog", "add", "k", "--display-name", "K", "--rules", r#"{"no":1}"#], 1, ""),
         (ADMIN, &["catalog", "remove", "nowhere"], 1, ""),
         (ADMIN, &["catalog", "enable", "nowhere"], 1, ""),

@@ -1,7 +1,7 @@
 //! The rules, one by one.
 
 use super::*;
-use crate::Secret;
+use crate::{ErrorCode, Secret};
 
 const ORG: &str = "acme";
 

@@ -4,7 +4,6 @@
 //! process, runs the hook until that succeeds, a newer change is there, or it has failed too often, and waits for the next
 //! change. So for a key one hook runs at a time, and what is not yet taken collapses into the last.
 
-mod backoff;
 mod command;
 mod failed;
 mod value;
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::{cli::Listen, terminal::say};
 use failed::Failed;
-use intcred::Settings;
+use intcred::{Settings, internal::Backoff};
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -27,6 +26,9 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+
+/// Before a hook that failed is run again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 pub struct Hooks {
     hook: Arc<Hook>,
@@ -99,14 +101,14 @@ impl Hook {
     async fn follow(&self, mut changes: watch::Receiver<Change>) {
         let mut change = changes.borrow_and_update().clone();
         let mut failures = 0;
-        let mut delays = backoff::Delays::default();
+        let mut backoff = BACKOFF;
         loop {
             let result = {
                 // Never closed, so that there always will be room.
                 let _room = self.room.acquire().await;
                 let latest = changes.borrow_and_update().clone();
                 if latest != change {
-                    (change, failures, delays) = (latest, 0, backoff::Delays::default());
+                    (change, failures, backoff) = (latest, 0, BACKOFF);
                 }
                 self.run(&change).await
             };
@@ -119,7 +121,7 @@ impl Hook {
                     self.metrics.ran(Outcome::Failed);
                     failures += u32::from(failed.counts());
                     if failures <= self.retries {
-                        let delay = delays.next_delay();
+                        let delay = backoff.next_delay();
                         complain(&change, format_args!("{failed}; trying again in {} ms", delay.as_millis()));
                         tokio::select! {
                             () = sleep(delay) => {}

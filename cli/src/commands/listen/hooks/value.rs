@@ -1,9 +1,8 @@
 //! Reading the credential that a hook is given.
 
 use super::failed::Failed;
-use intcred::{Client, Error, ErrorCode, Secret, Settings};
+use intcred::{Client, ErrorCode, Secret, Settings, internal::within};
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// For the connection and the answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -17,9 +16,7 @@ pub async fn read(settings: &Settings, key: &str) -> Result<Option<Secret>, Fail
         client.close().await;
         answer
     };
-    let answer = timeout(LIMIT, call).await.unwrap_or_else(|_| {
-        Err(Error::Disconnected { reason: format!("no answer within {} s", LIMIT.as_secs()) })
-    });
+    let answer = within(LIMIT, call).await.unwrap_or_else(|late| Err(late.into()));
     match answer {
         Ok(secret) => Ok(Some(secret)),
         Err(error) => match error.code() {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Exponential backoff, less up to a half at random: clients that failed together must not all return at once.
+/// Exponential backoff, less up to a half at random: clients that failed together must not all return at
+/// once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,

@@ -16,7 +16,7 @@ impl From<NoAnswer> for Error {
     }
 }
 
-/// Waits for `answer`, at most `limit` where there is one.
+/// Waits for `answer`, for at most `limit` where there is one.
 pub async fn within<T>(
     limit: impl Into<Option<Duration>>,
     answer: impl Future<Output = T>,

@@ -1,4 +1,4 @@
-//! The exit statuses, in one place: the help shows this table, and each error has one of its rows.
+//! The exit statuses: the help shows this table, and each error has one of its rows.
 
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -21,15 +21,13 @@ impl ExitStatus {
     const fn meaning(self) -> &'static [&'static str] {
         match self {
             Self::Done => &["done"],
-            Self::Failed => {
-                &["refused by the server's rules; any other error; of doctor: there are problems"]
-            }
+            Self::Failed => &["refused by the server's rules; any other error; doctor found a problem"],
             Self::Usage => {
                 &["wrong usage: arguments, connection settings, an empty or unreadable value, a bad file"]
             }
             Self::NotAuthorised => &["not authorised: the login, or the grants of the role"],
             Self::Unavailable => &[
-                "cannot connect; notifications are lost on the way; or the server or its extension",
+                "cannot connect; a pooler drops the notifications; or the server or its extension",
                 "is missing, too old, or not the extension's own",
             ],
             Self::SyncFailed => &["saved, but the sync failed; calling again is safe"],

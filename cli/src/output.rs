@@ -1,4 +1,4 @@
-//! Standard output and standard error.
+//! Results on standard output, as JSON or as text.
 
 use crate::{cli_error::CliError, terminal::one_line};
 use anstream::{AutoStream, ColorChoice};
@@ -14,7 +14,7 @@ pub enum Color {
     Never,
 }
 
-/// Where results go, and in which form.
+/// The form of the results.
 #[derive(Clone, Copy)]
 pub struct Output {
     pub json: bool,
@@ -31,7 +31,7 @@ impl Output {
         Self { json, color }
     }
 
-    /// Prints a result as JSON, or in the words that `human` finds for it.
+    /// Prints a result as JSON, or as the text that `human` makes of it.
     pub fn print<T: Serialize + ?Sized>(
         self,
         result: &T,
@@ -55,7 +55,7 @@ impl Output {
     }
 }
 
-/// Columns of text under a heading; none without rows but the heading.
+/// A table with aligned columns; without rows, only the heading.
 pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
     let width = |column: usize| {

@@ -1,11 +1,11 @@
-//! Lines that a terminal shows, and standard error.
+//! Lines on standard error, without control characters.
 
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
 };
 
-/// A text without control characters, which could steer the terminal or feign another line.
+/// Escapes control characters, which could control the terminal or fake another line.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for next in text.trim_end().chars() {
@@ -18,8 +18,8 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// Says something on standard error, in one line. That nobody may be reading there is no reason to fail.
-pub fn say(label: &str, message: &str) {
+/// Writes a line to standard error. An error is ignored: the command goes on without a reader.
+pub fn log_line(label: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{label}: {}", one_line(message));
 }
 

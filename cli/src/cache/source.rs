@@ -1,4 +1,4 @@
-//! Where credentials are fetched from: one connection, or a pool.
+//! The connections that credentials are fetched over: one connection, or a pool.
 
 use super::{credential::Entry, store::Fetched};
 #[cfg(feature = "pool")]
@@ -18,12 +18,12 @@ use tokio_postgres::{
 
 pub(super) struct Source {
     connections: Connections,
-    /// For a connection to be had, and then for the answer.
+    /// For the connection, and then again for the answer.
     limit: Duration,
 }
 
 enum Connections {
-    /// Opened at the first fetch, and again when it broke. Fetches share it: the protocol lets them overlap.
+    /// Opened by the first fetch, and again after it broke. Concurrent fetches share the session, pipelined.
     Own { settings: Box<Settings>, session: Mutex<Option<Arc<Session>>> },
     #[cfg(feature = "pool")]
     Pool { pool: deadpool_postgres::Pool, dbname: String },
@@ -43,9 +43,9 @@ impl Source {
         Self { connections: Connections::Pool { pool, dbname: dbname.to_owned() }, limit }
     }
 
-    /// Gives up a connection of its own; a pool looks after itself.
+    /// Closes the own connection. A pool replaces broken connections itself.
     pub fn reconnect(&self) {
-        // Whoever holds the lock is connecting.
+        // A fetch that holds the lock is connecting already.
         if let Connections::Own { session, .. } = &self.connections
             && let Ok(mut session) = session.try_lock()
             && let Some(session) = session.take()
@@ -63,7 +63,7 @@ impl Source {
         rows.first().ok_or_else(|| Error::Unexpected("no row".to_owned())).and_then(fetched)
     }
 
-    /// All that can be read. What is wrong with another one is told to who fetches it.
+    /// All credentials that can be read. For the others, [`Self::fetch`] returns the error.
     pub async fn fetch_all(&self) -> Result<Vec<Fetched>, Error> {
         let sql = "SELECT a.value, a.revision, a.\"updatedAt\", \
                    (SELECT integration_credentials.current_org()), a.key \
@@ -87,7 +87,7 @@ impl Source {
                     }
                 };
                 within(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|late| {
-                    // It may be dead; the next fetch is not to wait for it, too.
+                    // The session may be dead, and the next fetch must not wait for it too.
                     session.abort();
                     Err(late.into())
                 })

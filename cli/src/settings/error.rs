@@ -1,70 +1,70 @@
-//! What is wrong with connection settings.
+//! The errors of connection settings.
 
 use std::{io, path::PathBuf};
 
-/// What is wrong with the connection settings. Never shows a value that could be a password.
+/// An error of the connection settings. Never shows a value that could be a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// Neither libpq nor this client knows it.
+    /// A keyword that neither libpq nor this client has.
     #[error("the connection settings have an unknown keyword \"{0}\"")]
     UnknownKeyword(String),
-    /// libpq can do what it asks for, this client can't, and to leave it out unseen would not be safe.
-    #[error("the connection setting \"{keyword}\" is not supported here; {}", remedy(harmless))]
+    /// A setting of libpq that this client does not support, and that would not be safe to ignore.
+    #[error("the connection setting \"{keyword}\" is not supported; {}", remedy(harmless))]
     Unsupported {
-        /// Which one.
+        /// The keyword.
         keyword: &'static str,
-        /// The values that it may have here, besides none.
+        /// The values that are accepted here, besides none.
         harmless: &'static [&'static str],
     },
-    /// A variable that could say anything.
+    /// A `PG*` variable that is not UTF-8. Ignoring the variable could ignore a setting that protects.
     #[error("the environment variable {0} is not UTF-8")]
     Variable(&'static str),
-    /// Not `key=value` pairs.
-    #[error("the DSN is neither a postgresql:// URI nor key=value pairs: it has {0}")]
+    /// A DSN that is neither a URI nor `key=value` pairs.
+    #[error("the DSN is neither a postgresql:// URI nor key=value pairs: {0}")]
     Conninfo(&'static str),
-    /// Not a URI that libpq would read.
-    #[error("the DSN is not a valid URI: it has {0}")]
+    /// A URI that libpq would not accept.
+    #[error("the DSN is not a valid URI: {0}")]
     Uri(&'static str),
-    /// A value that its keyword can't have.
+    /// A value that is out of range.
     #[error("the connection setting \"{keyword}\" must be {expected}")]
     Value {
-        /// Whose value.
+        /// The keyword.
         keyword: &'static str,
-        /// What it may be.
+        /// The values that are accepted.
         expected: &'static str,
     },
-    /// Lists of different lengths.
+    /// Lists of hosts, addresses and ports of different lengths.
     #[error("the connection settings have {hosts} hosts and {others} values for \"{keyword}\"")]
     Count {
-        /// How many hosts.
+        /// The number of hosts.
         hosts: usize,
-        /// Whose list has another length.
+        /// The keyword of the other list.
         keyword: &'static str,
-        /// That length.
+        /// The length of the other list.
         others: usize,
     },
-    /// No file has it.
+    /// A service that no service file has.
     #[error("no service file has the service \"{0}\"")]
     ServiceNotFound(String),
-    /// A line that is not a setting.
+    /// A line of a service file that is not a setting.
     #[error("{path:?}, line {line}, is not keyword=value")]
     ServiceFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// 1-based.
+        /// The number of the line, from 1.
         line: usize,
     },
-    /// A file that was named and can't be read.
+    /// A service file that cannot be read.
     #[error("cannot read {path:?}: {source}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// No `user`, no `PGUSER`, and the operating system has no name for this process's user either.
-    #[error("there is no user to connect as; set PGUSER or put user=... into the DSN")]
+    /// No user: neither `user` nor `PGUSER` is set, and the user of this process has no name.
+    #[error("no user to connect as; set PGUSER, or user=... in the DSN")]
     NoUser,
 }
 
@@ -74,8 +74,8 @@ pub(super) const fn expected(keyword: &'static str, expected: &'static str) -> S
 
 fn remedy(harmless: &[&str]) -> String {
     if harmless.is_empty() {
-        "leave it out".to_owned()
+        "remove the setting".to_owned()
     } else {
-        format!("leave it out or at {}", harmless.join(" or "))
+        format!("remove the setting, or set {}", harmless.join(" or "))
     }
 }

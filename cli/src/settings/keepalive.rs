@@ -1,11 +1,11 @@
-//! How a dead connection is found out by the operating system.
+//! TCP keepalive, by which the operating system detects a dead connection.
 
 use super::{error::SettingsError, values::Values};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, time::Duration};
 use tokio::net::TcpStream;
 
-/// Linux would wait two hours; a listener is idle for as long as nobody rotates.
+/// Linux waits two hours by default. A listener is idle between rotations.
 const IDLE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,19 @@
-//! Where and how to connect, from the same sources as psql.
+//! The connection settings, from the same sources as psql.
 //!
-//! In order of precedence: the DSN (a URI or `key=value` pairs), the service that it or `PGSERVICE` names, the `PG*`
-//! variables, libpq's defaults. A password that none of them gives is looked up in the password file.
+//! The sources in order of precedence: the DSN (a URI or `key=value` pairs), the service that the DSN or
+//! `PGSERVICE` names, the `PG*` variables, the defaults of libpq. Without a password in these, the password
+//! file is read.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `error` | the errors of connection settings |
+//! | `keywords` | libpq's keywords and variables, and which of them have an effect here |
+//! | `values` | keywords with their values, from one source |
+//! | `uri`, `conninfo` | the two forms of a DSN |
+//! | `environment` | the process's variables, home directory and user |
+//! | `file`, `service`, `passfile` | reading the service file and the password file |
+//! | `target`, `keepalive`, `tls` | parts of the settings |
+//! | `resolve` | from the sources to the settings |
 
 mod conninfo;
 mod environment;
@@ -20,47 +32,47 @@ mod values;
 pub use environment::os_user;
 pub use error::SettingsError;
 pub(crate) use keepalive::Keepalive;
-pub(crate) use target::{Target, Wanted};
+pub(crate) use target::{SessionAttrs, Target};
 pub(crate) use tls::{Identity, Revoked, Roots, SslMode, TlsSettings};
 
 use std::{fmt, time::Duration};
 use tokio_postgres::Config;
 
-/// Everything that a connection needs to know.
+/// The settings of a connection: servers, user, password, database, TLS and timeouts.
 #[derive(Clone)]
 pub struct Settings {
-    /// Tried in this order.
+    /// In the order of the attempts.
     pub(crate) targets: Vec<Target>,
-    /// What is the same for each target.
+    /// The part that is the same for each target.
     pub(crate) config: Config,
     pub(crate) tls: TlsSettings,
-    /// Which of the targets will do.
-    pub(crate) wanted: Wanted,
+    /// `target_session_attrs`
+    pub(crate) session_attrs: SessionAttrs,
     /// `load_balance_hosts=random`
     pub(crate) shuffle: bool,
-    /// The user whose server it has to be, behind a socket.
+    /// `requirepeer`: the operating system user of a server behind a socket.
     pub(crate) peer: Option<String>,
     pub(crate) keepalive: Keepalive,
-    /// For each address; without one, as long as the operating system tries.
+    /// For each address. `None`: as long as the operating system tries.
     pub(crate) connect_timeout: Option<Duration>,
     warnings: Vec<String>,
 }
 
 impl Settings {
-    /// What was passed over, such as a password file that others can read.
+    /// Warnings for the user, such as a password file that is not used because others can read it.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The database's name.
+    /// The name of the database.
     #[must_use]
     pub fn dbname(&self) -> &str {
         self.config.get_dbname().unwrap_or_default()
     }
 }
 
-/// Without passwords.
+/// Shows no password.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")

@@ -1,17 +1,17 @@
-//! How to watch.
+//! How often a watcher queries, and its timeout.
 
 use std::time::Duration;
 
-/// How to watch.
+/// How often a watcher queries, and its timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchOptions {
-    /// Whether to report each credential that is there at the start as changed.
+    /// Whether to report each credential that is set at the start as changed. False by default.
     pub initial: bool,
-    /// How often to look without a hint.
+    /// How often to read the whole list without a notification. 15 seconds by default.
     pub heartbeat: Duration,
-    /// How long to wait for an answer before the connection counts as dead.
+    /// How long to wait for an answer before the connection counts as lost. 10 seconds by default.
     pub timeout: Duration,
-    /// How often to look at a standby, where nobody can listen.
+    /// How often to read the whole list from a standby, which cannot listen. 1 second by default.
     pub poll: Duration,
 }
 

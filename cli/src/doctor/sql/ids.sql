@@ -1,4 +1,4 @@
--- The lock keeps writers out, who would count on meanwhile.
+-- The lock blocks writers, which would advance the sequence concurrently.
 SELECT 'problem', format('%s has rows up to id %s, and its next row would get id %s', log, highest, next), 'sql',
        format('LOCK TABLE integration_credentials.%I IN SHARE ROW EXCLUSIVE MODE; '
               || 'SELECT pg_catalog.setval(%L, (SELECT pg_catalog.max(id) FROM integration_credentials.%I));',

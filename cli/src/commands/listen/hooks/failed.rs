@@ -6,7 +6,7 @@ use std::{io, process::ExitStatus, time::Duration};
 /// Why a run failed. Never shows the value.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    #[error("cannot run it: {0}")]
+    #[error("cannot start: {0}")]
     Start(io::Error),
     #[error("{0}")]
     Exit(ExitStatus),
@@ -17,8 +17,9 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// Whether it is the hook's, or at least not the network's: a server that is away is waited for.
-    pub fn counts(&self) -> bool {
+    /// Whether the failure uses up a retry. A server that is unreachable does not: the hook waits for the
+    /// server.
+    pub fn uses_retry(&self) -> bool {
         !matches!(self, Self::Value(Error::Connect { .. } | Error::Disconnected { .. }))
     }
 }

@@ -1,8 +1,14 @@
-//! The hooks: which of them runs when.
+//! The schedule of the hooks.
 //!
-//! Each key has a task and a place for one change, its latest. The task takes it when there is room for one more
-//! process, runs the hook until that succeeds, a newer change is there, or it has failed too often, and waits for the next
-//! change. So for a key one hook runs at a time, and what is not yet taken collapses into the last.
+//! Each key has a task and its latest change. The task waits for a permit to run, then runs the hook until
+//! the hook succeeds, a newer change arrives, or the retries are used up. Then the task waits for the next
+//! change. So one hook runs at a time for a key, and changes in the meantime collapse into the last.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `command` | one run of a hook |
+//! | `value` | reading the credential for a hook |
+//! | `failed` | why a run of a hook failed |
 
 mod command;
 mod failed;
@@ -12,7 +18,7 @@ use super::{
     change::{Change, Target},
     metrics::{HookMetrics, Outcome},
 };
-use crate::{cli::Listen, terminal::say};
+use crate::{cli::Listen, terminal::log_line};
 use failed::Failed;
 use intcred::{Settings, internal::Backoff};
 use std::{
@@ -36,13 +42,13 @@ pub struct Hooks {
     tasks: JoinSet<Target>,
 }
 
-/// What is the same for each run.
+/// The settings of all runs.
 struct Hook {
     command: String,
     timeout: Duration,
     retries: u32,
-    room: Semaphore,
-    /// Where the credential is read, if the hook gets it.
+    permits: Semaphore,
+    /// The connection settings to read the credential, with --with-value.
     values: Option<Settings>,
     metrics: HookMetrics,
 }
@@ -53,14 +59,14 @@ impl Hooks {
             command,
             timeout: Duration::from_secs(options.exec_timeout.into()),
             retries: options.exec_retries,
-            room: Semaphore::new(options.exec_concurrency.into()),
+            permits: Semaphore::new(options.exec_concurrency.into()),
             values: options.with_value.then(|| settings.clone()),
             metrics,
         };
         Self { hook: Arc::new(hook), latest: HashMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Has the hook run for a change, in place of an older one of the key that is still waiting.
+    /// Queues a change, in place of a queued older one of the same key.
     pub fn submit(&mut self, change: Change) {
         if let Some(latest) = self.latest.get(&change.target) {
             latest.send_replace(change);
@@ -76,7 +82,7 @@ impl Hooks {
         });
     }
 
-    /// Lets run what is running and what is waiting, for as long as one hook may take; then it kills what is left.
+    /// Waits for running and queued hooks, at most for the time limit of one hook, and kills the others.
     pub async fn drain(mut self) {
         let mut left: HashSet<Target> = self.latest.into_keys().collect();
         let all = async {
@@ -84,12 +90,12 @@ impl Hooks {
                 left.retain(|target| !ended.as_ref().is_ok_and(|ended| ended == target));
             }
         };
-        // Those that are left are told of one by one.
+        // A warning for each hook that is left.
         let _ = timeout(self.hook.timeout, all).await;
         for Target { key, .. } in left {
-            say(
+            log_line(
                 "intcred: warning",
-                &format!("the hook for the last change of {key:?} has not ended in time"),
+                &format!("the hook for the last change of {key:?} did not end in time"),
             );
         }
         self.tasks.shutdown().await;
@@ -97,15 +103,15 @@ impl Hooks {
 }
 
 impl Hook {
-    /// Runs the hook for one change of a key after the other, until there will be no more.
+    /// Runs the hook for the changes of one key, until the sender is dropped.
     async fn follow(&self, mut changes: watch::Receiver<Change>) {
         let mut change = changes.borrow_and_update().clone();
         let mut failures = 0;
         let mut backoff = BACKOFF;
         loop {
             let result = {
-                // Never closed, so that there always will be room.
-                let _room = self.room.acquire().await;
+                // The semaphore is never closed.
+                let _permit = self.permits.acquire().await;
                 let latest = changes.borrow_and_update().clone();
                 if latest != change {
                     (change, failures, backoff) = (latest, 0, BACKOFF);
@@ -114,23 +120,23 @@ impl Hook {
             };
             match result {
                 Ok(outcome) => {
-                    self.metrics.ran(outcome);
-                    self.metrics.settled(&change);
+                    self.metrics.record_run(outcome);
+                    self.metrics.clear_failure(&change);
                 }
                 Err(failed) => {
-                    self.metrics.ran(Outcome::Failed);
-                    failures += u32::from(failed.counts());
+                    self.metrics.record_run(Outcome::Failed);
+                    failures += u32::from(failed.uses_retry());
                     if failures <= self.retries {
                         let delay = backoff.next_delay();
-                        complain(&change, format_args!("{failed}; trying again in {} ms", delay.as_millis()));
+                        warn(&change, format_args!("{failed}; retrying in {} ms", delay.as_millis()));
                         tokio::select! {
                             () = sleep(delay) => {}
                             Ok(()) = changes.changed() => {}
                         }
                         continue;
                     }
-                    complain(&change, format_args!("{failed}; given up (attempts: {failures})"));
-                    self.metrics.given_up(&change);
+                    warn(&change, format_args!("{failed}; given up (attempts: {failures})"));
+                    self.metrics.record_failure(&change);
                 }
             }
             if changes.changed().await.is_err() {
@@ -143,24 +149,24 @@ impl Hook {
         let value = match &self.values {
             Some(settings) if change.leaves_a_value() => {
                 match value::read(settings, &change.target.key).await? {
-                    // A hook that writes what it reads to a file would empty it.
+                    // A hook that writes its input to a file would empty the file.
                     None => return Ok(Outcome::Skipped),
                     value => value,
                 }
             }
             _ => None,
         };
-        let _running = Running::one(&self.metrics);
+        let _running = Running::start(&self.metrics);
         command::run(&self.command, self.timeout, change, value).await?;
         Ok(Outcome::Succeeded)
     }
 }
 
-/// Counts a hook for as long as it runs, however that ends.
+/// Counts a running hook until dropped.
 struct Running<'a>(&'a HookMetrics);
 
 impl<'a> Running<'a> {
-    fn one(metrics: &'a HookMetrics) -> Self {
+    fn start(metrics: &'a HookMetrics) -> Self {
         metrics.running.inc();
         Self(metrics)
     }
@@ -172,7 +178,10 @@ impl Drop for Running<'_> {
     }
 }
 
-fn complain(change: &Change, what: fmt::Arguments<'_>) {
+fn warn(change: &Change, what: fmt::Arguments<'_>) {
     let (key, kind, revision) = (&change.target.key, change.kind.as_str(), change.revision);
-    say("intcred: warning", &format!("the hook for {key:?} ({kind}, revision {revision}) failed: {what}"));
+    log_line(
+        "intcred: warning",
+        &format!("the hook for {key:?} ({kind}, revision {revision}) failed: {what}"),
+    );
 }

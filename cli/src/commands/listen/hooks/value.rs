@@ -1,14 +1,14 @@
-//! Reading the credential that a hook is given.
+//! Reading the credential for a hook.
 
 use super::failed::Failed;
 use intcred::{Client, ErrorCode, Secret, Settings, internal::within};
 use std::time::Duration;
 
-/// For the connection and the answer.
+/// For the connection and the answer together.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads the credential as it is now; none if there is none to be read. On a connection for this one call: the buffers
-/// that it passes through do not stay.
+/// Reads the current credential; `None` if none can be read. On a connection of its own, so that the buffers
+/// with the credential do not stay.
 pub async fn read(settings: &Settings, key: &str) -> Result<Option<Secret>, Failed> {
     let call = async {
         let client = Client::connect(settings, |_| ()).await?;

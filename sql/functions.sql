@@ -25,7 +25,7 @@ CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
 
--- {"org", "keyId", "publicKey"}: what to seal to, the public key in base64.
+-- {"form", "org", "role", "issuedAt", "keyId", "publicKey"}: what to seal to and for, the public key in base64.
 CREATE FUNCTION integration_credentials.sealing_key() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp

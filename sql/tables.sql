@@ -71,8 +71,10 @@ CREATE TABLE integration_credentials.aggregator_credentials (
     PRIMARY KEY (org_slug, integration_key)
 ) WITH (fillfactor = 70);
 
+-- The two logs. An id is unique in the whole table; the org comes first in the key, for an auditor reads by org, and so
+-- that the tables can be distributed by org.
 CREATE TABLE integration_credentials.webapp_org_admin_audit_log (
-    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id           bigint      GENERATED ALWAYS AS IDENTITY,
     org_slug     text COLLATE "C" NOT NULL,
     actor        text        NOT NULL,   -- as the caller gave it
     session_role text        NOT NULL,   -- as Postgres knows it: the role that logged in
@@ -81,20 +83,20 @@ CREATE TABLE integration_credentials.webapp_org_admin_audit_log (
     target_type  text        NOT NULL,
     target_id    text        NOT NULL,
     metadata     jsonb       NOT NULL,
-    created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (org_slug, id)
 );
-CREATE INDEX webapp_org_admin_audit_log_by_org
-    ON integration_credentials.webapp_org_admin_audit_log (org_slug, id);
 
 CREATE TABLE integration_credentials.tool_metering (
-    id          bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    org_slug    text             NOT NULL,
+    id          bigint           GENERATED ALWAYS AS IDENTITY,
+    org_slug    text COLLATE "C" NOT NULL,
     tool_key    text             NOT NULL,
     actor       text             NOT NULL,
     outcome     text             NOT NULL,   -- 'ok', or the code of the error
     duration_ms double precision NOT NULL,
     metadata    jsonb            NOT NULL,   -- {"parameters": {...}}, sensitive ones as <redacted>
-    created_at  timestamptz      NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    created_at  timestamptz      NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (org_slug, id)
 );
 
 -- While a table is analyzed, no row version that was current when that began can be pruned: rotations make the table of

@@ -40,23 +40,23 @@ pub fn define() {
     GucRegistry::define_string_guc(
         c"integration_credentials.org_slug",
         c"The org that calls in this session act for.",
-        c"Empty is the database's name. Set it by database, by role, or GRANT SET ON PARAMETER to a trusted service.",
+        c"1 to 255 characters. Empty, the org is the name of the database. Set it by database, by role, or GRANT SET ON PARAMETER to a trusted service.",
         &ORG_SLUG,
         GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
         c"integration_credentials.refuse_literals",
-        c"Refuses a value that is written into the text of a statement.",
-        c"Off, such a call gets a notice.",
+        c"Refuses a call whose value is a literal in the text of the statement.",
+        c"Off, such a call gets a notice. A literal that reaches the call by way of a column or variable is not noticed.",
         &REFUSE_LITERALS,
         GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"integration_credentials.max_value_length",
-        c"The longest value that may be set, in characters.",
-        c"A value has at most four bytes a character. What is stored already can still be read.",
+        c"The longest value that a role may set, in characters.",
+        c"A value has at most four bytes a character. A longer value that is stored can still be read.",
         &MAX_VALUE_LENGTH,
         1,
         characters(MAX_VALUE_CHARS),
@@ -65,8 +65,8 @@ pub fn define() {
     );
     GucRegistry::define_enum_guc(
         c"integration_credentials.notify",
-        c"Who sends the notifications of a transaction.",
-        c"transaction is a plain NOTIFY; adaptive leaves it to a background worker where NOTIFY would have to wait.",
+        c"Which process sends the notifications of a transaction.",
+        c"transaction: the session, by a plain NOTIFY. adaptive: the session where NOTIFY does not wait, otherwise a background worker.",
         &NOTIFY,
         GucContext::Suset,
         GucFlags::default(),
@@ -74,19 +74,19 @@ pub fn define() {
     for (name, short, setting) in [
         (
             c"integration_credentials.keyring_file",
-            c"File with the keyring; it must be the server user's own (0600 or less), or root's (0640 or less).",
+            c"File with the keyring: a regular file or a link to one, of the server's user with 0600 or less, or of root with 0640 or less.",
             &KEYRING_FILE,
         ),
         (
             c"integration_credentials.keyring_command",
-            c"Shell command whose standard output is the keyring.",
+            c"Shell command whose standard output is the keyring. The session waits 30 s at most.",
             &KEYRING_COMMAND,
         ),
     ] {
         GucRegistry::define_string_guc(
             name,
             short,
-            c"Read at the first use in a session, and again after a configuration reload.",
+            c"A session reads the keyring at its first use, and again after a configuration reload.",
             setting,
             GucContext::Sighup,
             GucFlags::SUPERUSER_ONLY,

@@ -47,6 +47,12 @@ impl Installation {
         Self { bindir, sharedir, pkglibdir, localedir, user: geteuid().is_root().then(unprivileged) }
     }
 
+    /// The folder of Postgres' own programs.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.bindir
+    }
+
     /// Panics unless `make install` has put the extension where the server looks for it.
     pub fn require_extension(&self) {
         for file in [self.sharedir.join(format!("extension/{EXTENSION}.control")), self.extension_library()] {

@@ -9,6 +9,7 @@
 //! | `standby` | a hot standby: a copy of a running cluster that follows it |
 //! | `janitor` | cleans up after a test process, however it ends |
 //! | [`database`] | a fresh database with the extension, and its roles |
+//! | [`document`] | the parts of the documents that tests write |
 //! | [`session`] | a connection, with the notices and notifications it received |
 //! | [`wire`] | a connection without a driver in between |
 //! | [`process`] | running a program: arguments and standard input in, exit code and output back |
@@ -19,6 +20,7 @@ pub mod builder;
 pub mod canary;
 pub mod cluster;
 pub mod database;
+pub mod document;
 pub mod installation;
 mod janitor;
 pub mod process;

@@ -61,8 +61,9 @@ pub fn intcred() -> Command {
     command.into()
 }
 
-/// Cargo puts test executables into `deps`, below the binaries that they test.
-fn intcred_path() -> PathBuf {
+/// The command line under test. Cargo puts test executables into `deps`, below the binaries that they test.
+#[must_use]
+pub fn intcred_path() -> PathBuf {
     let test = env::current_exe().expect("an executable has a path");
     let target = test.parent().and_then(|deps| deps.parent()).expect("cargo runs tests from target/*/deps");
     let path = target.join(format!("intcred{}", env::consts::EXE_SUFFIX));

@@ -13,6 +13,7 @@
 //! only the upsert itself knows it; who can write to the table can therefore put an older ciphertext of the same row
 //! back.
 
+use crate::frame::{self, bind};
 use crate::keyring::Keyring;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce, aead::AeadInOut};
 use zeroize::{Zeroize, Zeroizing};
@@ -70,21 +71,20 @@ pub enum EnvelopeError {
 /// Encrypts `plaintext` for `place`.
 pub fn encrypt(keyring: &Keyring, place: Place<'_>, plaintext: &str) -> Result<Vec<u8>, EnvelopeError> {
     let key = keyring.primary();
-    let id_length = u8::try_from(key.id().len()).map_err(|_| EnvelopeError::Encrypt)?;
+    let head = frame::head(VERSION, key.id()).ok_or(EnvelopeError::Encrypt)?;
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| EnvelopeError::Encrypt)?;
 
     // Sized once: growing would leave a copy of the plaintext behind.
-    let mut envelope = Vec::with_capacity(2 + key.id().len() + NONCE_BYTES + plaintext.len() + TAG_BYTES);
-    envelope.extend([VERSION, id_length]);
-    envelope.extend(key.id().as_bytes());
+    let mut envelope = Vec::with_capacity(head.len() + NONCE_BYTES + plaintext.len() + TAG_BYTES);
+    envelope.extend(head);
     envelope.extend(nonce);
-    let head = envelope.len();
+    let body_at = envelope.len();
     envelope.extend(plaintext.as_bytes());
 
     let cipher = XChaCha20Poly1305::new(key.secret().into());
     let associated = associated_data(place, key.id());
-    let body = envelope[head..].as_mut();
+    let body = envelope[body_at..].as_mut();
     let Ok(tag) = cipher.encrypt_inout_detached(&XNonce::from(nonce), &associated, body.into()) else {
         envelope.zeroize();
         return Err(EnvelopeError::Encrypt);
@@ -127,13 +127,7 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(envelope: &'a [u8]) -> Option<Self> {
-        let (&[version, id_length], rest) = envelope.split_first_chunk()?;
-        if version != VERSION {
-            return None;
-        }
-        let (id, rest) = rest.split_at_checked(id_length.into())?;
-        // Ids are ASCII; an envelope that says otherwise may not put its bytes into an error message.
-        let id = std::str::from_utf8(id).ok().filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))?;
+        let (id, rest) = frame::split(VERSION, envelope)?;
         let (nonce, rest) = rest.split_first_chunk()?;
         let (body, tag) = rest.split_last_chunk()?;
         Some(Self { id, nonce, body, tag })
@@ -143,17 +137,6 @@ impl<'a> Parts<'a> {
 fn associated_data(place: Place<'_>, key_id: &str) -> Vec<u8> {
     let mut data = vec![VERSION];
     data.extend(bind(&[place.purpose.as_str(), place.org, place.key, key_id]));
-    data
-}
-
-/// Texts one after the other, each behind its length, so that none can be taken for a part of its neighbour.
-pub(crate) fn bind(parts: &[&str]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
-    for part in parts {
-        // Lengths are limited far below u32::MAX, so saturating can never make two places look alike.
-        data.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-        data.extend(part.as_bytes());
-    }
     data
 }
 

@@ -24,7 +24,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Every code, in the order of the README's table.
+    /// Every code, in the order of the table in docs/sql.md.
     pub const ALL: [Self; 8] = [
         Self::InvalidRequest,
         Self::IntegrationDisabled,
@@ -36,16 +36,44 @@ impl ErrorCode {
         Self::EncryptionUnavailable,
     ];
 
-    const fn row(self) -> (&'static str, u16, &'static str) {
+    const fn row(self) -> (&'static str, u16, &'static str, &'static str) {
         match self {
-            Self::InvalidRequest => ("invalid_request", 400, "IC001"),
-            Self::IntegrationDisabled => ("integration_disabled", 400, "IC002"),
-            Self::InvalidCredentials => ("invalid_credentials", 400, "IC003"),
-            Self::ForbiddenAdminScope => ("forbidden_admin_scope", 403, "42501"),
-            Self::IntegrationNotFound => ("integration_not_found", 404, "IC004"),
-            Self::CredentialsNotSet => ("credentials_not_set", 404, "IC005"),
-            Self::ToolSetupFailed => ("tool_setup_failed", 500, "IC006"),
-            Self::EncryptionUnavailable => ("encryption_unavailable", 500, "IC007"),
+            Self::InvalidRequest => {
+                ("invalid_request", 400, "IC001", "an argument is missing, empty, too long or malformed")
+            }
+            Self::IntegrationDisabled => {
+                ("integration_disabled", 400, "IC002", "the entry of the catalog is disabled")
+            }
+            Self::InvalidCredentials => (
+                "invalid_credentials",
+                400,
+                "IC003",
+                "a rule or the validator refuses the value; the old value stays",
+            ),
+            Self::ForbiddenAdminScope => (
+                "forbidden_admin_scope",
+                403,
+                "42501",
+                "the role lacks the grant; Postgres' own error, without DETAIL and HINT",
+            ),
+            Self::IntegrationNotFound => {
+                ("integration_not_found", 404, "IC004", "the catalog has no such entry")
+            }
+            Self::CredentialsNotSet => {
+                ("credentials_not_set", 404, "IC005", "there is no credential to read or remove")
+            }
+            Self::ToolSetupFailed => (
+                "tool_setup_failed",
+                500,
+                "IC006",
+                "saved, but the sync handler failed; in the result, never raised",
+            ),
+            Self::EncryptionUnavailable => (
+                "encryption_unavailable",
+                500,
+                "IC007",
+                "no preload, no keyring, an unknown key id, or a ciphertext that does not authenticate",
+            ),
         }
     }
 
@@ -65,6 +93,12 @@ impl ErrorCode {
     #[must_use]
     pub const fn sqlstate(self) -> &'static str {
         self.row().2
+    }
+
+    /// When a call meets the error, for the documentation.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        self.row().3
     }
 
     /// The code that a SQLSTATE stands for, if it is one of ours.

@@ -20,6 +20,7 @@ pub mod buffer;
 pub mod envelope;
 pub mod error;
 pub mod event;
+mod frame;
 pub mod jsonb;
 pub mod keyring;
 pub mod limits;

@@ -18,7 +18,8 @@
 //! The private key is derived from the keyring's key of the same id (`DeriveKeyPair` of RFC 9180 over [`INFO`], a zero
 //! byte, and the key), so it rotates with the keyring, and what was sealed to an old key still opens while that is kept.
 
-use crate::envelope::{Purpose, bind};
+use crate::envelope::Purpose;
+use crate::frame::{self, bind};
 use crate::keyring::{Key, Keyring};
 use crate::limits::MAX_VALUE_CHARS;
 use hpke::{
@@ -118,7 +119,7 @@ fn key_pair(key: &Key) -> (PrivateKey, PublicKey) {
 /// Seals a value on these terms. `issued_at` is the server's time, which it told along with the key.
 pub fn seal(to: &SealingKey, terms: Terms<'_>, issued_at: u64, value: &str) -> Result<Vec<u8>, SealError> {
     let public = PublicKey::from_bytes(&to.public).map_err(|_| SealError::PublicKey)?;
-    let id_length = u8::try_from(to.id.len()).map_err(|_| SealError::PublicKey)?;
+    let head = frame::head(VERSION, &to.id).ok_or(SealError::PublicKey)?;
     let time = issued_at.to_be_bytes();
     let (encapped, ciphertext) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
         &OpModeS::Base,
@@ -128,7 +129,7 @@ pub fn seal(to: &SealingKey, terms: Terms<'_>, issued_at: u64, value: &str) -> R
         &associated_data(terms, time),
     )
     .map_err(|_| SealError::PublicKey)?;
-    Ok([&[VERSION, id_length], to.id.as_bytes(), &time, &encapped.to_bytes(), &ciphertext].concat())
+    Ok([head.as_slice(), &time, &encapped.to_bytes(), &ciphertext].concat())
 }
 
 /// Opens a value that was sealed on these terms, and not too long before `now`, in seconds since 1970.
@@ -189,13 +190,7 @@ struct Frame<'a> {
 }
 
 fn split(sealed: &[u8]) -> Option<Frame<'_>> {
-    let (&[version, id_length], rest) = sealed.split_first_chunk()?;
-    if version != VERSION {
-        return None;
-    }
-    let (id, rest) = rest.split_at_checked(id_length.into())?;
-    // It may be shown in an error, so it must look like an id.
-    let id = std::str::from_utf8(id).ok().filter(|id| crate::keyring::is_id(id))?;
+    let (id, rest) = frame::split(VERSION, sealed)?;
     let (&time, rest) = rest.split_first_chunk()?;
     let (encapped, ciphertext) = rest.split_at_checked(PUBLIC_KEY_BYTES)?;
     Some(Frame { id, time, encapped, ciphertext })

@@ -5,19 +5,19 @@
 #[path = "../fuzz/properties.rs"]
 mod properties;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{fs, path::Path};
 
 #[test]
 fn every_property_holds_for_its_corpus() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     for (name, property) in properties::PROPERTIES {
-        let files = fs::read_dir(corpus.join(name)).unwrap().map(|file| file.unwrap().path());
-        let mut inputs = files.map(|path| (path.clone(), fs::read(path).unwrap())).peekable();
-        assert!(inputs.peek().is_some(), "there is no corpus for {name}");
-        for (path, input) in inputs {
-            // Shown when the next line panics.
-            println!("{}", path.display());
-            property(&input);
+        let packed = fs::read_to_string(corpus.join(name).with_extension("base64")).unwrap();
+        assert!(!packed.is_empty(), "there is no corpus for {name}");
+        for line in packed.lines() {
+            // Shown when the property panics.
+            println!("{name}: {line}");
+            property(&STANDARD.decode(line).unwrap());
         }
     }
 }

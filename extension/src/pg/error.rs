@@ -101,6 +101,12 @@ const fn pack(sqlstate: &str) -> c_int {
     packed
 }
 
+/// The class of a packed SQLSTATE: its first two characters.
+pub const fn class(sqlstate: c_int) -> c_int {
+    const CLASS: c_int = 0xfff;
+    sqlstate & CLASS
+}
+
 /// By this address the log hook knows a message of ours.
 pub static FILE: &CStr = c"integration_credentials";
 /// The class of our own SQLSTATEs, packed.

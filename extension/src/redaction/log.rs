@@ -3,7 +3,7 @@
 use super::text::{backslashes, current, is_from_client, is_known_hidden, is_running, is_secret};
 use super::{activity, shown, transaction_values};
 use crate::memory;
-use crate::pg::error as pg_error;
+use crate::pg::error::{self as pg_error, class};
 use crate::pg::ffi::MemoryContextAllocExtended;
 use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{
@@ -108,11 +108,6 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
     let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == pg_error::OWN_CLASS;
     std::ptr::eq(error.filename, pg_error::FILE.as_ptr()) && is_own
-}
-
-const fn class(sqlstate: c_int) -> c_int {
-    const CLASS: c_int = 0xfff;
-    sqlstate & CLASS
 }
 
 /// Messages of Postgres that say what they stumbled on: malformed data, names, syntax, and notices of any kind.

@@ -8,7 +8,7 @@
 use super::cancel;
 use super::cursors::{self, Hidden};
 use super::silence::{self, Silence};
-use crate::pg::error::{self, Raised};
+use crate::pg::error::{self, Raised, class};
 use crate::pg::ffi::AtEOSubXact_LargeObject;
 use crate::pg::prepared::{run as run_statement, statement};
 use crate::pg::text::Text;
@@ -83,7 +83,6 @@ pub fn run<R>(
 /// A lost race (class 40), resources (53), an operator (57), the system (58): to take one of them for the verdict of a
 /// validator would send the owner of a good credential looking in the wrong place.
 fn says_nothing_of_the_value(sqlstate: i32) -> bool {
-    const CLASS: i32 = 0xfff;
     [
         PgSqlErrorCode::ERRCODE_TRANSACTION_ROLLBACK,
         PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
@@ -91,7 +90,7 @@ fn says_nothing_of_the_value(sqlstate: i32) -> bool {
         PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
     ]
     .into_iter()
-    .any(|class| class as i32 & CLASS == sqlstate & CLASS)
+    .any(|code| class(code as i32) == class(sqlstate))
 }
 
 /// Who and how the function runs. Returns the level that its settings end with.

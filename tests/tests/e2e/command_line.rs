@@ -458,12 +458,12 @@ fn names(json: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn names_in_json_are_of_one_style_and_those_that_the_readme_says() {
+async fn names_in_json_are_of_one_style_and_those_of_the_document() {
     let database = database().await;
     let dir = tempfile::tempdir().unwrap();
     let keyring = dir.path().join("keyring.json").display().to_string();
     let grant = ["grant", READER, "--to", "reader"];
-    let readme = include_str!("../../../README.md");
+    let document = include_str!("../../../docs/operations.md");
     for (role, arguments) in [
         (ADMIN, &["catalog", "add", "acme"][..]),
         (ADMIN, &["set", "acme"]),
@@ -489,7 +489,10 @@ async fn names_in_json_are_of_one_style_and_those_that_the_readme_says() {
             let is_camel = name.starts_with(|first: char| first.is_ascii_lowercase())
                 && name.chars().all(|next| next.is_ascii_alphanumeric());
             assert!(is_camel, "{arguments:?}: {name}");
-            assert!(readme.contains(&format!("\"{name}\"")), "{arguments:?}: {name} is not in the README");
+            assert!(
+                document.contains(&format!("\"{name}\"")),
+                "{arguments:?}: {name} is not in docs/operations.md"
+            );
         }
     }
 }

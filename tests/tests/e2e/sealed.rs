@@ -275,12 +275,12 @@ async fn a_value_is_sealed_by_what_a_standby_says() {
     set_sealed(&admin, ANY, &to.seal(ANY, "value")).await.unwrap();
 }
 
-/// The recipe of the README, as it stands there, run by Python with `pyhpke`.
+/// The recipe of docs/sealing.md, as it stands there, run by Python with `pyhpke`.
 #[tokio::test]
-async fn the_recipe_of_the_readme_seals() {
-    let readme = include_str!("../../../README.md");
+async fn recipe_of_the_document_seals() {
+    let document = include_str!("../../../docs/sealing.md");
     let recipe =
-        readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a recipe");
+        document.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a recipe");
     let python = python_with_pyhpke().await;
     let database = Cluster::shared().database().await;
     database.set_org("Grüße 😀").await;

@@ -17,7 +17,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         ways: &["EXPLAIN (ANALYZE, VERBOSE)", "EXPLAIN EXECUTE"],
         outcomes: &[],
         channels: &[Channel::Rows],
-        reason: "EXPLAIN (VERBOSE) answers with the expressions of the plan. Who asked for it sees it, and nobody else.",
+        reason: "EXPLAIN (VERBOSE) answers its caller with the expressions of the plan. No other role sees them.",
     },
     Exception {
         ways: &[],
@@ -29,8 +29,8 @@ pub const EXCEPTIONS: &[Exception] = &[
             "failed transaction, log off",
         ],
         channels: &[Channel::Messages],
-        reason: "A message that goes to the client and not into the log (log_min_messages is above its level) is shown \
-                 to no hook. It goes to who made the call, and to nobody else.",
+        reason: "Postgres shows no hook a message that goes to the client and not into the log, because log_min_messages \
+                 is above its level. Only the caller gets the message.",
     },
     Exception {
         ways: &["literal for a function that calls ours"],
@@ -43,13 +43,13 @@ pub const EXCEPTIONS: &[Exception] = &[
             Channel::After,
             Channel::Messages,
         ],
-        reason: "That a statement will call one of ours by way of another function is not to be seen in its text.",
+        reason: "The text of a statement does not show that another function will call the extension.",
     },
     Exception {
         ways: &["parameter for a function that calls ours"],
         outcomes: &[],
         channels: &[Channel::Stderr, Channel::Csv, Channel::Json, Channel::Messages],
-        reason: "The same. The views do not show parameters.",
+        reason: "As for a literal. The views do not show parameters.",
     },
 ];
 

@@ -2,21 +2,17 @@
 
 use super::{
     cell::Cell,
-    evidence::{Channel, Leak},
+    evidence::Leak,
     exceptions::{EXCEPTIONS, Exception},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
-/// A table in Markdown: ways down, outcomes across.
-pub fn table(cells: &[Cell], leaks: &[&Leak]) -> String {
+/// A table in Markdown: ways down, outcomes across. A number is that of the exception that concerns the cell, and the
+/// exceptions are listed below. [`problems`] is what makes the table true.
+pub fn table(cells: &[Cell]) -> String {
     let mut outcomes: Vec<&str> = Vec::new();
     let mut rows: Vec<(&str, BTreeMap<&str, String>)> = Vec::new();
-    for (index, cell) in cells.iter().enumerate() {
+    for cell in cells {
         if !outcomes.contains(&cell.outcome.name) {
             outcomes.push(cell.outcome.name);
         }
@@ -24,25 +20,26 @@ pub fn table(cells: &[Cell], leaks: &[&Leak]) -> String {
             rows.push((cell.way.name, BTreeMap::new()));
             rows.len() - 1
         });
-        rows[row].1.insert(cell.outcome.name, verdict(index, leaks));
+        rows[row].1.insert(cell.outcome.name, verdict(cell));
     }
     let mut table = format!("| | {} |\n| --- |{}\n", outcomes.join(" | "), " --- |".repeat(outcomes.len()));
     for (way, row) in rows {
         let verdicts: Vec<_> =
             outcomes.iter().map(|outcome| row.get(outcome).map_or("", String::as_str)).collect();
-        writeln!(table, "| {way} | {} |", verdicts.join(" | ")).expect("a String takes everything");
+        writeln!(table, "| {} | {} |", way.replace('|', "\\|"), verdicts.join(" | "))
+            .expect("a String takes everything");
+    }
+    for (number, exception) in EXCEPTIONS.iter().enumerate() {
+        let channels: Vec<_> = exception.channels.iter().map(|channel| channel.name()).collect();
+        write!(table, "\n{}. In {}: {}", number + 1, channels.join(", "), exception.reason)
+            .expect("a String takes everything");
     }
     table
 }
 
-fn verdict(cell: usize, leaks: &[&Leak]) -> String {
-    let channels: BTreeSet<_> =
-        leaks.iter().filter(|leak| leak.cell == cell).map(|leak| leak.channel).collect();
-    if channels.is_empty() {
-        return "ok".to_owned();
-    }
-    let names = channels.into_iter().map(Channel::name).collect::<Vec<_>>().join(", ");
-    names.replace("log, csvlog, jsonlog", "logs")
+fn verdict(cell: &Cell) -> String {
+    let concerned = EXCEPTIONS.iter().position(|exception| exception.concerns(cell));
+    concerned.map_or_else(|| "ok".to_owned(), |number| (number + 1).to_string())
 }
 
 /// The leaks that no exception explains, and the exceptions that nothing leaks through any more.

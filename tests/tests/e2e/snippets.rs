@@ -1,0 +1,186 @@
+//! The snippets of the documents are run as they stand there. (`sealed` runs the recipe for sealing, and cargo the examples
+//! of the library.)
+
+use crate::helpers::calls::{ANY, register, set};
+use serde_json::json;
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, process::Stdio};
+use tests::{
+    ADMIN, Cluster, Output, SUPERUSER, document::read, installation::Installation, process::intcred_path, run,
+};
+
+/// What stands below a heading, up to the next one of its level.
+fn section(document: &str, heading: &str) -> String {
+    let level = heading.split(' ').next().unwrap();
+    let (_, below) = document.split_once(&format!("{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    below.split(&format!("\n{level} ")).next().unwrap().to_owned()
+}
+
+/// The blocks of code: language and text.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let fenced = text.split("```").skip(1).step_by(2);
+    let blocks = fenced.filter_map(|block| block.split_once('\n'));
+    blocks.map(|(language, text)| (language.to_owned(), text.to_owned())).collect()
+}
+
+/// A machine on which an operator follows a document: a server that knows nothing of the extension, and a folder that
+/// stands for the folders that the document names.
+struct Machine(Cluster);
+
+impl Machine {
+    async fn new() -> Self {
+        let cluster = Cluster::builder().without_preload().without_keyring().start();
+        let postgres = cluster.named_database("postgres").superuser().await;
+        postgres.batch_execute("CREATE DATABASE app").await.unwrap();
+        let machine = Self(cluster);
+        for folder in ["bin", "etc", "target/release"] {
+            let made = machine.shell(SUPERUSER, &format!("mkdir -p {folder}")).await;
+            assert_eq!(made.code, 0, "{made:?}");
+        }
+        let built = machine.0.dir().join("target/release/intcred");
+        fs::copy(intcred_path(), &built).unwrap();
+        fs::set_permissions(&built, fs::Permissions::from_mode(0o755)).unwrap();
+        machine
+    }
+
+    /// Runs a line of a shell as the server's user, in the folder. Whom `sudo` makes is already that user, and what `make`
+    /// builds is there.
+    async fn shell(&self, role: &str, line: &str) -> Output {
+        const SUDO: &str = r#"
+            set -e
+            sudo() { if [ "$1" = -u ]; then shift 2; fi; "$@"; }
+            install() {
+                local kept=()
+                while (($#)); do case $1 in -o | -g) shift 2 ;; *) kept+=("$1"); shift ;; esac; done
+                command install "${kept[@]}"
+            }
+            make() { :; }
+        "#;
+        let dir = self.0.dir().display().to_string();
+        let line = line
+            .replace("/etc/postgresql", &format!("{dir}/etc"))
+            .replace("/usr/local/bin", &format!("{dir}/bin"));
+        let mut command = self.0.tool("/bin/bash");
+        let installation = Installation::find();
+        let programs = installation.programs();
+        let path = format!("{dir}/bin:{}:/usr/bin:/bin", programs.display());
+        command.args(["-c", &format!("{SUDO}\n{line}")]).env("PGUSER", role).env("PATH", path);
+        run(command.stdin(Stdio::piped()), b"xoxb-1111-2222-the-first-token\n").await
+    }
+
+    /// Does what the blocks say. Returns what the last line printed.
+    async fn follow(&mut self, blocks: &[(String, String)]) -> String {
+        let mut printed = String::new();
+        for (language, text) in blocks {
+            match language.as_str() {
+                "console" => {
+                    for line in text.lines() {
+                        let (role, command) = line.split_once("$ ").unwrap_or_else(|| panic!("{line}"));
+                        let role = if role.is_empty() { SUPERUSER } else { role };
+                        let output = self.shell(role, command).await;
+                        assert_eq!(output.code, 0, "{line}: {output:?}");
+                        printed = output.stdout;
+                    }
+                }
+                "ini" => {
+                    let dir = self.0.dir().display().to_string();
+                    let file = self.0.data_dir().join("postgresql.conf");
+                    let settings = fs::read_to_string(&file).unwrap() + "\n" + text;
+                    fs::write(file, settings.replace("/etc/postgresql", &format!("{dir}/etc"))).unwrap();
+                    self.0.restart();
+                }
+                other => panic!("nobody can follow {other}"),
+            }
+        }
+        printed
+    }
+}
+
+#[tokio::test]
+async fn install_of_the_readme_ends_with_the_credential() {
+    let mut machine = Machine::new().await;
+    let printed = machine.follow(&blocks(&section(&read("README.md"), "## Install"))).await;
+    assert_eq!(printed, "xoxb-1111-2222-the-first-token");
+}
+
+#[tokio::test]
+async fn sql_of_the_documents_runs() {
+    let cluster = Cluster::private();
+    let postgres = cluster.named_database("postgres").superuser().await;
+    postgres.batch_execute("CREATE ROLE globex_admin; CREATE ROLE gateway").await.unwrap();
+    postgres.batch_execute("CREATE DATABASE app").await.unwrap();
+    let app = cluster.named_database("app").superuser().await;
+    app.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap();
+    let mut run = 0;
+    for (language, text) in ["docs/sql.md", "docs/install.md"].map(|file| blocks(&read(file))).concat() {
+        // A parameter wants a driver; the README's install does what this one says.
+        if language == "sql" && !text.contains("$1") {
+            app.batch_execute(&text).await.unwrap_or_else(|error| panic!("{error:?}: {text}"));
+            run += 1;
+        }
+    }
+    assert!(run >= 3, "{run} blocks of SQL");
+}
+
+#[tokio::test]
+async fn hook_of_the_services_keeps_the_token() {
+    let hooks = blocks(&read("docs/services.md"));
+    let (_, hook) = hooks.iter().find(|(language, _)| language == "sh").expect("a hook");
+    let dir = tempfile::tempdir().unwrap();
+    let go = async |event: &str, input: &str| {
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-e", "-c", hook]).current_dir(dir.path());
+        command.env("INTCRED_KEY", "slack").env("INTCRED_EVENT", event);
+        assert_eq!(run(&mut command, input.as_bytes()).await.code, 0, "{event}");
+    };
+    let token = dir.path().join("token");
+    go("changed", "{\"event\":\"changed\"}\ntwo\nlines\n").await;
+    assert_eq!(fs::read_to_string(&token).unwrap(), "two\nlines\n");
+    assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
+    go("removed", "{\"event\":\"removed\"}\n").await;
+    assert!(!token.exists());
+}
+
+#[tokio::test]
+async fn doctor_of_the_operations_says_what_the_document_shows() {
+    let machine = Machine::new().await;
+    let mut shown = blocks(&read("docs/operations.md")).into_iter().map(|(_, text)| text);
+    let shown = shown.find(|text| text.contains("VERDICT")).expect("a run of the doctor");
+    // As in the document: a preloaded library, a keyring that others can read, and no org.
+    let dir = machine.0.dir().display().to_string();
+    let prepare = format!(
+        "target/release/intcred keyring generate --out keyring.json && chmod 644 keyring.json
+         echo \"shared_preload_libraries = 'integration_credentials'
+         integration_credentials.keyring_file = '{dir}/keyring.json'\" >> data/postgresql.conf"
+    );
+    assert_eq!(machine.shell(SUPERUSER, &prepare).await.code, 0);
+    let mut machine = machine;
+    machine.0.restart();
+    let create = "psql -d app -c 'CREATE EXTENSION integration_credentials'";
+    assert_eq!(machine.shell(SUPERUSER, create).await.code, 0);
+    let found = machine.shell(SUPERUSER, "target/release/intcred --dsn dbname=app doctor").await;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let found: BTreeSet<_> = found.stdout.lines().map(words).collect();
+    for line in shown.lines().skip(1).filter(|line| *line != "...").map(words) {
+        assert!(found.contains(&line), "the doctor does not say {line:?}, but {found:#?}");
+    }
+}
+
+#[tokio::test]
+async fn log_of_the_redaction_is_what_the_document_shows() {
+    let cluster = Cluster::builder().setting("log_statement", "all").start();
+    let database = cluster.database().await;
+    register(&database.superuser().await, ANY, json!({})).await.unwrap();
+    let admin = database.connect(ADMIN).await;
+    let literal = format!(
+        "SELECT integration_credentials.admin_set_integration_credentials('{ANY}', 'the-value', 'alice')"
+    );
+    admin.batch_execute(&literal).await.unwrap();
+    set(&admin, ANY, "the-value").await.unwrap();
+    let log = cluster.log();
+    let (_, shown) = &blocks(&read("docs/redaction.md"))[0];
+    for line in shown.lines() {
+        // The name of a prepared statement is the driver's.
+        let ends = line.split("execute s1: ").last().unwrap();
+        assert!(log.lines().any(|logged| logged.ends_with(ends)), "{line} is not in the log:\n{log}");
+    }
+}

@@ -136,7 +136,7 @@ impl Session {
         let mut rows = self.rows(kind, sql, parameters).await?;
         match (rows.pop(), rows.is_empty()) {
             (Some(row), true) => Ok(row),
-            _ => Err(Error::Unexpected("a query returned other than one row".to_owned())),
+            _ => Err(Error::Unexpected("a query did not return exactly one row".to_owned())),
         }
     }
 

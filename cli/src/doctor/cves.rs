@@ -18,7 +18,7 @@ static CVES: [Cve; 12] = [
     Cve {
         id: "CVE-2023-5869",
         fixed: &[(15, 5), (16, 1)],
-        lets: "a user read memory of the server and run code as it",
+        lets: "a user read memory of the server and run code as the server",
     },
     Cve {
         id: "CVE-2024-7348",
@@ -33,7 +33,7 @@ static CVES: [Cve; 12] = [
     Cve {
         id: "CVE-2024-10979",
         fixed: &[(15, 9), (16, 5), (17, 1)],
-        lets: "a user of PL/Perl change the server's environment and run code as it",
+        lets: "a user of PL/Perl change the server's environment and run code as the server",
     },
     Cve {
         id: "CVE-2025-8714",

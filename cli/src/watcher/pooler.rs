@@ -74,8 +74,8 @@ pub(super) async fn check(
     within(limit, session.batch(READ, &format!("UNLISTEN {channel_name}"))).await?
 }
 
-/// The process id named at login. tokio-postgres shows it only in a cancel request, so one is written to
-/// memory.
+/// The process id named at login. tokio-postgres shows the id only in a cancel request, so this writes a cancel
+/// request to memory.
 async fn login_process(session: &Session) -> Option<i32> {
     let wire = Wire::default();
     session.cancel_token().cancel_query_raw(wire.clone(), AsIs).await.ok()?;

@@ -71,16 +71,16 @@ async fn settings_that_make_no_sense_are_status_2_and_show_no_password() {
         (format!("password={canary} host=a,b port=1,2,3"), "2 hosts and 3 values"),
         (
             format!("password={canary} require_auth=none"),
-            "\"require_auth\" is not supported here; leave it out",
+            "\"require_auth\" is not supported; remove the setting",
         ),
         (
             format!("password={canary} gssencmode=require"),
             "\"gssencmode\" is not supported; remove the setting, or set",
         ),
-        (format!("password={canary} replication=database"), "\"replication\" is not supported here"),
-        (format!("scram_client_key={canary}"), "\"scram_client_key\" is not supported here"),
-        (format!("oauth_client_secret={canary}"), "\"oauth_client_secret\" is not supported here"),
-        (format!("postgres://u:{canary}@h/d?sslcertmode=require"), "\"sslcertmode\" is not supported here"),
+        (format!("password={canary} replication=database"), "\"replication\" is not supported"),
+        (format!("scram_client_key={canary}"), "\"scram_client_key\" is not supported"),
+        (format!("oauth_client_secret={canary}"), "\"oauth_client_secret\" is not supported"),
+        (format!("postgres://u:{canary}@h/d?sslcertmode=require"), "\"sslcertmode\" is not supported"),
         (format!("sslpassword={canary} ssl_min_protocol_version=9"), "\"ssl_min_protocol_version\" must be"),
     ] {
         let output = list(Some(&dsn), &[]).await;

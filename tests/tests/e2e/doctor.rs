@@ -413,7 +413,7 @@ async fn a_publication_of_the_tables_is_worth_a_word_and_of_others_is_not() {
     );
     superuser.batch_execute(&script).await.unwrap();
     let (found, fixes) = mine().await;
-    let all = "the publication \"All of it\" is FOR ALL TABLES, and so for those of the extension";
+    let all = "the publication \"All of it\" is FOR ALL TABLES, and so includes the tables of the extension";
     let several = format!("the publication several publishes {schema}.tool_metering");
     let whole = format!("the publication whole publishes {schema}.configured_integrations");
     for expected in [all, &several, &whole] {

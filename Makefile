@@ -1,19 +1,31 @@
 # The front door. Each target does its own set-up, as root or as an ordinary user with sudo. `make` lists the targets.
 
 SHELL       := /bin/bash -o pipefail
-PG_CONFIG   ?= $(or $(shell command -v pg_config),/usr/lib/postgresql/15/bin/pg_config)
+# PG=18 is the PostgreSQL 18 in Debian's place or, where there is none, the one that tests/install-postgres brings. The
+# servers of root's tests run as another user, who cannot look into root's home.
+MAJORS      := 15 16 17 18
+ROOT        := $(filter 0,$(shell id -u))
+CACHE       := $(if $(ROOT),/var/cache,$(HOME)/.cache)/integration_credentials
+DEBIANS     := /usr/lib/postgresql/$(or $(PG),15)/bin/pg_config
+ifdef PG
+PG_CONFIG   := $(if $(filter 15,$(PG))$(wildcard $(DEBIANS)),$(DEBIANS),$(CACHE)/postgresql-$(PG)/bin/pg_config)
+endif
+PG_CONFIG   ?= $(or $(shell command -v pg_config),$(DEBIANS))
 # Writing into Postgres' own folders wants root; elsewhere it does not.
-SUDO        := $(if $(filter 0,$(shell id -u)),,--sudo)
+SUDO        := $(if $(ROOT)$(filter $(CACHE)/%,$(PG_CONFIG)),,--sudo)
 CARGO_PGRX  := tests/cargo-pgrx
+# The extension is built for one major.
+FEATURES     = --no-default-features \
+	--features intcred/default,integration_credentials/pg$(shell $(PG_CONFIG) --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 
 # For the tests, and for the build script of pgrx, whoever starts the build.
-export PG_CONFIG
+export PG PG_CONFIG
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 export QUICK
 
-.PHONY: help demo test lint unit e2e generate fuzz docs install cli deps clean soak bench
+.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench
 .DEFAULT_GOAL := help
 
 help: # list the targets
@@ -26,9 +38,12 @@ demo: install # what it does, in half a minute
 
 test: lint unit e2e docs # everything: lint, unit, e2e and docs
 
+test-majors: unit # unit, then e2e on each of PostgreSQL 15 to 18, or of MAJORS='16 17'
+	set -e; for major in $(MAJORS); do $(MAKE) --no-print-directory e2e PG=$$major; done
+
 lint: deps # format, clippy and cargo-deny
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	cargo clippy --workspace --all-targets --locked $(FEATURES) -- --deny warnings
 	tests/cargo-deny
 
 unit: deps # the tests that need no Postgres
@@ -38,7 +53,7 @@ e2e: install # the tests against live clusters; those of one file with TEST=vali
 	cargo build --locked --package intcred --bins --examples
 	cargo test --locked --package tests $(if $(TEST),--test e2e --test faults -- '$(TEST)::')
 
-generate: install # write the parts of docs/ that tests generate
+generate: install # write the parts of docs/ that tests generate; all of them with PG=18
 	cargo build --locked --package intcred --bins
 	GENERATE_DOCS=1 cargo test --locked --package tests --test e2e -- documents:: leaks::a_secret_is_nowhere
 
@@ -55,10 +70,11 @@ bench: install # against what people write by hand: 15 minutes of a quiet machin
 	cargo bench --locked --package tests --bench server
 
 docs: deps # the documentation of the library, with warnings as errors
-	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps $(FEATURES)
 
-install: deps # build and install into the Postgres of PG_CONFIG=/path/to/pg_config
+install: deps # build and install into the Postgres of PG=18 or PG_CONFIG=/path/to/pg_config
 	$(CARGO_PGRX) install --release $(SUDO) --package integration_credentials --pg-config $(PG_CONFIG)
+	$(if $(SUDO),sudo) install -m 644 sql/integration_credentials--*.sql "$$($(PG_CONFIG) --sharedir)/extension/"
 
 cli: # the command line, as target/release/intcred
 	cargo build --locked --release --package intcred

@@ -6,7 +6,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    io::{self, Write},
+    io::{self, Write, stderr},
     os::unix::{
         fs::{OpenOptionsExt, chown},
         process::CommandExt,
@@ -18,9 +18,42 @@ use std::{
 /// The name of the extension, and of its library.
 pub const EXTENSION: &str = "integration_credentials";
 
+/// A library that a test needs, and a server may lack.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Its name.
+    pub library: &'static str,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// Of Postgres, where it was configured with this option.
+    Configured(&'static str),
+    /// Another project's, which Debian has packages of.
+    Elsewhere,
+}
+
+/// PL/Python.
+pub const PLPYTHON: Part = Part { library: "plpython3", origin: Origin::Configured("--with-python") };
+/// PL/Perl.
+pub const PLPERL: Part = Part { library: "plperl", origin: Origin::Configured("--with-perl") };
+/// PL/Tcl.
+pub const PLTCL: Part = Part { library: "pltcl", origin: Origin::Configured("--with-tcl") };
+/// pgaudit.
+pub const PGAUDIT: Part = Part { library: "pgaudit", origin: Origin::Elsewhere };
+/// A library of contrib, which every server has.
+#[must_use]
+pub const fn contrib(library: &'static str) -> Part {
+    Part { library, origin: Origin::Configured("") }
+}
+
 /// Where Postgres is, and whom it runs as.
 #[derive(Clone, Debug)]
 pub struct Installation {
+    major: u32,
+    /// The options that it was built with.
+    configured: String,
     bindir: PathBuf,
     sharedir: PathBuf,
     pkglibdir: PathBuf,
@@ -35,16 +68,27 @@ impl Installation {
     pub fn find() -> Self {
         let pg_config = env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
         let output = Command::new(&pg_config)
-            .args(["--bindir", "--sharedir", "--pkglibdir", "--localedir"])
+            .args(["--bindir", "--sharedir", "--pkglibdir", "--localedir", "--version", "--configure"])
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}. {MISSING}", pg_config.display()));
         let answer = String::from_utf8(output.stdout).expect("pg_config answers in UTF-8");
-        let [bindir, sharedir, pkglibdir, localedir] =
-            answer.lines().map(PathBuf::from).collect::<Vec<_>>().try_into().unwrap_or_else(|_| {
-                panic!("{} does not name four directories: {answer:?}. {MISSING}", pg_config.display())
+        let [bindir, sharedir, pkglibdir, localedir, version, configured] =
+            answer.lines().collect::<Vec<_>>().try_into().unwrap_or_else(|_| {
+                panic!("{} does not answer six questions: {answer:?}. {MISSING}", pg_config.display())
             });
+        let [bindir, sharedir, pkglibdir, localedir] =
+            [bindir, sharedir, pkglibdir, localedir].map(PathBuf::from);
         assert!(bindir.join("initdb").exists(), "there is no initdb in {}. {MISSING}", bindir.display());
-        Self { bindir, sharedir, pkglibdir, localedir, user: geteuid().is_root().then(unprivileged) }
+        let major = version.trim_start_matches("PostgreSQL ").split(|letter: char| !letter.is_ascii_digit());
+        let major = major.flat_map(str::parse).next().expect("a version begins with the major");
+        let user = geteuid().is_root().then(unprivileged);
+        Self { major, configured: configured.to_owned(), bindir, sharedir, pkglibdir, localedir, user }
+    }
+
+    /// Of which major Postgres is.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.major
     }
 
     /// The folder of Postgres' own programs.
@@ -55,7 +99,7 @@ impl Installation {
 
     /// Panics unless `make install` has put the extension where the server looks for it.
     pub fn require_extension(&self) {
-        for file in [self.sharedir.join(format!("extension/{EXTENSION}.control")), self.extension_library()] {
+        for file in [self.extension_dir().join(format!("{EXTENSION}.control")), self.extension_library()] {
             assert!(
                 file.exists(),
                 "{} is missing: install the extension with `make install`",
@@ -64,32 +108,74 @@ impl Installation {
         }
     }
 
-    /// Panics unless the server has a library that some other package brings.
-    pub fn require_library(&self, library: &str, package: &str) {
-        let file = self.pkglibdir.join(format!("{library}{}", env::consts::DLL_SUFFIX));
-        assert!(
-            file.exists(),
-            "{} is missing: on Debian, `make deps` installs it with {package}; for a Postgres from elsewhere, \
-             build {library} for it",
-            file.display()
-        );
+    /// Whether the server has a library. One that this server cannot have is skipped, and the tests' output says so; that another one
+    /// is missing is a failure.
+    #[must_use]
+    pub fn has(&self, part: Part) -> bool {
+        let file = self.pkglibdir.join(format!("{}{}", part.library, env::consts::DLL_SUFFIX));
+        if file.exists() {
+            return true;
+        }
+        let is_lacking = match part.origin {
+            Origin::Configured(option) => !self.configured.contains(option),
+            Origin::Elsewhere => !self.is_debians(),
+        };
+        assert!(is_lacking, "{} is missing: `make deps` installs it on Debian", file.display());
+        self.skip(part.library);
+        false
     }
 
-    /// The languages, other than English, that the server's messages are translated into.
+    /// Whether the server sorts by ICU, too. One that was built without is skipped.
+    #[must_use]
+    pub fn has_icu(&self) -> bool {
+        let has = match self.major {
+            ..16 => self.configured.contains("--with-icu"),
+            _ => !self.configured.contains("--without-icu"),
+        };
+        if !has {
+            self.skip("ICU");
+        }
+        has
+    }
+
+    /// Whether it is of Debian's packages.
+    fn is_debians(&self) -> bool {
+        self.pkglibdir == Path::new(&format!("/usr/lib/postgresql/{}/lib", self.major))
+    }
+
+    /// Says which part of a test is skipped, whatever becomes of the test.
+    fn skip(&self, what: &str) {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("a test");
+        let line = format!("skipped: {what} in {test}, for this PostgreSQL {} lacks it\n", self.major);
+        stderr().write_all(line.as_bytes()).expect("standard error");
+    }
+
+    /// The languages, other than English, that the server's messages are translated into. None where it was built without.
     #[must_use]
     pub fn languages(&self) -> Vec<String> {
+        if !self.configured.contains("--enable-nls") {
+            self.skip("every language but English");
+            return Vec::new();
+        }
+        let file = format!("LC_MESSAGES/postgres-{}.mo", self.major);
         let entries = fs::read_dir(&self.localedir).into_iter().flatten().flatten();
-        let translated = entries.filter(|entry| entry.path().join("LC_MESSAGES/postgres-15.mo").exists());
+        let translated = entries.filter(|entry| entry.path().join(&file).exists());
         let mut languages: Vec<_> =
             translated.map(|entry| entry.file_name().into_string().expect("a language")).collect();
         languages.sort();
         assert!(
             !languages.is_empty(),
-            "no translation of Postgres' messages is in {}: on Debian, `make deps` installs them with postgresql-15; a \
-             Postgres from elsewhere must be built with --enable-nls",
+            "no translation of Postgres' messages is in {}: `make deps` installs them on Debian",
             self.localedir.display()
         );
         languages
+    }
+
+    /// Where the server looks for the scripts of extensions.
+    #[must_use]
+    pub fn extension_dir(&self) -> PathBuf {
+        self.sharedir.join("extension")
     }
 
     /// Where the server looks for the extension's library.

@@ -302,6 +302,9 @@ async fn a_server_has_no_more_memory_than_it_is_given() {
 #[tokio::test]
 async fn a_server_speaks_the_languages_that_it_is_given_and_no_other() {
     let languages = Installation::find().languages();
+    if languages.is_empty() {
+        return;
+    }
     let cluster = Cluster::builder().without_preload().languages(&languages[..1]).start();
     let session = cluster.named_database("postgres").superuser().await;
     let english = session.batch_execute("SELECT 1/0").await.unwrap_err();

@@ -89,7 +89,7 @@ impl ErrorCode {
         self.row().1
     }
 
-    /// The SQLSTATE that Postgres reports.
+    /// Its SQLSTATE.
     #[must_use]
     pub const fn sqlstate(self) -> &'static str {
         self.row().2
@@ -101,7 +101,7 @@ impl ErrorCode {
         self.row().3
     }
 
-    /// The code that a SQLSTATE stands for, if it is one of ours.
+    /// The code of a SQLSTATE, if the SQLSTATE is one of ours.
     #[must_use]
     pub fn from_sqlstate(sqlstate: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.sqlstate() == sqlstate)
@@ -130,7 +130,7 @@ impl fmt::Display for ErrorCode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Which row of the error table.
+    /// The error code.
     pub code: ErrorCode,
     /// What happened.
     pub message: String,
@@ -144,14 +144,14 @@ impl Refusal {
         Self { code, message: message.into(), hint: hint.into() }
     }
 
-    /// The catalog does not have the key. The key is not repeated, because it may be a value in the wrong place.
+    /// The catalog does not have the key. The message does not repeat the key, which may be a misplaced secret.
     #[must_use]
     pub fn integration_not_found() -> Self {
         Self::new(
             ErrorCode::IntegrationNotFound,
-            "there is no integration with this key in the catalog",
-            "SELECT key FROM integration_credentials.list_integrations() shows what there is; \
-             admin_register_integration() adds one.",
+            "the catalog has no integration with this key",
+            "SELECT key FROM integration_credentials.list_integrations() lists the keys; \
+             admin_register_integration() adds an integration.",
         )
     }
 
@@ -160,7 +160,7 @@ impl Refusal {
     pub fn integration_disabled(key: &str) -> Self {
         Self::new(
             ErrorCode::IntegrationDisabled,
-            format!("the integration {key:?} is disabled"),
+            format!("integration {key:?} is disabled"),
             "admin_set_integration_enabled(key, true, actor) enables it.",
         )
     }
@@ -170,8 +170,8 @@ impl Refusal {
     pub fn credentials_not_set(key: &str) -> Self {
         Self::new(
             ErrorCode::CredentialsNotSet,
-            format!("there is no credential for integration {key:?}"),
-            "admin_set_integration_credentials(key, value, actor) sets one.",
+            format!("this org has no credential for integration {key:?}"),
+            "admin_set_integration_credentials(key, value, actor) sets the credential.",
         )
     }
 }

@@ -1,4 +1,5 @@
-//! `admin_remove_integration_credentials(key, actor)`: clears the value and keeps the row, so that the revision goes on.
+//! `admin_remove_integration_credentials(key, actor)`: clears the value and keeps the row, so that the
+//! revision grows on.
 
 use super::key_lock;
 use super::set::State;
@@ -23,7 +24,8 @@ statement!(volatile CLEAR(TEXTOID, TEXTOID) "
     WHERE org_slug = $1 AND integration_key = $2 AND ciphertext IS NOT NULL
     RETURNING revision, updated_at");
 
-/// Answers the call. A disabled entry is no obstacle: who has disabled a leaked credential wants it gone, too.
+/// Answers the call, also for a disabled entry: an operator disables a leaked credential, and then removes
+/// it.
 pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::REMOVE);
     let key = limits::key(call.text(0))?;

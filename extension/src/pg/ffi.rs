@@ -1,7 +1,8 @@
-//! What pgrx's bindings lack: symbols that the server exports, with their prototypes as in the headers named here.
+//! What pgrx's bindings lack: symbols that the server exports, with their prototypes as in the headers named
+//! here, in all supported majors.
 //!
-//! Some are left out of the bindings. Of the others, the bindings have a guard around them, which catches an error in order
-//! to raise it again: it would translate every error of every statement, and is nothing for a signal handler.
+//! The bindings lack some of them. Around the others the bindings put a guard, which catches an error and
+//! raises it again. That would rewrite every error of every statement, and must not run in a signal handler.
 
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_int, c_void};
@@ -27,12 +28,6 @@ unsafe extern "C-unwind" {
         options: c_int,
         parameters: pg_sys::ParamListInfo,
     ) -> *mut pg_sys::PlannedStmt;
-    pub fn standard_ExecutorRun(
-        query: *mut pg_sys::QueryDesc,
-        direction: pg_sys::ScanDirection::Type,
-        count: u64,
-        is_once: bool,
-    );
     pub fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const c_char,
@@ -47,7 +42,6 @@ unsafe extern "C-unwind" {
 
 // tcop/tcopprot.h, utils/timeout.h
 unsafe extern "C-unwind" {
-    pub fn StatementCancelHandler(signal: c_int);
     pub fn die(signal: c_int);
     pub fn get_timeout_indicator(timeout: c_int, reset: bool) -> bool;
 }

@@ -1,34 +1,44 @@
 //! Whether the statement is cancelled, by its caller or by a timeout, while somebody else's function runs. The error alone
 //! does not tell: PL/Python and PL/Perl make one of their own out of it.
 
-use crate::pg::ffi::{StatementCancelHandler, get_timeout_indicator};
+use crate::pg::ffi::get_timeout_indicator;
 use pgrx::pg_sys;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 static CAME: AtomicBool = AtomicBool::new(false);
+/// The handler that this process has, which `note` goes on to.
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// `LOCK_TIMEOUT` of `TimeoutId`; utils/timeout.h is not among pgrx's bindings.
 const LOCK_TIMEOUT: c_int = 2;
 
 /// While this lives, a cancel is noted.
 pub struct Watch {
-    before: pg_sys::pqsigfunc,
+    before: Option<libc::sigaction>,
 }
 
 impl Watch {
-    /// Begins; not where another one has, nor where a process has a handler of its own, as a background worker may.
+    /// Begins; not where another one has, nor where a process ignores cancels.
     pub fn begin() -> Self {
-        let signal = libc::SIGINT;
-        // SAFETY: what the handler does, one may: it sets a flag, and goes on to that of Postgres.
+        // SAFETY: `note` does what a handler may: it calls the handler that was there, which is stored first, and sets a flag.
         unsafe {
-            let before = pg_sys::pqsignal(signal, Some(note));
-            let is_ordinary =
-                before.is_some_and(|before| before as usize == StatementCancelHandler as *const () as usize);
-            if !is_ordinary {
-                pg_sys::pqsignal(signal, before);
+            let mut before = MaybeUninit::<libc::sigaction>::uninit();
+            if libc::sigaction(libc::SIGINT, ptr::null(), before.as_mut_ptr()) != 0 {
+                return Self { before: None };
             }
-            Self { before: before.filter(|_| is_ordinary) }
+            let before = before.assume_init();
+            let noting = note as *const () as usize;
+            let is_plain = before.sa_flags & libc::SA_SIGINFO == 0;
+            if !is_plain || [libc::SIG_DFL, libc::SIG_IGN, noting].contains(&before.sa_sigaction) {
+                return Self { before: None };
+            }
+            HANDLER.store(ptr::with_exposed_provenance_mut(before.sa_sigaction), Ordering::Relaxed);
+            let ours = libc::sigaction { sa_sigaction: noting, ..before };
+            let is_set = libc::sigaction(libc::SIGINT, &raw const ours, ptr::null_mut()) == 0;
+            Self { before: is_set.then_some(before) }
         }
     }
 
@@ -40,20 +50,24 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if self.before.is_some() {
+        if let Some(before) = &self.before {
             // SAFETY: the handler that was there before.
-            unsafe { pg_sys::pqsignal(libc::SIGINT, self.before) };
+            unsafe { libc::sigaction(libc::SIGINT, before, ptr::null_mut()) };
             CAME.store(false, Ordering::Relaxed);
         }
     }
 }
 
-unsafe extern "C-unwind" fn note(signal: c_int) {
-    // SAFETY: the first looks at a flag, the second is what Postgres would have called. A lock_timeout may be the function's own.
+/// Calls the handler that was there, and looks at what it did. Its address tells nothing: since 17, Postgres has one handler
+/// for all signals, which calls the one for this signal.
+unsafe extern "C" fn note(signal: c_int) {
+    // SAFETY: the handler that was there, set with the same flags. The rest reads flags of this process. A lock_timeout may be
+    // the function's own.
     unsafe {
-        if !get_timeout_indicator(LOCK_TIMEOUT, false) {
+        let handler = HANDLER.load(Ordering::Relaxed);
+        std::mem::transmute::<*mut (), extern "C" fn(c_int)>(handler)(signal);
+        if pg_sys::QueryCancelPending != 0 && !get_timeout_indicator(LOCK_TIMEOUT, false) {
             CAME.store(true, Ordering::Relaxed);
         }
-        StatementCancelHandler(signal);
     }
 }

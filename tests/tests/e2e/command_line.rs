@@ -99,16 +99,16 @@ async fn what_the_server_refuses_is_told_by_exit_status() {
     register(&admin, "off", json!({})).await.unwrap();
     enable(&admin, "off", false).await.unwrap();
     for (role, arguments, code, message) in [
-        (ADMIN, &["set", "nowhere"][..], 1, "there is no integration with this key in the catalog\nhint: "),
+        (ADMIN, &["set", "nowhere"][..], 1, "the catalog has no integration with this key\nhint: "),
         (ADMIN, &["set", "strict"], 1, "the value does not begin with \"good\""),
-        (ADMIN, &["set", "off"], 1, "the integration \"off\" is disabled"),
+        (ADMIN, &["set", "off"], 1, "integration \"off\" is disabled"),
         (ADMIN, &["set", ""], 1, "key is empty"),
         (ADMIN, &["set", ANY, "--actor", ""], 1, "actor is empty"),
         (ADMIN, &["remove", ANY], 1, ""),
         (ADMIN, &["remove", "nowhere"], 1, ""),
         (READER, &["get", ANY], 1, ""),
         (READER, &["get", "nowhere"], 1, ""),
-        (ADMIN, &["show", "nowhere"], 1, "there is no integration with this key in the catalog\nhint: "),
+        (ADMIN, &["show", "nowhere"], 1, "the catalog has no integration with this key\nhint: "),
         (ADMIN, &["catalog", "add", "k", "--display-name", "K", "--rules", r#"{"no":1}"#], 1, ""),
         (ADMIN, &["catalog", "remove", "nowhere"], 1, ""),
         (ADMIN, &["catalog", "enable", "nowhere"], 1, ""),
@@ -330,7 +330,12 @@ async fn what_is_no_value_is_refused_and_not_shown() {
         (&["set", ANY, "--exact"], b"".to_vec(), 2, "the value is empty"),
         (&["set", ANY], [text.as_bytes(), b"\xff"].concat(), 2, "the value is not UTF-8"),
         (&["set", ANY], [text.as_bytes(), b"\0"].concat(), 2, "the value has a NUL character"),
-        (&["set", ANY], text.repeat(171).into_bytes(), 1, "value has 8208 characters, and 8192 are allowed"),
+        (
+            &["set", ANY],
+            text.repeat(171).into_bytes(),
+            1,
+            "value has 8208 characters; at most 8192 are allowed",
+        ),
         (&["set", ANY], "é".repeat(8193).into_bytes(), 1, "value has 8193 characters"),
         (&["set", ANY], "\u{10ffff}".repeat(8193).into_bytes(), 1, "value has 8193 characters"),
         (&["set", ANY], text.repeat(100_000).into_bytes(), 1, "value has more than 1048576 characters"),

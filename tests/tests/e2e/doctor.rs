@@ -7,7 +7,9 @@ use std::{
     io::Write,
     os::unix::fs::PermissionsExt,
 };
-use tests::{ADMIN, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, intcred, run};
+use tests::{
+    ADMIN, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, installation::Installation, intcred, run,
+};
 
 async fn doctor(database: &Database, role: &str, arguments: &[&str]) -> Output {
     run(intcred().args(["--dsn", &database.dsn(role), "doctor"]).args(arguments), b"").await
@@ -15,6 +17,22 @@ async fn doctor(database: &Database, role: &str, arguments: &[&str]) -> Output {
 
 /// The exit status and the report.
 async fn report(database: &Database, role: &str, arguments: &[&str]) -> (i32, Value) {
+    let (code, mut report) = report_as_it_is(database, role, arguments).await;
+    // Not every package of Postgres is of the newest minor release, and what it lacks is no matter of the cluster.
+    let mut excused = 0;
+    for finding in report["findings"].as_array_mut().unwrap() {
+        if finding["check"] == "server-version" && finding["verdict"] == "problem" {
+            finding["verdict"] = "ok".into();
+            finding["fix"] = Value::Null;
+            excused += 1;
+        }
+    }
+    let problems = report["problems"].as_u64().unwrap() - excused;
+    report["problems"] = problems.into();
+    (if (code, problems) == (1, 0) { 0 } else { code }, report)
+}
+
+async fn report_as_it_is(database: &Database, role: &str, arguments: &[&str]) -> (i32, Value) {
     let output = doctor(database, role, &[&["--json"], arguments].concat()).await;
     let report = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (output.code, report)
@@ -121,7 +139,9 @@ async fn the_report_is_a_table_for_people_and_json_for_programs() {
 
     let Output { code, stdout, stderr } = doctor(&database, SUPERUSER, &[]).await;
     assert_eq!(code, 1);
-    assert!(stderr.contains("intcred: 1 problem(s) found\nhint: "), "{stderr}");
+    assert_eq!(seen["problems"], 1);
+    let problems = &report_as_it_is(&database, SUPERUSER, &[]).await.1["problems"];
+    assert!(stderr.contains(&format!("intcred: {problems} problem(s) found\nhint: ")), "{stderr}");
     let lines: Vec<_> = stdout.lines().collect();
     assert!(lines[0].starts_with("VERDICT  CHECK"), "{stdout}");
     let unset = lines.iter().position(|line| line.starts_with("problem  org ")).expect("the org is not set");
@@ -191,7 +211,7 @@ async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
         ["preload-order", &format!("loaded after {schema}: auto_explain, pg_stat_statements")],
         [
             "keyring",
-            "the keyring cannot be used: its permissions 0644 let others in; those of a file that is the server user's must be 0600 or less",
+            "cannot use the keyring: the file has permissions 0644; a file of the server's user must have 0600 or less",
         ],
         ["org", "org_slug is not set, so the org is the name of the database, \"Odd-Name\""],
         ["org-grants", &format!("PUBLIC has SET on the setting {schema}.org_slug")],
@@ -231,15 +251,19 @@ async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
         ["bypass", "dave is a superuser"],
         ["role-settings", &format!("ROLE {ADMIN}: log_min_duration_statement=1s")],
         ["logging", "auto_explain.log_min_duration = 0"],
+        ["logging", "auto_explain.log_parameter_max_length = -1"],
         ["logging", "debug_print_parse = on"],
         ["logging", "log_min_duration_statement = 0"],
         ["logging", "log_parameter_max_length = -1"],
         ["logging", "log_statement = all"],
         ["logging", "pg_stat_statements.track_utility = on"],
     ];
-    let mut found = with_verdict(&seen, "advice");
-    found.retain(|[check, _]| *check != "literals");
-    assert_eq!(found, advice);
+    let found = with_verdict(&seen, "advice").into_iter().filter(|[check, _]| *check != "literals");
+    // Since 16, who may create roles is no member of others, and auto_explain can show parameters.
+    let (before, since) = ("may make itself a member of any role", "auto_explain.log_parameter_max_length");
+    let other = if Installation::find().major() < 16 { since } else { before };
+    let advice = advice.into_iter().filter(|[_, found]| !found.contains(other));
+    assert!(found.eq(advice), "{seen}");
 
     // Somebody without rights sees what the catalogs show to all, and no more.
     let (code, theirs) = report(&database, OUTSIDER, &[]).await;

@@ -4,13 +4,17 @@ use crate::helpers::calls::{ANY, count, get, register, set};
 use crate::helpers::fixture::{Fixture, sqlstate};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
-use tests::{ADMIN, Cluster, READER, Session, assert_error, installation::Installation, run};
+use tests::{
+    ADMIN, Cluster, READER, Session, assert_error,
+    installation::{Installation, contrib},
+    run,
+};
 
 const SHIPPED: &str = "'integration_credentials.sync_aggregator_credentials(text, text, text)'";
 
 /// With a function `public.bad()`, a text of the byte f0 between two letters, for who may read the database over dblink.
 async fn with_bad_text(cluster: &Cluster) -> Fixture {
-    Installation::find().require_library("dblink", "postgresql-15");
+    assert!(Installation::find().has(contrib("dblink")));
     let fixture = Fixture::within(cluster).await;
     let sql_ascii = format!("{}_ascii", fixture.database.name());
     let create = format!("CREATE DATABASE {sql_ascii} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");

@@ -5,7 +5,7 @@ use crate::helpers::calls::{ANY, register, set};
 use crate::helpers::fixture::sqlstate;
 use serde_json::json;
 use std::{fs, path::PathBuf};
-use tests::{ADMIN, Cluster, Database, Output, SUPERUSER, intcred, run};
+use tests::{ADMIN, Cluster, Database, Output, SUPERUSER, installation::Installation, intcred, run};
 
 /// Who has put everything in the way that the owner of a database can. A sequence counts the calls, for that outlives a
 /// transaction that fails.
@@ -297,11 +297,10 @@ async fn the_search_path_of_the_session_is_what_it_was_before() {
 }
 
 /// The scripts that CREATE and ALTER EXTENSION run, those to come as well.
-#[tokio::test]
-async fn every_script_of_the_extension_pins_its_search_path_first() {
-    let share = run(tokio::process::Command::new(pg_config()).arg("--sharedir"), b"").await.success();
+#[test]
+fn every_script_of_the_extension_pins_its_search_path_first() {
     let scripts =
-        fs::read_dir(format!("{}/extension", share.trim())).unwrap().map(|entry| entry.unwrap().path());
+        fs::read_dir(Installation::find().extension_dir()).unwrap().map(|entry| entry.unwrap().path());
     let scripts: Vec<PathBuf> = scripts
         .filter(|path| {
             let name = path.file_name().unwrap().to_string_lossy();
@@ -362,10 +361,6 @@ async fn a_role_set_for_the_database_hides_no_superuser_who_then_calls_nothing()
     assert!(code == 4 && said.contains("tenant"), "{code} {said}");
     let called = superuser.query_one("SELECT count(*) FROM public.called", &[]).await.unwrap();
     assert_eq!(called.get::<_, i64>(0), 0);
-}
-
-fn pg_config() -> String {
-    std::env::var("PG_CONFIG").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin/pg_config".to_owned())
 }
 
 /// Split at each semicolon, without comments: enough for statements that have none in quotes.

@@ -4,14 +4,16 @@ use crate::helpers::calls::{ANY, revision, set};
 use crate::helpers::fixture::{Fixture, sqlstate};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::Value;
-use tests::{ADMIN, Canary, Cluster, SUPERUSER, Session, Shutdown, assert_error, installation::Installation};
+use tests::installation::{Installation, PLPERL, PLPYTHON, PLTCL, Part};
+use tests::{ADMIN, Canary, Cluster, SUPERUSER, Session, Shutdown, assert_error};
 use tokio::time::{Duration, sleep};
 
 /// A language of Debian's packages, with all the ways to print in it that there are.
 struct Language {
     name: &'static str,
-    library: &'static str,
-    package: &'static str,
+    part: Part,
+    /// How often it prints.
+    count: usize,
     prints: &'static str,
     /// Returns NULL.
     nothing: &'static str,
@@ -25,8 +27,8 @@ struct Language {
 const LANGUAGES: [Language; 3] = [
     Language {
         name: "plpython3u",
-        library: "plpython3",
-        package: "postgresql-plpython3-15",
+        part: PLPYTHON,
+        count: 12,
         prints: "
 import ctypes, os, subprocess, sys
 libc = ctypes.CDLL(None)
@@ -48,8 +50,8 @@ libc.fflush(None)",
     },
     Language {
         name: "plperlu",
-        library: "plperl",
-        package: "postgresql-plperl-15",
+        part: PLPERL,
+        count: 8,
         prints: "
 my $value = $_[-1];
 syswrite $_, $value for (*STDOUT, *STDERR);
@@ -64,8 +66,8 @@ print STDOUT $value; print STDERR $value;
     },
     Language {
         name: "pltclu",
-        library: "pltcl",
-        package: "postgresql-pltcl-15",
+        part: PLTCL,
+        count: 6,
         prints: "
 set value [lindex [info level 0] end]
 exec sh -c {echo $0; echo $0 >&2} $value >@stdout 2>@stderr
@@ -127,9 +129,9 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
     let mut cluster = collecting();
     let installation = Installation::find();
     let (canary, mark) = (Canary::new(), Canary::new());
-    for language in &LANGUAGES {
-        let Language { name, library, package, prints, nothing, flushes, raises, sleeps } = language;
-        installation.require_library(library, package);
+    let languages: Vec<_> = LANGUAGES.iter().filter(|language| installation.has(language.part)).collect();
+    for language in &languages {
+        let Language { name, prints, nothing, flushes, raises, sleeps, .. } = language;
         for kind in ["sync_handler", "validator"] {
             let fixture = Fixture::within(&cluster).await;
             fixture.superuser.batch_execute(&format!("CREATE EXTENSION {name}")).await.unwrap();
@@ -178,8 +180,9 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
     sleep(Duration::from_secs(2)).await;
     let log = collected(&mut cluster);
     assert!(canary.find(log.as_bytes()).is_empty(), "{log}");
-    // What PL/Python, PL/Perl and PL/Tcl print in two sessions each, and what the program does.
-    assert_eq!(log.matches(mark.as_str()).count(), 2 * (12 + 8 + 6) + 2, "{log}");
+    // What each language prints in two sessions, and what the program does.
+    let printed: usize = languages.iter().map(|language| 2 * language.count).sum();
+    assert_eq!(log.matches(mark.as_str()).count(), printed + 2, "{log}");
 }
 
 /// What is open in the transaction of a session: cursors by name, and large objects by whether descriptor 0 or 1 is one.
@@ -198,7 +201,7 @@ async fn open_in(session: &Session) -> (Vec<String>, [bool; 2]) {
 
 #[tokio::test]
 async fn cursors_and_large_objects_that_a_handler_opened_are_closed_and_the_callers_are_not() {
-    Installation::find().require_library("plpython3", "postgresql-plpython3-15");
+    assert!(Installation::find().has(PLPYTHON));
     let fixture = Fixture::new().await;
     fixture.superuser.batch_execute("CREATE EXTENSION plpython3u").await.unwrap();
     let object = "SELECT lo_from_bytea(0, 'mine')";

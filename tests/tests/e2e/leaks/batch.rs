@@ -119,7 +119,8 @@ async fn intervene(operator: &Session, holder: &Session, views: &Views<'_>, cell
 
 /// The backends of the cells, once all of them wait.
 async fn held_up(operator: &Session, cells: &[&Cell]) -> Vec<i32> {
-    let waiting = "SELECT pid FROM pg_stat_activity WHERE usename = ANY ($1) AND wait_event_type = 'Lock'";
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE usename = ANY ($1) AND wait_event_type = 'Lock'
+                   ORDER BY backend_start";
     let roles: Vec<_> = cells.iter().map(|cell| cell.role.as_str()).collect();
     let all = async {
         loop {

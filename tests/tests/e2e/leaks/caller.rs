@@ -1,10 +1,11 @@
 //! A session that makes a call, step by step, and keeps what it hears.
 
 use super::{call::Call, ways::Step};
-use bytes::BytesMut;
-use futures_util::TryStreamExt;
+use bytes::{Bytes, BytesMut};
+use futures_util::{SinkExt, TryStreamExt};
 use intcred::{Client, Secret, Settings};
 use serde_json::Value;
+use std::pin::pin;
 use tests::{Database, Session, Wire};
 use tokio_postgres::{
     Row, SimpleQueryMessage, Statement,
@@ -89,6 +90,16 @@ impl Caller {
                     .try_collect::<Vec<_>>()
                     .await
                     .map(|chunks| String::from_utf8_lossy(&chunks.concat()).into_owned()),
+                Err(error) => Err(error),
+            },
+            Step::CopyIn { sql, rows } => match session.copy_in(&sql).await {
+                Ok(sink) => {
+                    let mut sink = pin!(sink);
+                    match sink.send(Bytes::from(rows)).await {
+                        Ok(()) => sink.finish().await.map(|_| String::new()),
+                        Err(error) => Err(error),
+                    }
+                }
                 Err(error) => Err(error),
             },
             Step::ByName(sql) => {

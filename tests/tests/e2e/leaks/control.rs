@@ -4,6 +4,7 @@ use super::{
     cell::Cell,
     evidence::{Channel, Leak},
     outcomes::{End, OUTCOMES},
+    server::is_audited,
     ways::{CLIENTS, Way},
 };
 use std::collections::BTreeSet;
@@ -14,7 +15,6 @@ const LOGGED: &[&str] = &[
     "statement: ",
     "parameters: $1 = '",
     "portal with parameters: $1 = '",
-    "AUDIT: SESSION,",
     "Query Text",
     "Failed process was running: ",
     "CachedPlanSource",
@@ -45,7 +45,11 @@ pub fn problems(leaks: &[&Leak]) -> Vec<String> {
         blind.map(|channel| format!("control: nothing is found in {}", channel.name())).collect();
     for log in [Channel::Stderr, Channel::Csv, Channel::Json] {
         let hits: Vec<_> = leaks.iter().filter(|leak| leak.channel == log).collect();
-        let missing = LOGGED.iter().filter(|marker| !hits.iter().any(|leak| leak.excerpt.contains(**marker)));
+        let audited = is_audited().then_some(&"AUDIT: SESSION,");
+        let missing = LOGGED
+            .iter()
+            .chain(audited)
+            .filter(|marker| !hits.iter().any(|leak| leak.excerpt.contains(**marker)));
         problems.extend(missing.map(|marker| format!("control: no {marker:?} is found in {}", log.name())));
         if !hits.iter().any(|leak| leak.form == Form::Decimal) {
             problems.push(format!("control: no node tree is found in {}", log.name()));

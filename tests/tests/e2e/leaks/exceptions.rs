@@ -14,7 +14,12 @@ pub struct Exception {
 
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
-        ways: &["EXPLAIN (ANALYZE, VERBOSE)", "EXPLAIN EXECUTE"],
+        ways: &[
+            "EXPLAIN (ANALYZE, VERBOSE)",
+            "EXPLAIN (GENERIC_PLAN)",
+            "EXPLAIN (SERIALIZE, MEMORY)",
+            "EXPLAIN EXECUTE",
+        ],
         outcomes: &[],
         channels: &[Channel::Rows],
         reason: "EXPLAIN (VERBOSE) answers its caller with the expressions of the plan. No other role sees them.",

@@ -38,13 +38,16 @@ use evidence::{Channel, Evidence, Leak};
 use outcomes::{End, OUTCOMES};
 use server::Order;
 use std::path::Path;
-use tests::{Shutdown, document::assert_generated};
+use tests::{Shutdown, document::assert_generated, installation::Installation};
 use ways::{CLIENTS, Way};
 
 #[tokio::test]
 async fn a_secret_is_nowhere_however_it_is_passed_and_however_the_call_ends() {
     let cells = matrix(Order::OursLast, &ways::all()).await;
-    assert_generated("docs/leak-matrix.md", "leaks", &report::table(&cells));
+    // The newest major has every row.
+    if Installation::find().major() == ways::NEWEST {
+        assert_generated("docs/leak-matrix.md", "leaks", &report::table(&cells));
+    }
 }
 
 #[tokio::test]
@@ -64,7 +67,8 @@ async fn matrix(order: Order, ways: &[Way]) -> Vec<Cell> {
     for phase in [|end| end != End::Killed, |end| end == End::Killed] {
         for outcome in OUTCOMES.iter().filter(|outcome| phase(outcome.end)) {
             let ends_so = |cell: &&Cell| cell.outcome.name == outcome.name;
-            let batch: Vec<_> = cells.iter().chain(&controls).filter(ends_so).collect();
+            // The controls first: of all that are killed at once, the server reports the one that it started first.
+            let batch: Vec<_> = controls.iter().chain(&cells).filter(ends_so).collect();
             problems.extend(batch::run(&database, &to, &batch, &evidence).await);
         }
         cluster.stop(Shutdown::Fast);

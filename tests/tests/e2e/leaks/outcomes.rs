@@ -47,7 +47,7 @@ pub enum End {
 impl Outcome {
     /// Whether the value gets to the server at all when a call of this way ends like this.
     pub fn can_be_of(&self, way: &Way) -> bool {
-        use Carries::{Document, Execute, LateParameter, Literal, Parameter, Replication, Sealed};
+        use Carries::{Copied, Document, Execute, LateParameter, Literal, Parameter, Replication, Sealed};
         if self.is_minor && !way.is_common {
             return false;
         }
@@ -65,14 +65,15 @@ impl Outcome {
             (_, LateParameter) => false,
             (_, Replication) => true,
             (Fault::TooMany | Fault::Trailing, carries) => {
-                matches!(carries, Literal | Document | Execute | Parameter | Sealed)
+                matches!(carries, Literal | Document | Execute | Parameter | Copied | Sealed)
             }
             (Fault::NotQualified, carries) => {
-                matches!(carries, Literal | Document | Parameter | Sealed) && !way.spelling.schema.is_empty()
+                matches!(carries, Literal | Document | Parameter | Copied | Sealed)
+                    && !way.spelling.schema.is_empty()
             }
-            (Fault::WrongPlace, carries) => matches!(carries, Literal | Document | Parameter),
-            (Fault::Cast("json"), carries) => matches!(carries, Literal | Execute | Parameter),
-            (Fault::Cast(_), carries) => matches!(carries, Literal | Document | Execute | Parameter),
+            (Fault::WrongPlace, carries) => matches!(carries, Literal | Document | Parameter | Copied),
+            (Fault::Cast("json"), carries) => matches!(carries, Literal | Execute | Parameter | Copied),
+            (Fault::Cast(_), carries) => matches!(carries, Literal | Document | Execute | Parameter | Copied),
             (Fault::DoubleQuoted, carries) => matches!(carries, Literal | Document | Execute),
         }
     }

@@ -5,7 +5,8 @@ use crate::helpers::calls::{ANY, register};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::seal::SealingKey;
 use serde_json::{Value, json};
-use tests::{Builder, Cluster, Database, SUPERUSER, installation::Installation};
+use tests::installation::{Installation, PGAUDIT, contrib};
+use tests::{Builder, Cluster, Database, SUPERUSER};
 
 /// Whose hooks run first: those of the library that is loaded last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +14,6 @@ pub enum Order {
     OursLast,
     OursFirst,
 }
-
-const OTHERS: [&str; 3] = ["auto_explain", "pg_stat_statements", "pgaudit"];
 
 const LOUD: &[(&str, &str)] = &[
     ("fsync", "off"),
@@ -28,6 +27,8 @@ const LOUD: &[(&str, &str)] = &[
     ("log_error_verbosity", "verbose"),
     ("log_statement", "all"),
     ("log_duration", "on"),
+    ("log_connections", "on"),
+    ("log_disconnections", "on"),
     ("log_min_duration_statement", "0"),
     ("log_parameter_max_length", "-1"),
     ("log_parameter_max_length_on_error", "-1"),
@@ -62,6 +63,14 @@ const LOUD: &[(&str, &str)] = &[
     ("pg_stat_statements.track_planning", "on"),
 ];
 
+/// What there is since a major of Postgres.
+const SINCE: &[(u32, (&str, &str))] = &[
+    (17, ("summarize_wal", "on")),
+    (17, ("trace_connection_negotiation", "on")),
+    (18, ("log_connections", "all")),
+    (18, ("log_lock_failures", "on")),
+];
+
 /// What differs with the order, so that both are seen.
 const READABLE: &[(&str, &str)] = &[("debug_pretty_print", "on"), ("auto_explain.log_format", "text")];
 const DENSE: &[(&str, &str)] = &[("debug_pretty_print", "off"), ("auto_explain.log_format", "json")];
@@ -70,7 +79,6 @@ const DENSE: &[(&str, &str)] = &[("debug_pretty_print", "off"), ("auto_explain.l
 /// and nobody hides it; and one that hands a value to ours.
 const SCRIPT: &str = "
     CREATE EXTENSION pg_stat_statements;
-    CREATE EXTENSION pgaudit;
     CREATE ROLE app;
     CREATE SCHEMA app AUTHORIZATION app;
     GRANT USAGE ON SCHEMA app TO PUBLIC;
@@ -97,26 +105,26 @@ pub async fn start(order: Order) -> (Cluster, Database) {
 
 /// The same, with languages that messages may be in.
 pub async fn start_in(order: Order, languages: &[String]) -> (Cluster, Database) {
-    for (library, package) in [
-        ("pgaudit", "postgresql-15-pgaudit"),
-        ("auto_explain", "postgresql-15"),
-        ("pg_stat_statements", "postgresql-15"),
-    ] {
-        Installation::find().require_library(library, package);
-    }
+    let parts = [contrib("auto_explain"), contrib("pg_stat_statements"), PGAUDIT];
+    let installation = Installation::find();
+    let others: Vec<_> = parts.into_iter().filter(|part| installation.has(*part)).collect();
     let (preload, more): (fn(Builder, &str) -> Builder, _) = match order {
         Order::OursLast => (Builder::preload_before, READABLE),
         Order::OursFirst => (Builder::preload, DENSE),
     };
-    let builder = OTHERS
+    let builder = others
         .iter()
-        .fold(Cluster::builder().languages(languages), |builder, library| preload(builder, library));
-    let settings = LOUD.iter().chain(more);
+        .fold(Cluster::builder().languages(languages), |builder, part| preload(builder, part.library));
+    let since = SINCE.iter().filter(|(major, _)| *major <= installation.major());
+    let settings = LOUD.iter().chain(since.map(|(_, setting)| setting)).chain(more);
     let cluster = settings.fold(builder, |builder, (name, value)| builder.setting(name, value)).start();
     cluster.named_database("postgres").superuser().await.batch_execute(&quiet()).await.unwrap();
     let database = cluster.database().await;
     let superuser = database.superuser().await;
     superuser.batch_execute(SCRIPT).await.unwrap();
+    if is_audited() {
+        superuser.batch_execute("CREATE EXTENSION pgaudit").await.unwrap();
+    }
     for key in [ANY, REFUSED, FILLER] {
         register(&superuser, key, json!({})).await.unwrap();
     }
@@ -124,6 +132,11 @@ pub async fn start_in(order: Order, languages: &[String]) -> (Cluster, Database)
         format!("SELECT integration_credentials.register_validator('{REFUSED}', 'app.refuse(text)')");
     superuser.batch_execute(&validator).await.unwrap();
     (cluster, database)
+}
+
+/// Whether the server has pgaudit.
+pub fn is_audited() -> bool {
+    Installation::find().has(PGAUDIT)
 }
 
 /// The operator, who never has a secret, logs nothing: what the views are made of would fill the log.

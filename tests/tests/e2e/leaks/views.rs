@@ -12,10 +12,11 @@ pub struct Views<'a> {
 
 impl<'a> Views<'a> {
     pub async fn new(operator: &'a Session, evidence: &'a Evidence) -> Self {
-        // The time zones are hundreds of files.
+        // The time zones are hundreds of files, and a machine may have no NUMA, which is an error.
         let all = "SELECT string_agg(format('SELECT %L || v::text FROM %s v', relname || ' ', oid::regclass), ' UNION ALL ')
                    FROM pg_class
-                   WHERE relkind = 'v' AND relname LIKE 'pg\\_%' AND relname NOT LIKE 'pg\\_timezone%'";
+                   WHERE relkind = 'v' AND relname LIKE 'pg\\_%' AND relname NOT LIKE 'pg\\_timezone%'
+                       AND relname NOT LIKE '%\\_numa'";
         let all = operator.query_one(all, &[]).await.unwrap().get(0);
         Self { operator, evidence, all }
     }

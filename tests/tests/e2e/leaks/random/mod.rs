@@ -130,6 +130,8 @@ async fn control(database: &Database, operator: &Session, languages: &[String], 
     let sends = vec![
         Send::Simple(format!("PREPARE p AS {call}")),
         Send::Simple(format!("DECLARE c CURSOR WITH HOLD FOR {call}")),
+        // Of these, pg_stat_statements leaves out the values, since 18.
+        Send::Simple(format!("DO $do$ BEGIN PERFORM app.keep('any', '{canary}', 'x'); END $do$")),
         Send::Simple(format!("SELECT app.keep('any', '{canary}'::int::text, 'x')")),
     ];
     let case = Case { number: u64::MAX, function: NOBODYS, canary, sends, is_sound: false };
@@ -167,8 +169,9 @@ impl<'a> Sender<'a> {
         let session = database.connect(ROLE).await;
         let backslashes = random.u8(..5) == 0;
         let mut settings = String::from("SET plan_cache_mode = force_custom_plan;");
-        if random.bool() {
-            let language = &languages[random.usize(..languages.len())];
+        if random.bool()
+            && let Some(language) = random.choice(languages)
+        {
             settings.extend(["SET lc_messages = '", language, "';"]);
         }
         let is_silent = random.u8(..5) == 0;

@@ -18,12 +18,15 @@ mod statements;
 
 use super::call::{Call, Spelling, USUAL};
 pub use clients::CLIENTS;
+use tests::installation::Installation;
 use tokio_postgres::types::{Format, Type};
 
 /// A way to call.
 #[derive(Clone, Copy)]
 pub struct Way {
     pub name: &'static str,
+    /// The major of Postgres that is the first to know it.
+    pub since: u32,
     /// Whether programs do it, and not only who wants to know.
     pub is_common: bool,
     pub carries: Carries,
@@ -48,6 +51,8 @@ pub enum Carries {
     Parameter,
     /// In a parameter, after calls that succeed.
     LateParameter,
+    /// In a row of a COPY that has the call.
+    Copied,
     /// In the call of another function, which makes the call.
     Wrapped,
     /// Sealed.
@@ -72,6 +77,8 @@ pub enum Step {
     Query(String),
     /// COPY ... TO STDOUT, by the extended protocol.
     CopyOut(String),
+    /// COPY ... FROM STDIN, by the extended protocol, with these rows.
+    CopyIn { sql: String, rows: String },
     /// By the simple protocol, in a replication session, which knows no other.
     Replication(String),
     /// By the simple protocol, whatever comes of it.
@@ -96,15 +103,21 @@ impl Way {
     }
 }
 
-/// All of them.
+/// The newest major of Postgres that is tested.
+pub const NEWEST: u32 = 18;
+
+/// All that this major of Postgres knows.
 pub fn all() -> Vec<Way> {
     let rare = [spellings::SPELLINGS, names::NAMES, sql::SQL].concat();
     let rare = rare.into_iter().map(|way| Way { is_common: false, ..way });
-    [CLIENTS, statements::STATEMENTS].concat().into_iter().chain(rare).collect()
+    let major = Installation::find().major();
+    let ways = [CLIENTS, statements::STATEMENTS].concat().into_iter().chain(rare);
+    ways.filter(|way| way.since <= major).collect()
 }
 
 const LITERAL: Way = Way {
     name: "literal",
+    since: 15,
     is_common: true,
     carries: Carries::Literal,
     spelling: USUAL,

@@ -1,5 +1,6 @@
 //! What else a call may be part of.
 
+use super::super::call::Call;
 use super::{Carries, LITERAL, Step, Way, prepare, select};
 use tokio_postgres::types::{Format, Type};
 
@@ -80,6 +81,75 @@ pub const STATEMENTS: &[Way] = &[
         name: "CREATE TABLE AS EXECUTE",
         carries: Carries::Execute,
         steps: |call| vec![prepare(call), Step::Simple(call.execute("CREATE TEMP TABLE t AS EXECUTE p"))],
+        ..LITERAL
+    },
+    Way {
+        name: "EXPLAIN (GENERIC_PLAN)",
+        since: 16,
+        steps: |call| {
+            let select = select(call);
+            vec![Step::Simple(format!("EXPLAIN (GENERIC_PLAN, VERBOSE) {select}")), Step::Simple(select)]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "EXPLAIN (SERIALIZE, MEMORY)",
+        since: 17,
+        steps: |call| {
+            vec![Step::Simple(format!("EXPLAIN (ANALYZE, VERBOSE, SERIALIZE, MEMORY) {}", select(call)))]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "JSON_OBJECT",
+        since: 16,
+        steps: |call| vec![Step::Simple(format!("SELECT JSON_OBJECT('v': {})", call.literal()))],
+        ..LITERAL
+    },
+    Way {
+        name: "JSON_TABLE",
+        since: 17,
+        steps: |call| {
+            vec![Step::Simple(format!(
+                "SELECT * FROM JSON_TABLE({}, '$' COLUMNS (k text PATH '$.key'))",
+                call.literal()
+            ))]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "MERGE ... RETURNING",
+        since: 17,
+        steps: |call| {
+            vec![
+                Step::Simple("CREATE TEMP TABLE t (v jsonb)".into()),
+                Step::Simple(format!(
+                    "MERGE INTO t USING ({}) AS s(v) ON false WHEN NOT MATCHED THEN INSERT VALUES (s.v)
+                         RETURNING merge_action(), t.*",
+                    select(call)
+                )),
+            ]
+        },
+        ..LITERAL
+    },
+    Way {
+        name: "UPDATE ... RETURNING old, new",
+        since: 18,
+        steps: |call| {
+            vec![
+                Step::Simple("CREATE TEMP TABLE t AS SELECT NULL::jsonb AS v".into()),
+                Step::Simple(format!("UPDATE t SET v = ({}) RETURNING old.*, new.*", select(call))),
+            ]
+        },
+        ..LITERAL
+    },
+    Way { name: "row of COPY FROM", carries: Carries::Copied, steps: |call| copy_from(call, ""), ..LITERAL },
+    Way {
+        name: "row of COPY FROM, ON_ERROR ignore",
+        since: 17,
+        carries: Carries::Copied,
+        // What is no number is skipped, with a notice.
+        steps: |call| copy_from(call, " WITH (ON_ERROR ignore, LOG_VERBOSITY verbose)"),
         ..LITERAL
     },
     Way {
@@ -199,6 +269,13 @@ pub const STATEMENTS: &[Way] = &[
         ..LITERAL
     },
 ];
+
+fn copy_from(call: &Call, options: &str) -> Vec<Step> {
+    let rows = format!("{value}\t{value}\n1\t{value}\n", value = call.value);
+    let sql = format!("COPY t FROM STDIN{options} WHERE {} IS NOT NULL", call.with("v"));
+    let number = if options.is_empty() { "text" } else { "int" };
+    vec![Step::Simple(format!("CREATE TEMP TABLE t (n {number}, v text)")), Step::CopyIn { sql, rows }]
+}
 
 /// Waits for the operator to let go.
 pub const WAIT: &str = "SELECT pg_advisory_xact_lock_shared(1)";

@@ -1,4 +1,4 @@
--- A setting that a library has defined is in this view for every role; a name that somebody made up is not.
+-- The view has settings that a library defined, for every role, and no placeholders.
 SELECT 'problem', 'the library is not preloaded', 'restart',
        format('shared_preload_libraries = %L', concat_ws(', ',
            nullif((SELECT coalesce(setting, '...') FROM pg_settings WHERE name = 'shared_preload_libraries'), ''),

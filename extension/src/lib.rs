@@ -42,6 +42,7 @@ extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["tables"]);
 extension_sql_file!("../../sql/catalog.sql", name = "catalog", requires = ["functions"]);
 extension_sql_file!("../../sql/replication.sql", name = "replication", requires = ["catalog"]);
+extension_sql_file!("../../sql/comments.sql", name = "comments", requires = ["replication"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
 
 /// Called by Postgres when it loads the library.

@@ -13,6 +13,12 @@ static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static KEYRING_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::adaptive);
 static MAX_VALUE_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(characters(DEFAULT_VALUE_CHARS));
+static VERSION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(LOADED));
+/// The version of this library.
+const LOADED: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => c"",
+};
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// A number of characters in the type of a setting.
@@ -92,6 +98,14 @@ pub fn define() {
             GucFlags::SUPERUSER_ONLY,
         );
     }
+    GucRegistry::define_string_guc(
+        c"integration_credentials.version",
+        c"The version of the library that the server has loaded.",
+        c"That of the objects in a database is in pg_extension.",
+        &VERSION,
+        GucContext::Internal,
+        GucFlags::DISALLOW_IN_FILE,
+    );
     // SAFETY: a constant name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"integration_credentials".as_ptr()) };
     PRELOADED.get_or_init(|| ());

@@ -143,6 +143,37 @@ impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into() }
     }
+
+    /// The catalog does not have the key. The message does not repeat the key, which may be a misplaced secret.
+    #[must_use]
+    pub fn integration_not_found() -> Self {
+        Self::new(
+            ErrorCode::IntegrationNotFound,
+            "the catalog has no integration with this key",
+            "SELECT key FROM integration_credentials.list_integrations() lists the keys; \
+             admin_register_integration() adds an integration.",
+        )
+    }
+
+    /// The catalog entry is disabled.
+    #[must_use]
+    pub fn integration_disabled(key: &str) -> Self {
+        Self::new(
+            ErrorCode::IntegrationDisabled,
+            format!("integration {key:?} is disabled"),
+            "admin_set_integration_enabled(key, true, actor) enables it.",
+        )
+    }
+
+    /// The org has no credential for the key.
+    #[must_use]
+    pub fn credentials_not_set(key: &str) -> Self {
+        Self::new(
+            ErrorCode::CredentialsNotSet,
+            format!("this org has no credential for integration {key:?}"),
+            "admin_set_integration_credentials(key, value, actor) sets the credential.",
+        )
+    }
 }
 
 #[cfg(test)]

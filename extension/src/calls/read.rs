@@ -9,7 +9,7 @@ use crate::pg::text::{self, Raw};
 use crate::pg::tuplestore::Rows;
 use crate::{catalog, keyring, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
-use integration_credentials_core::error::{ErrorCode, Refusal};
+use integration_credentials_core::error::Refusal;
 use integration_credentials_core::limits;
 use pgrx::IntoDatum;
 use pgrx::datum::TimestampWithTimeZone;
@@ -102,18 +102,9 @@ fn get<R>(
             (ciphertext.to_vec(), read(row))
         })
     });
-    let (ciphertext, read) = found.flatten().ok_or_else(|| not_set(key))?;
+    let (ciphertext, read) = found.flatten().ok_or_else(|| Refusal::credentials_not_set(key))?;
     let value = keyring::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
     // A later error of the caller's statement may quote the value.
     redaction::remember(&value);
     Ok((value, read))
-}
-
-/// The refusal of a key that this org has no credential for.
-pub fn not_set(key: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::CredentialsNotSet,
-        format!("this org has no credential for integration {key:?}"),
-        "admin_set_integration_credentials(key, value, actor) sets the credential.",
-    )
 }

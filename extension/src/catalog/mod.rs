@@ -3,7 +3,7 @@
 use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::jsonb::Document;
 use crate::pg::text::{self, Raw, Text};
-use integration_credentials_core::error::{ErrorCode, Refusal};
+use integration_credentials_core::error::Refusal;
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -69,13 +69,13 @@ impl SyncMode {
 /// because a disabled entry must not be used.
 pub fn find(key: &str) -> Result<Rc<Entry>, Refusal> {
     let read = || index_scan::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
-    cache::get(key).or_else(|| cache::fill(key, read)).ok_or_else(not_found)
+    cache::get(key).or_else(|| cache::fill(key, read)).ok_or_else(Refusal::integration_not_found)
 }
 
 /// Finds an entry, and refuses a disabled one.
 pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Refusal> {
     let entry = find(key)?;
-    if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
+    if entry.is_enabled { Ok(entry) } else { Err(Refusal::integration_disabled(key)) }
 }
 
 /// The keys of the entries that are enabled now.
@@ -102,24 +102,4 @@ fn read(row: &Row) -> Entry {
             .zip(mode)
             .map(|(handler, mode)| Sync { handler, mode }),
     }
-}
-
-/// The refusal of a key that the catalog does not have. The message does not repeat the key, which may be a
-/// misplaced secret.
-fn not_found() -> Refusal {
-    Refusal::new(
-        ErrorCode::IntegrationNotFound,
-        "the catalog has no integration with this key",
-        "SELECT key FROM integration_credentials.list_integrations() lists the keys; \
-         admin_register_integration() adds an integration.",
-    )
-}
-
-/// The refusal of a disabled entry.
-fn disabled(key: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::IntegrationDisabled,
-        format!("integration {key:?} is disabled"),
-        "admin_set_integration_enabled(key, true, actor) enables it.",
-    )
 }

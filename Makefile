@@ -21,6 +21,10 @@ FEATURES     = --no-default-features \
 # For the tests, and for the build script of pgrx, whoever starts the build.
 export PG PG_CONFIG
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
+# The released versions, and the tests that their SQL must pass with the library of today.
+RELEASED    := 0.1.0
+CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: metering:: notify:: orgs:: privileges:: sealed:: \
+	set:: sync_handlers:: transactions:: validators::
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 export QUICK
@@ -52,6 +56,10 @@ unit: deps # the tests that need no Postgres
 e2e: install # the tests against live clusters; those of one file with TEST=validators
 	cargo build --locked --package intcred --bins --examples
 	cargo test --locked --package tests $(if $(TEST),--test e2e --test faults -- '$(TEST)::')
+ifndef TEST
+	@# What an earlier version can do, it can do with this library.
+	set -e; for version in $(RELEASED); do EXTENSION_VERSION=$$version cargo test --locked --package tests --test e2e -- $(CALLS); done
+endif
 
 generate: install # write the parts of docs/ that tests generate; all of them with PG=18
 	cargo build --locked --package intcred --bins

@@ -43,7 +43,8 @@ demo: install # what it does, in half a minute
 test: lint unit e2e docs # everything: lint, unit, e2e and docs
 
 test-majors: unit # unit, then e2e on each of PostgreSQL 15 to 18, or of MAJORS='16 17'
-	set -e; for major in $(MAJORS); do $(MAKE) --no-print-directory e2e PG=$$major; done
+	set -e; for major in $(MAJORS); do \
+		PG_UPGRADE_FROM=$(DEBIANS) $(MAKE) --no-print-directory e2e PG=$$major; done
 
 lint: deps # format, clippy and cargo-deny
 	cargo fmt --all --check

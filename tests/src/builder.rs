@@ -1,12 +1,17 @@
 //! The options of a cluster.
 
-use crate::{Cluster, installation::EXTENSION};
+use crate::{
+    Cluster,
+    installation::{EXTENSION, Installation},
+};
 use integration_credentials_core::keyring::Keyring;
 
 /// A cluster that is not started yet.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
+    pub(crate) installation: Option<Installation>,
+    pub(crate) initdb: Vec<String>,
     pub(crate) tcp: bool,
     pub(crate) preload: Vec<String>,
     pub(crate) keys: Keys,
@@ -28,6 +33,8 @@ impl Builder {
     pub(crate) fn new() -> Self {
         let keyring = Keyring::generate().and_then(|keyring| keyring.to_document()).expect("a keyring");
         Self {
+            installation: None,
+            initdb: Vec::new(),
             tcp: false,
             preload: vec![EXTENSION.into()],
             keys: Keys::File(keyring.as_bytes().to_vec()),
@@ -35,6 +42,17 @@ impl Builder {
             languages: Vec::new(),
             memory_kb: None,
         }
+    }
+
+    /// Is of another Postgres than the one under test.
+    pub fn of(self, installation: Installation) -> Self {
+        Self { installation: Some(installation), ..self }
+    }
+
+    /// Gives `initdb` another option.
+    pub fn initdb(mut self, option: &str) -> Self {
+        self.initdb.push(option.into());
+        self
     }
 
     /// Listens on a free port of 127.0.0.1 as well. Any local user can connect, as any role.

@@ -77,8 +77,8 @@ impl Cluster {
         SHARED.get_or_init(|| Self::builder().setting("fsync", "off").start())
     }
 
-    pub(crate) fn create(builder: Builder) -> Self {
-        let installation = Installation::find();
+    pub(crate) fn create(mut builder: Builder) -> Self {
+        let installation = builder.installation.take().unwrap_or_else(Installation::find);
         if builder.preload.iter().any(|library| library == EXTENSION) {
             installation.require_extension();
         }
@@ -119,6 +119,7 @@ impl Cluster {
                 .command("initdb", &self.dir)
                 .args(["--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"])
                 .args(["--username", SUPERUSER])
+                .args(builder.initdb)
                 .arg(self.data_dir()),
         );
         let mut settings = vec![

@@ -68,8 +68,13 @@ impl Installation {
     /// Asks `$PG_CONFIG`, or else the `pg_config` on PATH.
     #[must_use]
     pub fn find() -> Self {
-        let pg_config = env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into());
-        let output = Command::new(&pg_config)
+        Self::of(&env::var_os("PG_CONFIG").unwrap_or_else(|| "pg_config".into()))
+    }
+
+    /// Asks this `pg_config`.
+    #[must_use]
+    pub fn of(pg_config: &OsStr) -> Self {
+        let output = Command::new(pg_config)
             .args(["--bindir", "--sharedir", "--pkglibdir", "--localedir", "--version", "--configure"])
             .output()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}. {MISSING}", pg_config.display()));

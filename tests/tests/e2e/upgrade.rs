@@ -6,52 +6,29 @@
 use crate::dump::{dump_and_restore, source, state};
 use crate::helpers::calls::{ANY, get, register, set};
 use serde_json::json;
-use std::{collections::BTreeSet, process::Command};
-use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, document::root};
+use std::{collections::BTreeSet, env, process::Command};
+use tests::{
+    ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, SUPERUSER, Shutdown, document::root,
+    installation::Installation, run,
+};
 
 /// Each has a script in `sql/`, which never changes, and a path to this version.
 const RELEASED: &[&str] = &["0.1.0"];
 
 /// Everything that `CREATE EXTENSION` makes, an object a row, with what can be said of it.
-const OBJECTS: &str = "
-    WITH member AS (
-        SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'integration_credentials'
-    ), relation AS (
-        SELECT c.* FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
-    )
-    SELECT format('%s %s: %s', o.type, o.identity, obj_description(m.objid, m.classid::regclass::text))
-    FROM member m, LATERAL pg_identify_object(m.classid, m.objid, 0) o
-    UNION ALL SELECT format('%s %s', pg_get_functiondef(p.oid), p.proacl)
-    FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-    UNION ALL SELECT format('relation %s', to_jsonb(r) - '{oid,reltype,relfilenode,relpages,reltuples,relallvisible,relallfrozen,
-        relfrozenxid,relminmxid,relnamespace,reltoastrelid,relowner,relhasindex}'::text[])
-    FROM relation r
-    UNION ALL SELECT format('column %s.%s: %s %s %s', r.relname,
-        row_number() OVER (PARTITION BY r.oid ORDER BY a.attnum), a.attname, format_type(a.atttypid, a.atttypmod), concat_ws(' ',
-        a.attcollation::regcollation, a.attnotnull, a.attidentity, a.attgenerated, a.attstattarget, a.attstorage,
-        a.attcompression, a.attacl, pg_get_expr(d.adbin, d.adrelid), col_description(r.oid, a.attnum)))
-    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
-    LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
-    UNION ALL SELECT format('constraint %s.%s: %s %s', r.relname, c.conname, pg_get_constraintdef(c.oid), c.convalidated)
-    FROM relation r JOIN pg_constraint c ON c.conrelid = r.oid
-    UNION ALL SELECT format('index %s %s', pg_get_indexdef(i.indexrelid), i.indisreplident)
-    FROM relation r JOIN pg_index i ON i.indrelid = r.oid
-    UNION ALL SELECT format('trigger %s %s', pg_get_triggerdef(t.oid), t.tgenabled)
-    FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid
-    UNION ALL SELECT format('view %s: %s', r.relname, pg_get_viewdef(r.oid)) FROM relation r WHERE r.relkind = 'v'
-    UNION ALL SELECT format('dumped %s: %s', c.place, c.table::regclass || ' ' || c.condition)
-    FROM pg_extension e, unnest(e.extconfig, e.extcondition) WITH ORDINALITY c (\"table\", condition, place)
-    WHERE e.extname = 'integration_credentials'
-    UNION ALL SELECT format('schema %s', n.nspacl) FROM pg_namespace n WHERE n.nspname = 'integration_credentials'
-    UNION ALL SELECT format('extension %s %s %s', e.extrelocatable, e.extnamespace::regnamespace, e.extversion)
-    FROM pg_extension e WHERE e.extname = 'integration_credentials'
-    UNION ALL SELECT format('entry %s', to_jsonb(k) - 'updated_at')
-    FROM integration_credentials.integration_catalog k WHERE k.is_shipped";
+const OBJECTS: &str = include_str!("upgrade.sql");
 
 async fn objects(database: &Database) -> BTreeSet<String> {
     let rows = database.superuser().await.query(OBJECTS, &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Panics with what differs, of which there is little.
+#[track_caller]
+fn assert_same(found: &BTreeSet<String>, expected: &BTreeSet<String>, from: &str) {
+    let missing: Vec<_> = expected.difference(found).collect();
+    let left: Vec<_> = found.difference(expected).collect();
+    assert!(missing.is_empty() && left.is_empty(), "from {from}: missing {missing:#?}, left {left:#?}");
 }
 
 async fn at_version(cluster: &Cluster, version: &str) -> Database {
@@ -95,12 +72,7 @@ async fn upgraded_database_is_as_if_newly_made() {
         assert_ne!(objects(&database).await, expected, "{version} is this version");
         update(&database).await;
         let found = objects(&database).await;
-        let missing: Vec<_> = expected.difference(&found).collect();
-        let left: Vec<_> = found.difference(&expected).collect();
-        assert!(
-            missing.is_empty() && left.is_empty(),
-            "from {version}: missing {missing:#?}, left {left:#?}"
-        );
+        assert_same(&found, &expected, version);
     }
 }
 
@@ -177,4 +149,40 @@ async fn downgrade_is_refused_and_changes_nothing() {
     }
     assert_eq!(objects(&database).await, before);
     set(&admin, ANY, "value").await.unwrap();
+}
+
+/// From the Postgres of `PG_UPGRADE_FROM`, which has this version of the extension, or from the one under test.
+#[tokio::test]
+async fn pg_upgrade_keeps_everything() {
+    let old = env::var_os("PG_UPGRADE_FROM").map_or_else(Installation::find, |path| Installation::of(&path));
+    let new = Installation::find();
+    let canary = Canary::new();
+    let mut from = Cluster::builder().of(old.clone()).setting("fsync", "off").start();
+    let original = source(&from, &canary, None).await;
+    let expected = (state(&original).await, objects(&original).await);
+    from.stop(Shutdown::Fast);
+
+    // The default since 18, and a cluster that is upgraded keeps what it had.
+    let without_checksums = (new.major() >= 18 && old.major() < 18).then_some("--no-data-checksums");
+    let builder = Cluster::builder().keyring(from.keyring()).setting("fsync", "off");
+    let builder = without_checksums.into_iter().fold(builder, tests::Builder::initdb);
+    let mut to = builder.start();
+    to.stop(Shutdown::Fast);
+    let mut upgrade = to.tool("pg_upgrade");
+    upgrade.env_remove("PGHOST").env_remove("PGPORT").args(["--username", SUPERUSER]);
+    upgrade.arg("--old-bindir").arg(old.programs()).arg("--new-bindir").arg(new.programs());
+    upgrade.arg("--old-datadir").arg(from.data_dir()).arg("--new-datadir").arg(to.data_dir());
+    let output = run(&mut upgrade, b"").await;
+    assert_eq!(output.code, 0, "{output:?}");
+    to.start();
+
+    let upgraded = to.named_database(original.name());
+    assert_eq!(state(&upgraded).await, expected.0);
+    if old.major() == new.major() {
+        assert_same(&objects(&upgraded).await, &expected.1, "before pg_upgrade");
+    }
+    assert_eq!(get(&upgraded.connect(READER).await, ANY).await.unwrap(), canary.as_str());
+    let admin = upgraded.connect(ADMIN).await;
+    set(&admin, ANY, "after-the-upgrade").await.unwrap();
+    assert_eq!(get(&upgraded.connect(READER).await, ANY).await.unwrap(), "after-the-upgrade");
 }

@@ -25,7 +25,7 @@ export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 export RUST_BACKTRACE := 0
 export QUICK
 
-.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench
+.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench deb test-packages all
 .DEFAULT_GOAL := help
 
 help: # list the targets
@@ -75,8 +75,20 @@ docs: deps # the documentation of the library, with warnings as errors
 install: deps # build and install into the Postgres of PG=18 or PG_CONFIG=/path/to/pg_config
 	$(CARGO_PGRX) install --release $(SUDO) --package integration_credentials --pg-config $(PG_CONFIG)
 
+# `pgxn install` runs `make all` and `make install`.
+all: deps
+
 cli: # the command line, as target/release/intcred
 	cargo build --locked --release --package intcred
+
+deb: # Debian packages of the extension and of the command line, into target/packages
+	packaging/deb
+
+test-packages: deps # builds, uses and purges the packages in clean roots of Debian 12 and 13; as root, half an hour
+	command -v mmdebstrap >/dev/null || apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
+	cargo install --quiet --locked --root target/packages/tools --version =0.7.0 pgxn_meta
+	PATH=$$PWD/target/packages/tools/bin:$$PATH cargo test --locked --package tests --test packages -- \
+		--include-ignored --test-threads=1 --nocapture
 
 deps: # what building and testing need
 	tests/install-deps

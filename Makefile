@@ -74,6 +74,7 @@ docs: deps # the documentation of the library, with warnings as errors
 
 install: deps # build and install into the Postgres of PG=18 or PG_CONFIG=/path/to/pg_config
 	$(CARGO_PGRX) install --release $(SUDO) --package integration_credentials --pg-config $(PG_CONFIG)
+	$(if $(SUDO),sudo) install -m 644 sql/integration_credentials--*.sql "$$($(PG_CONFIG) --sharedir)/extension/"
 
 # `pgxn install` runs `make all` and `make install`.
 all: deps

@@ -1,5 +1,6 @@
--- The integrations that every installation starts with. Rules are no stricter than what each vendor documents; an
--- operator may change or remove any of them. The examples show the form of a value and open nothing.
+-- The entries that every installation begins with. Their rules are no stricter than the vendor's
+-- documentation. An operator may change or remove any entry. The examples show the form of a value and are no
+-- real credentials.
 
 INSERT INTO integration_credentials.integration_catalog
     (is_shipped, integration_key, display_name, docs_url, example, rules, sync_handler, sync_mode)
@@ -23,7 +24,8 @@ VALUES
      '{"pattern": "(gh[pousr]_|github_pat_)[A-Za-z0-9_.-]+", "minLength": 20, "maxLength": 1024}',
      NULL, NULL),
 
-    -- The OAuth 2.0 client credentials flow: a connected app's id and secret, and the domain to ask for a token.
+    -- The OAuth 2.0 client credentials flow: a connected app's id and secret, and the domain to ask for a
+    -- token.
     (true, 'salesforce', 'Salesforce',
      'https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_client_credentials_flow.htm',
      '{"instance_url": "https://example.my.salesforce.com", "client_id": "3MVG9...", "client_secret": "..."}',
@@ -49,15 +51,15 @@ VALUES
      '{"pattern": "(sk|rk)_(live|test)_[A-Za-z0-9]+", "minLength": 20, "maxLength": 255}',
      NULL, NULL),
 
-    -- The vendor documents no form: a key is text without blanks.
+    -- The vendor documents no form; the rule asks for printable ASCII without blanks.
     (true, 'trustradius', 'TrustRadius', 'https://apidocs.trustradius.com/',
      'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',
      '{"pattern": "[!-~]+", "minLength": 8, "maxLength": 1024}',
      'integration_credentials.sync_aggregator_credentials(text, text, text)', 'surface');
 
--- A restore runs CREATE EXTENSION, and then loads the rows of the dump. What the extension shipped makes way: for the
--- row of the same key, and for the note that the entry was removed. So the catalog comes back as it was, with edited,
--- added and removed entries alike, in whatever order its tables are loaded.
+-- A restore runs CREATE EXTENSION, and then loads the rows of the dump. A loaded row replaces the shipped row
+-- of the same key, and a loaded key of removed_integrations deletes that row. So edited, added and removed
+-- entries come back, in whatever order the tables are loaded.
 CREATE FUNCTION integration_credentials.keep_catalog() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -83,15 +85,15 @@ CREATE TRIGGER notes_removal AFTER DELETE ON integration_credentials.integration
 CREATE TRIGGER removes_shipped AFTER INSERT ON integration_credentials.removed_integrations
     FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_catalog();
 
--- Sessions remember which entries are enabled. Whoever changes the catalog makes them look again: by hand, in a restore
--- or by replication, hence ALWAYS and by row.
+-- Sessions cache catalog entries. Every change invalidates the caches: by hand, in a restore, or by logical
+-- replication, for which the triggers are ALWAYS and by row.
 CREATE FUNCTION integration_credentials.catalog_changed() RETURNS trigger
     LANGUAGE c
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'catalog_changed';
-CREATE TRIGGER tells_sessions AFTER INSERT OR UPDATE OR DELETE ON integration_credentials.integration_catalog
+CREATE TRIGGER invalidates_caches AFTER INSERT OR UPDATE OR DELETE ON integration_credentials.integration_catalog
     FOR EACH ROW EXECUTE FUNCTION integration_credentials.catalog_changed();
-CREATE TRIGGER tells_sessions_of_truncate AFTER TRUNCATE ON integration_credentials.integration_catalog
+CREATE TRIGGER invalidates_caches_on_truncate AFTER TRUNCATE ON integration_credentials.integration_catalog
     FOR EACH STATEMENT EXECUTE FUNCTION integration_credentials.catalog_changed();
 ALTER TABLE integration_credentials.integration_catalog
-    ENABLE ALWAYS TRIGGER tells_sessions, ENABLE ALWAYS TRIGGER tells_sessions_of_truncate;
+    ENABLE ALWAYS TRIGGER invalidates_caches, ENABLE ALWAYS TRIGGER invalidates_caches_on_truncate;

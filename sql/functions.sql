@@ -1,7 +1,7 @@
--- Every function of the extension and its one view. The bodies of the C functions are in extension/src/, under the
--- same names. None is STRICT: a NULL argument must be an error, and a STRICT function would return NULL instead.
+-- The functions of the extension and its view. extension/src/lib.rs lists the Rust function behind each C
+-- function. No function is STRICT: a NULL argument must be an error, and a STRICT function would return NULL.
 
--- The org of this session: the setting integration_credentials.org_slug, else the database's name.
+-- The org of this session: the setting integration_credentials.org_slug, or else the name of the database.
 CREATE FUNCTION integration_credentials.current_org() RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -9,8 +9,8 @@ CREATE FUNCTION integration_credentials.current_org() RETURNS text
 
 ------------------------------------------------------------------------------------------------------- for admins
 
--- Those called admin_* run as their owner, as SECURITY DEFINER functions do, but see to it themselves: so that the audit
--- log can name the role that called. See extension/src/calls/caller.rs.
+-- The admin_* functions run as their owner, but switch the role themselves: a SECURITY DEFINER function
+-- cannot see which role called, and the audit log names that role. See extension/src/calls/caller.rs.
 
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials(key text, value text, actor text)
     RETURNS jsonb
@@ -18,14 +18,16 @@ CREATE FUNCTION integration_credentials.admin_set_integration_credentials(key te
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials';
 
--- The same with a value that the caller has sealed to the key below, so that no SQL ever holds it.
+-- Like admin_set_integration_credentials, with a value sealed to the key of sealing_key(), so that no SQL
+-- ever holds the plaintext.
 CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed(key text, sealed bytea, actor text)
     RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
 
--- {"form", "org", "role", "issuedAt", "keyId", "publicKey"}: what to seal to and for, the public key in base64.
+-- {"form", "org", "role", "issuedAt", "keyId", "publicKey"}: the key to seal to, in base64, and the terms to
+-- seal for.
 CREATE FUNCTION integration_credentials.sealing_key() RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -37,8 +39,8 @@ CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_remove_integration_credentials';
 
--- Registers an integration, or replaces what is registered under the key; is_enabled, validator and sync handler of
--- an existing entry stay as they are. Rules: {"minLength", "maxLength", "prefix", "pattern", "schema"}, each optional.
+-- Adds an integration, or replaces the entry of the key, except is_enabled, validator and sync handler.
+-- Rules: {"minLength", "maxLength", "prefix", "pattern", "schema"}, each optional.
 CREATE FUNCTION integration_credentials.admin_register_integration(
         key text, display_name text, actor text,
         rules jsonb DEFAULT '{}', docs_url text DEFAULT NULL, example text DEFAULT NULL)
@@ -47,7 +49,7 @@ CREATE FUNCTION integration_credentials.admin_register_integration(
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_register_integration';
 
--- Takes an entry out of the catalog. Refused while any org still has a credential for it.
+-- Removes an entry from the catalog. Refused while any org has a credential for the integration.
 CREATE FUNCTION integration_credentials.admin_unregister_integration(key text, actor text)
     RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -60,8 +62,8 @@ CREATE FUNCTION integration_credentials.admin_set_integration_enabled(key text, 
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_enabled';
 
--- A failed call leaves no metering row, for its transaction is gone: the client writes it with this one, after.
--- `outcome` is a code of the error table; `parameters` a JSON object, redacted here again whatever the client did.
+-- The rollback of a failed call takes its metering row along, so the client writes the row with this function
+-- afterwards. `outcome` is an error code. `parameters` is a JSON object, which this function redacts again.
 CREATE FUNCTION integration_credentials.record_tool_failure(
         tool_key text, outcome text, parameters text, duration_ms double precision)
     RETURNS void
@@ -71,43 +73,46 @@ CREATE FUNCTION integration_credentials.record_tool_failure(
 
 ------------------------------------------------------------------------------------------------------ for readers
 
--- Not SECURITY DEFINER: it reads by index, runs no SQL, and looks up no name by search_path. Who may call it may read.
+-- Not SECURITY DEFINER: the function reads by index, runs no SQL, and looks up no name by search_path.
+-- EXECUTE is the right to read.
 CREATE FUNCTION integration_credentials.get_integration_credentials(key text) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_integration_credentials';
 
--- The same, with what tells this value from another one, all of the same row.
+-- The value with its revision and time, all from one row.
 CREATE FUNCTION integration_credentials.get_integration_credentials_with_revision(key text)
     RETURNS TABLE (value text, revision bigint, "updatedAt" timestamptz)
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_integration_credentials_with_revision';
 
--- Every credential that get_integration_credentials would return, in one round trip. One that it would refuse, as it cannot be
--- decrypted, has no value here, and the code of the error. In C, because the rows of a
--- function in SQL go to a temporary file above work_mem, and these hold plaintext; ORDER BY would do the same.
+-- All credentials that get_integration_credentials would return, in one round trip. A credential that cannot
+-- be decrypted has NULL for its value, and the code of the error. Not in SQL: above work_mem, Postgres writes
+-- the rows of an SQL function to a temporary file, and these rows hold plaintext. ORDER BY on the result does
+-- the same.
 CREATE FUNCTION integration_credentials.get_all_integration_credentials()
     RETURNS TABLE (key text, value text, revision bigint, "updatedAt" timestamptz, error text)
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'get_all_integration_credentials';
 
--- What the shipped sync handler wrote for the review aggregator.
+-- The credential that the shipped sync handler wrote for the review aggregator.
 CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'get_aggregator_credentials';
 
 ------------------------------------------------------------------------------- for admins, readers and auditors
 
--- Volatile, though they only read: so they have their snapshot after the lock on the tables. One that a statement took
--- before it waited for ALTER TABLE to rewrite a table would show an empty table.
+-- VOLATILE, though these functions only read: a VOLATILE function takes its snapshot after it has locked the
+-- tables. A STABLE one uses the snapshot of the statement, which shows an empty table after an ALTER TABLE
+-- has rewritten it.
 CREATE FUNCTION integration_credentials.list_integrations()
     RETURNS TABLE (
         key              text,
         "displayName"    text,
         "isEnabled"      boolean,
-        "isConfigured"   boolean,       -- this org has had a credential for it
-        "hasCredentials" boolean,       -- and has one now
-        revision         bigint,        -- 0 where there has been none
+        "isConfigured"   boolean,       -- this org has, or had, a credential
+        "hasCredentials" boolean,       -- this org has a credential now
+        revision         bigint,        -- 0 where this org never had a credential
         "updatedAt"      timestamptz)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -122,7 +127,7 @@ CREATE FUNCTION integration_credentials.list_integrations()
         ORDER BY k.integration_key;
     END;
 
--- The same for these keys alone; those that the catalog does not have are left out.
+-- The entries with these keys. A key that the catalog does not have yields no row.
 CREATE FUNCTION integration_credentials.list_integrations(keys text[])
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
@@ -141,7 +146,7 @@ CREATE FUNCTION integration_credentials.list_integrations(keys text[])
         ORDER BY k.integration_key;
     END;
 
--- The catalog with what an admin needs to fill in a credential.
+-- The catalog with the rules and the example that an admin needs to enter a credential.
 CREATE FUNCTION integration_credentials.describe_integrations()
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "docsUrl" text, example text, rules jsonb,
@@ -157,7 +162,7 @@ CREATE FUNCTION integration_credentials.describe_integrations()
 
 -------------------------------------------------------------------------------------------------------- for auditors
 
--- The barrier keeps a reader's own functions in WHERE from seeing the rows of other orgs.
+-- security_barrier keeps functions in a reader's WHERE from seeing the rows of other orgs.
 CREATE VIEW integration_credentials.audit_log WITH (security_barrier) AS
     SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, created_at
     FROM integration_credentials.webapp_org_admin_audit_log
@@ -165,8 +170,8 @@ CREATE VIEW integration_credentials.audit_log WITH (security_barrier) AS
 
 --------------------------------------------------------------------------------------------- for superusers only
 
--- Each stores the signature of a function, e.g. 'app.check_salesforce(text)'; NULL takes it off again. Not definer
--- functions: they ask for a superuser themselves, so that a careless GRANT opens nothing.
+-- Each stores the signature of a function, e.g. 'app.check_salesforce(text)'; NULL removes it. The functions
+-- check for a superuser themselves, so that a careless GRANT opens nothing.
 CREATE FUNCTION integration_credentials.register_validator(key text, validator text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -179,7 +184,7 @@ CREATE FUNCTION integration_credentials.register_sync_handler(
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'register_sync_handler';
 
--- The sync handler that TrustRadius ships with.
+-- The sync handler of the shipped entry trustradius.
 CREATE FUNCTION integration_credentials.sync_aggregator_credentials(org_slug text, key text, value text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp

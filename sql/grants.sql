@@ -1,5 +1,5 @@
--- Runs last in the install script. A new function is executable by PUBLIC until somebody revokes it, and the default
--- privileges of whoever installs the extension may have granted more: nobody but the owner is to keep anything.
+-- Runs last in the install script, so that only the owner keeps a privilege. Postgres lets PUBLIC execute a
+-- new function, and the default privileges of the installing role may grant more.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA integration_credentials FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA integration_credentials FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA integration_credentials FROM PUBLIC;

@@ -1,12 +1,12 @@
--- What a subscriber of logical replication needs, where a worker of Postgres writes the tables and not our functions. Triggers
--- do not fire there unless they are told to.
+-- Triggers for a subscriber of logical replication. There an apply worker writes the tables, not the
+-- functions of the extension, and only REPLICA and ALWAYS triggers fire.
 
--- As in a restore, the rows that CREATE EXTENSION has made make way for those that come. The third trigger of the catalog
--- (notes_removal) stays as it is: the publisher's note of a removal comes by itself.
+-- As in a restore, incoming rows replace shipped rows. The third trigger of the catalog, notes_removal, does
+-- not fire here: the publisher replicates removed_integrations as well.
 ALTER TABLE integration_credentials.integration_catalog ENABLE ALWAYS TRIGGER replaces_shipped;
 ALTER TABLE integration_credentials.removed_integrations ENABLE ALWAYS TRIGGER removes_shipped;
 
--- Listeners are told to look again when a replicated change commits.
+-- Announces a resync to all listeners when a replicated change commits.
 CREATE FUNCTION integration_credentials.announce_replicated() RETURNS trigger
     LANGUAGE c
     SET search_path = pg_catalog, pg_temp

@@ -1,10 +1,10 @@
--- The three group roles and all that they may do. Roles belong to the whole cluster, so the extension does not create
--- them: run this in the database that has it, as a superuser, with
+-- The three group roles and their grants. Roles belong to the whole cluster, so CREATE EXTENSION does not
+-- create them. Run this file as a superuser, in the database that has the extension, with
 --     psql -d DATABASE -f roles.sql        or        intcred grant
--- Running it again changes nothing. Then: GRANT integration_credentials_admin TO provisioning;
+-- Running it again changes nothing. Then, for example: GRANT integration_credentials_admin TO provisioning;
 
 BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
--- What the owner of the database has put on the search_path is not to run as a superuser.
+-- Functions that the owner of the database has put on the search_path must not run as a superuser.
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL quote_all_identifiers = off;
@@ -37,7 +37,7 @@ GRANT EXECUTE ON FUNCTION
     integration_credentials.describe_integrations()
     TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
 
--- Admins write and never read a value back.
+-- Admins write values, and cannot read a value back.
 GRANT EXECUTE ON FUNCTION
     integration_credentials.admin_set_integration_credentials(text, text, text),
     integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text),
@@ -46,8 +46,8 @@ GRANT EXECUTE ON FUNCTION
     integration_credentials.record_tool_failure(text, text, text, double precision)
     TO integration_credentials_admin;
 
--- The catalog is shared by all orgs of the database. Where orgs have admins of their own, leave these four lines to
--- the operator's role alone.
+-- All orgs of the database share the catalog. Where each org has its own admins, grant these three functions
+-- to the operator's role alone.
 GRANT EXECUTE ON FUNCTION
     integration_credentials.admin_register_integration(text, text, text, jsonb, text, text),
     integration_credentials.admin_unregister_integration(text, text),

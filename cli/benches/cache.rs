@@ -1,6 +1,6 @@
-//! What the cache costs: a read from memory, the memory of 10,000 credentials, and catching up with all of them.
+//! The cost of the cache: a read from memory, the memory of 10,000 credentials, and a resync of all of them.
 //!
-//! `cargo bench -p intcred --bench cache`, with the extension installed; it starts a server of its own.
+//! `cargo bench -p intcred --bench cache`, with the extension installed; the benchmark starts a server.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark, and no library")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -23,12 +23,12 @@ use tokio::runtime::Runtime;
 
 const KEYS: usize = 10_000;
 
-/// Counts what is allocated.
+/// Counts the bytes allocated.
 struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
@@ -58,7 +58,7 @@ async fn database(cluster: &Cluster) -> Database {
     database
 }
 
-/// A read that is known to be from memory.
+/// A read that panics unless it is from memory.
 fn read(cache: &CredentialCache, key: &str) -> Credential {
     match pin!(cache.get(key)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(credential)) => credential,
@@ -72,7 +72,7 @@ fn reads(criterion: &mut Criterion, cache: &CredentialCache) {
     group.bench_function("1 thread", |bencher| {
         bencher.iter(|| black_box(read(cache, black_box("k7777")).expose().len()));
     });
-    // What a service would write without the library, on the same machine in the same minute.
+    // A service without the library, measured on the same machine at the same time.
     let plain: RwLock<HashMap<String, Arc<str>>> =
         RwLock::new((1..=KEYS).map(|n| (format!("k{n}"), "x".repeat(64).into())).collect());
     group.bench_function("1 thread, RwLock<HashMap<String, Arc<str>>> to compare", |bencher| {
@@ -98,7 +98,7 @@ fn reads(criterion: &mut Criterion, cache: &CredentialCache) {
     group.finish();
 }
 
-/// How long the watcher takes to know all keys again, and the cache to have all values again, after all have changed.
+/// Measures how long watcher and cache take to catch up, after all keys changed during an outage.
 async fn resync(database: &Database, settings: &Settings, cache: &CredentialCache) {
     let superuser = database.superuser().await;
     let mut watcher = Watcher::start(settings, WatchOptions::default()).await.unwrap();
@@ -118,7 +118,7 @@ async fn resync(database: &Database, settings: &Settings, cache: &CredentialCach
     while cache.get(&format!("k{KEYS}")).await.unwrap().revision() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    println!("{KEYS} keys, all changed, from a lost connection on, with a back-off of up to 100 ms:");
+    println!("{KEYS} keys, all changed, from a lost connection on, with a backoff of up to 100 ms:");
     println!("    until the watcher has reported all   {known:?}");
     println!("    until the cache returns the last key {:?}", began.elapsed());
 }

@@ -1,9 +1,10 @@
-//! A service that calls an API with the current credential, in every request of its own.
+//! A service that calls an API with the current credential.
 //!
 //! ```console
 //! $ PGSERVICE=app cargo run --example service -- 127.0.0.1:8080 slack http://127.0.0.1:9090/
 //! ```
-//! Where to connect comes from the same sources as for psql. A rotation makes no request fail: `call` shows how.
+//! The connection settings come from the same sources as those of psql. No request fails because of a
+//! rotation: see `call`.
 
 use axum::{
     Router,
@@ -24,14 +25,14 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 struct Service {
     credentials: CredentialCache,
-    /// Of the integration whose API is called.
+    /// The integration's key.
     key: Arc<str>,
     api: Uri,
     http: Client<HttpConnector, Body>,
 }
 
 #[tokio::main]
-#[allow(clippy::print_stdout, reason = "tells where it listens")]
+#[allow(clippy::print_stdout, reason = "prints its address")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let [address, key, api] = env::args()
         .skip(1)
@@ -39,7 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .try_into()
         .map_err(|_| "usage: service ADDRESS KEY API-URL")?;
     let credentials = CredentialCache::start(&Settings::resolve(None)?, CacheOptions::default()).await?;
-    // Before the first request, so that none waits for it.
+    // Before the first request, so that no request waits for a fetch.
     credentials.warm().await?;
     let service = Service {
         credentials,
@@ -56,15 +57,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn answer(State(service): State<Service>) -> (StatusCode, String) {
     match service.call().await {
         Ok(status) if status.is_success() => (StatusCode::OK, "done\n".to_owned()),
-        Ok(status) => (StatusCode::BAD_GATEWAY, format!("the API says {status}\n")),
-        // Errors of the cache and of the HTTP client hold no credential.
+        Ok(status) => (StatusCode::BAD_GATEWAY, format!("the API answered {status}\n")),
+        // Errors of the cache and of the HTTP client contain no credential.
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
 }
 
 impl Service {
-    /// Calls the API. A rotation may reach the vendor before it reaches us: so, when the credential is refused, look
-    /// once whether there is another one by now, and try that.
+    /// Calls the API. A rotation may reach the vendor before this service. So after a refusal, the service
+    /// reads the credential again, and retries once if the revision differs.
     async fn call(&self) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
         let credential = self.credentials.get(&self.key).await?;
         let status = self.call_with(&credential).await?;
@@ -81,7 +82,7 @@ impl Service {
     async fn call_with(&self, credential: &Credential) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
         let bearer = Zeroizing::new(format!("Bearer {}", credential.expose()));
         let mut authorization =
-            HeaderValue::from_str(&bearer).map_err(|_| "no header can hold the credential")?;
+            HeaderValue::from_str(&bearer).map_err(|_| "the credential is not valid in a header")?;
         authorization.set_sensitive(true);
         let request =
             Request::get(self.api.clone()).header(AUTHORIZATION, authorization).body(Body::empty())?;

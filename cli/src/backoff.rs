@@ -1,31 +1,30 @@
-//! How long to wait before trying again.
+//! How long to wait before the next attempt.
 
 use std::time::Duration;
 
-/// Exponential, with full jitter: many clients that failed together must not all come back at once.
+/// Exponential backoff, less up to a half at random: clients that failed together must not all return at
+/// once.
 #[derive(Clone, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     longest: Duration,
     attempts: u32,
 }
 
 impl Backoff {
+    /// Doubles from `first` up to `longest`.
+    #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, attempts: 0 }
     }
 
+    /// The delay before the next attempt.
     pub fn next_delay(&mut self) -> Duration {
-        // Without randomness there is no jitter, which is no reason to give up.
-        let jitter = getrandom::u32().unwrap_or(u32::MAX);
-        self.ceiling().mul_f64(f64::from(jitter) / f64::from(u32::MAX))
-    }
-
-    /// The longest that the next delay may be.
-    fn ceiling(&mut self) -> Duration {
         let ceiling = self.first.saturating_mul(2_u32.saturating_pow(self.attempts)).min(self.longest);
         self.attempts = self.attempts.saturating_add(1);
-        ceiling
+        // Without randomness there is no jitter, which is no reason to give up.
+        let jitter = getrandom::u32().unwrap_or_default();
+        ceiling.mul_f64(1.0 - f64::from(jitter) / f64::from(u32::MAX) / 2.0)
     }
 }
 
@@ -33,23 +32,16 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn backoff(attempts: u32) -> Backoff {
-        Backoff { attempts, ..Backoff::new(Duration::from_millis(100), Duration::from_secs(30)) }
-    }
-
     #[test]
-    fn the_ceiling_doubles_up_to_the_longest() {
-        let mut begun = backoff(0);
-        let ceilings: Vec<_> = (0..11).map(|_| begun.ceiling().as_millis()).collect();
-        assert_eq!(ceilings, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
-        assert_eq!(backoff(u32::MAX).ceiling(), Duration::from_secs(30));
-    }
-
-    #[test]
-    fn a_delay_is_never_longer_than_its_ceiling() {
-        for attempts in 0..40 {
-            let ceiling = backoff(attempts).ceiling();
-            assert!((0..20).all(|_| backoff(attempts).next_delay() <= ceiling));
+    fn delays_double_up_to_the_longest_less_a_half_at_most() {
+        for _ in 0..20 {
+            let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+            for ceiling in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].map(Duration::from_millis) {
+                let delay = backoff.next_delay();
+                assert!(ceiling / 2 <= delay && delay <= ceiling, "{delay:?}, {ceiling:?}");
+            }
+            backoff.attempts = u32::MAX;
+            assert!(backoff.next_delay() <= Duration::from_secs(30));
         }
     }
 }

@@ -1,26 +1,26 @@
-//! What the database says about its integrations.
+//! Rows and answers of the extension's functions.
 
 use crate::{Timestamp, session::column};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-/// An integration as `list_integrations()` has it. As JSON it has the names of the SQL columns.
+/// A row of `list_integrations()`. As JSON, with the names of the SQL columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Integration {
-    /// What it is called by.
+    /// The key, of 1 to 255 characters.
     pub key: String,
-    /// What people call it.
+    /// The name for people.
     pub display_name: String,
-    /// Whether credentials may be set and read.
+    /// Whether the integration is enabled: only then can its credential be set and read.
     pub is_enabled: bool,
-    /// Whether this org has had a credential for it.
+    /// Whether a credential was ever set for the org.
     pub is_configured: bool,
-    /// Whether this org has one now.
+    /// Whether the org has a credential now.
     pub has_credentials: bool,
-    /// Raised by each change of the credential; 0 where there has been none.
+    /// The credential's revision, raised by each change; 0 if none was ever set.
     pub revision: i64,
-    /// When that last happened.
+    /// When the credential last changed.
     pub updated_at: Option<Timestamp>,
 }
 
@@ -41,27 +41,27 @@ impl Integration {
     }
 }
 
-/// What an admin needs to know to fill in a credential, as `describe_integrations()` has it.
+/// A row of `describe_integrations()`: the integration, for a form that sets a credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Description {
-    /// What the integration is called by.
+    /// The key, of 1 to 255 characters.
     pub key: String,
-    /// What people call it.
+    /// The name for people.
     pub display_name: String,
-    /// Whether credentials may be set and read.
+    /// Whether the integration is enabled: only then can its credential be set and read.
     pub is_enabled: bool,
-    /// Where its vendor explains the credential.
+    /// The URL where the vendor explains the credential.
     pub docs_url: Option<String>,
-    /// The form of a value; never a real one.
+    /// An example of a value; never a real credential.
     pub example: Option<String>,
-    /// What is demanded of a value.
+    /// The rules for a value, a JSON object.
     pub rules: serde_json::Value,
-    /// The SQL function that has the last word on a value.
+    /// The signature of the SQL function that accepts or refuses a value.
     pub validator: Option<String>,
-    /// The SQL function that passes a value on.
+    /// The signature of the SQL function that gets each change.
     pub sync_handler: Option<String>,
-    /// Whether the caller learns that it failed.
+    /// Whether the caller gets the error of a failed sync handler (`surface`) or not (`background`).
     pub sync_mode: Option<String>,
 }
 
@@ -81,34 +81,35 @@ impl Description {
     }
 }
 
-/// An integration to be registered.
+/// An integration to register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// What it will be called by.
+    /// The key, of 1 to 255 characters.
     pub key: String,
-    /// What people call it.
+    /// The name for people.
     pub display_name: String,
-    /// What is demanded of a value: `minLength`, `maxLength`, `prefix`, `pattern`, `schema`, each optional.
+    /// The rules for a value, a JSON object with `minLength`, `maxLength`, `prefix`, `pattern`, `schema`,
+    /// each optional.
     pub rules: serde_json::Value,
-    /// Where its vendor explains the credential.
+    /// The URL where the vendor explains the credential.
     pub docs_url: Option<String>,
-    /// The form of a value; never a real one.
+    /// An example of a value; never a real credential.
     pub example: Option<String>,
 }
 
-/// The answer to setting or removing a credential.
+/// The answer to a set or remove.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
-    /// Of which integration.
+    /// The integration's key.
     pub key: String,
-    /// Whether this org has had a credential for it: yes, by now.
+    /// Whether a credential was ever set for the org: always true after a set.
     pub is_configured: bool,
-    /// Whether it has one now.
+    /// Whether the org has a credential now.
     pub has_credentials: bool,
-    /// When the change was made.
+    /// When the change was made, by the clock of the server.
     pub updated_at: Timestamp,
-    /// The credential is saved, and then its sync handler failed. Calling again is safe.
+    /// The error of the sync handler: the credential is saved all the same. Calling again is safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<SyncFailure>,
 }
@@ -116,38 +117,38 @@ pub struct Receipt {
 /// Why a sync handler failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncFailure {
-    /// The HTTP status that an API in front would answer with.
+    /// The HTTP status for an API in front: 500.
     pub status: u16,
     /// `tool_setup_failed`
     pub code: String,
-    /// What the handler said, without the value.
+    /// The handler's error message, without the value.
     pub message: String,
 }
 
-/// A row of the org's audit log. As JSON it has the names of the view's columns, in the style of [`Receipt`].
+/// A row of the org's audit log. As JSON, with the names of the columns in camel case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
-    /// Rises with time.
+    /// The row's number. Later rows have higher numbers.
     pub id: i64,
-    /// Whose credential it was.
+    /// The org.
     pub org_slug: String,
-    /// Who did it, as the caller said.
+    /// The actor that the caller named.
     pub actor: String,
-    /// Who did it, as Postgres knows: the role that logged in.
+    /// The role that logged in.
     pub session_role: String,
-    /// The role that called: that of `SET ROLE`, or the owner of a definer function.
+    /// The role that called: the session's role, that of `SET ROLE`, or the owner of a definer function.
     #[serde(rename = "actingRole")]
     pub acting_role: String,
-    /// What was done.
+    /// The action, such as `set_integration_credentials`.
     pub action: String,
-    /// To what kind of thing.
+    /// The kind of the target: `integration`.
     pub target_type: String,
-    /// To which one.
+    /// The integration's key.
     pub target_id: String,
-    /// More about it; never a value.
+    /// Details of the action; never a credential.
     pub metadata: serde_json::Value,
-    /// When.
+    /// When the action was recorded.
     pub created_at: Timestamp,
 }
 

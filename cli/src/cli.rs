@@ -1,6 +1,6 @@
-//! The arguments. What is said here is the help, the man page and the completions.
+//! The arguments, and the texts of the help, the man page and the completions.
 
-use crate::cli_error::CliError;
+use crate::{cli_error::CliError, exit_status::ExitStatus, output::Color};
 use clap::{
     Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser,
 };
@@ -9,37 +9,30 @@ use std::path::PathBuf;
 
 /// Credentials of third-party integrations, kept inside Postgres.
 ///
-/// A credential is never given as an argument or an environment variable, where other processes could see it: `set` asks
-/// for it on the terminal, or reads it from standard input or a file.
+/// A credential is never an argument or an environment variable, where other processes could see it. `set`
+/// prompts for the credential on the terminal, or reads standard input or a file.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_long_help = AFTER_HELP)]
+#[command(version, propagate_version = true, after_long_help = after_help())]
 pub struct Cli {
-    /// Connect to this postgresql:// URI or "host=... dbname=..."; what it leaves open comes from the PG* environment
-    /// variables, the service file and ~/.pgpass, as with psql
+    /// Connect to this postgresql:// URI or "host=... dbname=..."; missing settings come from the PG*
+    /// environment variables, the service file and ~/.pgpass, as with psql
     #[arg(long, global = true, value_name = "DSN")]
     pub dsn: Option<String>,
     /// Print results as JSON instead of tables
     #[arg(long, global = true)]
     pub json: bool,
-    /// When to use colour; auto heeds the terminal and the environment
+    /// When to use colour; auto depends on the terminal and the environment
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
     #[command(subcommand)]
     pub command: Command,
 }
 
-const AFTER_HELP: &str = "\
-Exit status:
-  0  done
-  1  refused by the server's rules; of doctor: there are problems
-  2  wrong usage: arguments, connection settings, an empty or unreadable value, a bad file
-  3  not authorised: the login, or the grants of the role
-  4  cannot connect, or the server or its extension is missing or too old
-  5  saved, but the sync failed; calling again is safe
+fn after_help() -> String {
+    format!("{}\n\nResults go to standard output and everything else to standard error.", ExitStatus::table())
+}
 
-Results go to standard output and everything else to standard error.";
-
-/// Parses the arguments. Help, version, and what is missing are clap's business and end the process.
+/// Parses the arguments. For help, version and missing arguments, clap prints and ends the process.
 pub fn parse() -> Result<Cli, CliError> {
     Cli::try_parse().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
@@ -47,208 +40,202 @@ pub fn parse() -> Result<Cli, CliError> {
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         | ErrorKind::MissingRequiredArgument
         | ErrorKind::MissingSubcommand => error.exit(),
-        // Clap would show what was given; here it could be a credential, on its way into a log.
+        // Clap would show the argument, which could be a credential, in a log.
         kind => CliError::usage(
-            kind.as_str().unwrap_or("the arguments are not as expected"),
-            "see --help, and note that a value is never an argument: use standard input or --value-file",
+            kind.as_str().unwrap_or("the arguments are invalid"),
+            "see --help; a credential is never an argument, use standard input or --value-file",
         ),
     })
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Set or rotate a credential
     Set {
-        /// The integration
+        /// The integration's key
         key: String,
-        /// Read the value from this file, byte for byte; - is standard input, the default unless it is a terminal, of
-        /// which a single line loses its newline
+        /// Read the value from this file, byte for byte; - is standard input, the default where it is no
+        /// terminal; the newline after a single line on standard input is stripped
         #[arg(long, value_name = "PATH")]
         value_file: Option<PathBuf>,
-        /// Keep the newline of a single line on standard input, which is otherwise stripped, and a byte order mark at
-        /// the start, which is otherwise refused
+        /// Do not strip the newline after a single line on standard input, and accept a byte order mark
         #[arg(long)]
         exact: bool,
-        /// Send the value as a bound parameter instead of sealing it first; a server that logs parameters logs it
+        /// Send the value as a bound parameter instead of sealed; a server that logs parameters may log the
+        /// value
         #[arg(long)]
         plain: bool,
         #[command(flatten)]
         actor: Actor,
     },
-    /// Print a credential: byte for byte, and with a newline on a terminal
+    /// Print a credential, byte for byte; on a terminal, with a newline
     Get {
-        /// The integration
+        /// The integration's key
         key: String,
     },
-    /// List the integrations, and which of them have a credential
+    /// List the integrations, and whether each has a credential
     List,
-    /// Show all about one integration, except its credential
+    /// Show one integration, without its credential
     Show {
-        /// The integration
+        /// The integration's key
         key: String,
     },
     /// Remove a credential
     Remove {
-        /// The integration
+        /// The integration's key
         key: String,
         #[command(flatten)]
         actor: Actor,
     },
-    /// See and edit what can be configured
+    /// List and edit the integrations
     #[command(subcommand)]
     Catalog(Catalog),
     /// Show the audit log, newest first
     Audit {
-        /// How many rows
+        /// The number of rows
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
     },
-    /// Follow the changes: one JSON object a line, through every reconnect
+    /// Follow the changes, through every reconnect: one JSON object a line
     ///
     /// The events are synced (with the number of keys), changed, removed, enabled, disabled, disconnected and
-    /// reconnected. SIGINT and SIGTERM end it with exit status 0, once the hooks that are due have run, for which they
-    /// have as long as --exec-timeout; a second signal ends it at once. Under systemd it says when it is ready, and
-    /// answers the watchdog.
+    /// reconnected. After SIGINT or SIGTERM, running and queued hooks have --exec-timeout to end; then
+    /// intcred ends with exit status 0. A second signal ends intcred at once. Under systemd, intcred sends
+    /// notifications of readiness, status and watchdog.
     #[command(after_long_help = HOOKS)]
     Listen(Listen),
-    /// Make the group roles and their grants; with ROLE, make it a member of one too
+    /// Create the group roles and their grants; with ROLE, make ROLE a member of a group
     Grant {
-        /// The role to be a member
+        /// The role that becomes a member
         #[arg(requires = "to")]
         role: Option<String>,
-        /// Which group it joins
+        /// The group
         #[arg(long, value_name = "GROUP", requires = "role")]
         to: Option<Group>,
     },
-    /// Examine the server's settings, grants and version for what could let a secret out
+    /// Check settings, grants and version of the server for problems that could expose a secret
     ///
-    /// Exit status 1 when there is a problem. What the role may not see is reported as unknown, and is none: a superuser
-    /// sees everything.
+    /// Exit status 1 if there is a problem. Checks that the role may not run are reported as unknown, not as
+    /// problems. A superuser may run all checks.
     Doctor {
-        /// Run the statements that mend problems of roles, databases and grants, after showing them; needs a superuser
+        /// Show and run the statements that fix problems of roles, databases and grants; needs a superuser
         #[arg(long)]
         fix: bool,
-        /// Do not ask before running them
+        /// Run the statements without a prompt
         #[arg(long, requires = "fix")]
         yes: bool,
     },
-    /// Make the keyring file that the server encrypts with
+    /// Create or extend the keyring file, whose keys the server encrypts with
     #[command(subcommand)]
     Keyring(Keyring),
     /// Print shell completions
     Completions {
-        /// For which shell
+        /// The shell
         shell: Shell,
     },
-    /// Print the man page, or that of a command, e.g. `intcred man catalog add`
+    /// Print a man page, for example `intcred man catalog add`
     Man {
-        /// Which command
+        /// The command
         command: Vec<String>,
     },
 }
 
 #[derive(Debug, Args)]
 pub struct Listen {
-    /// Begin with a changed event for each credential that is there
+    /// Begin with a changed event for each credential that is set
     #[arg(long)]
     pub initial: bool,
-    /// Run this command, by `sh -c`, for each change: changed, removed, enabled, disabled; see below
+    /// Run this command with `sh -c` for each changed, removed, enabled or disabled event; see below
     #[arg(long, value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
     pub exec: Option<String>,
-    /// Give the command the credential too, on its standard input, below the line with the event
+    /// Write the credential to the command's standard input too, after the line with the event
     #[arg(long, requires = "exec")]
     pub with_value: bool,
-    /// How many commands may run at once
+    /// The number of commands that may run at once
     #[arg(long, value_name = "N", default_value_t = 4, requires = "exec", value_parser = value_parser!(u16).range(1..))]
     pub exec_concurrency: u16,
-    /// How long a command may take; then its process group gets SIGTERM, and SIGKILL two seconds later
+    /// The time limit of a command; then its process group gets SIGTERM, and SIGKILL two seconds later
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "exec", value_parser = value_parser!(u32).range(1..))]
     pub exec_timeout: u32,
-    /// How often a command that failed is run again for the same change
+    /// The retries of a command that failed, for the same change
     #[arg(long, value_name = "N", default_value_t = 3, requires = "exec")]
     pub exec_retries: u32,
-    /// Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this IP:PORT; port 0 takes a free one
+    /// Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this IP:PORT; port 0 picks a free
+    /// port
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<String>,
 }
 
 const HOOKS: &str = "\
 The command of --exec:
-  It gets the event as one line of JSON on standard input, and as INTCRED_EVENT,
-  INTCRED_ORG, INTCRED_KEY, INTCRED_REVISION and INTCRED_AT. What it prints goes to
-  standard error, as standard output is for the events (which somebody has to read, if
-  only /dev/null). It does not get the settings of the connection (PG*), nor what systemd
-  told this process.
+  The event is one line of JSON on standard input. Its fields are also in INTCRED_EVENT,
+  INTCRED_ORG, INTCRED_KEY, INTCRED_REVISION and INTCRED_AT. The command's standard output
+  goes to standard error, because standard output is for the events: read it, or redirect
+  it to /dev/null. The command's environment has neither the connection settings (PG*) nor
+  the variables of systemd.
 
-  For one key one command runs at a time, and what changes meanwhile collapses into the
-  last event: act on how things are now, and take enabled for changed. A command that
-  fails is run again, after half a second, one, two ... 30 at most, less some at random;
-  a newer event of the key takes its place. After the last retry that is told on standard
-  error, the metric intcred_hook_failed_revision has the key until a command for it
-  succeeds, and the next event is awaited. /readyz says no more than whether the changes
-  are followed.
+  For each key, one command runs at a time, and events in the meantime collapse into the
+  last. So act on the current state, and handle enabled like changed. A command that fails
+  is retried with backoff: after half a second, one, two ... 30 at most, less up to a half
+  at random. A newer event of the key replaces the retry. After the last retry, intcred
+  reports the failure on standard error. The metric intcred_hook_failed_revision has the
+  key until a later command for the key succeeds. /readyz reports only whether intcred
+  follows the changes, not whether the commands succeed.
 
-  With --with-value the bytes after the first line are the credential, as it is when the
-  command starts, which may be later than the revision of the event:
+  With --with-value, the bytes after the first line are the credential, as read when the
+  command starts, which may be of a later revision than the event:
     read -r event; umask 077; cat >token.new && mv token.new token
-  With changed and enabled there always is one: where there is none to be read (removed
-  or disabled by now, or never set), the command is not run. With removed and disabled
-  there never is one. While the server can't be reached, the command waits for it.";
+  For changed and enabled there is always a credential: if none can be read (removed or
+  disabled by now, or never set), the command is skipped. For removed and disabled there
+  is none. While the server is unreachable, the command waits.";
 
 #[derive(Debug, Args)]
 pub struct Actor {
-    /// Who does it, for the audit log; your user name by default
+    /// The actor for the audit log; your user name by default
     #[arg(long = "actor", value_name = "NAME")]
     pub name: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Catalog {
-    /// List the entries with their rules
+    /// List the integrations with their rules
     List,
-    /// Add an entry, or replace the one with the same key
+    /// Add an integration, or change the integration with this key; options not given stay as they are
     Add {
-        /// What the integration is called by
+        /// The integration's key
         key: String,
-        /// What people call it; a new entry has its key for a name
+        /// The name for people; defaults to the key
         #[arg(long, value_name = "NAME")]
         display_name: Option<String>,
-        /// What is demanded of a value: a JSON object of minLength, maxLength, prefix, pattern, schema
+        /// The rules for a value: a JSON object with minLength, maxLength, prefix, pattern, schema
         #[arg(long, value_name = "JSON")]
         rules: Option<String>,
-        /// Where its vendor explains the credential
+        /// The URL where the vendor explains the credential
         #[arg(long, value_name = "URL")]
         docs_url: Option<String>,
-        /// The form of a value; never a real one
+        /// An example of a value; never a real credential
         #[arg(long, value_name = "TEXT")]
         example: Option<String>,
         #[command(flatten)]
         actor: Actor,
     },
-    /// Take an entry out; refused while an org has a credential for it
+    /// Remove an integration; refused while an org has a credential for it
     Remove {
-        /// The integration
+        /// The integration's key
         key: String,
         #[command(flatten)]
         actor: Actor,
     },
-    /// Allow setting and reading again
+    /// Enable an integration, for all orgs
     Enable {
-        /// The integration
+        /// The integration's key
         key: String,
         #[command(flatten)]
         actor: Actor,
     },
-    /// Forbid setting and reading for now
+    /// Disable an integration, for all orgs: its credentials can be neither set nor read
     Disable {
-        /// The integration
+        /// The integration's key
         key: String,
         #[command(flatten)]
         actor: Actor,
@@ -257,9 +244,9 @@ pub enum Catalog {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Group {
-    /// Sets and removes credentials, edits the catalog, never reads a value
+    /// Sets and removes credentials, edits the catalog, cannot read a credential
     Admin,
-    /// Reads values
+    /// Reads credentials
     Reader,
     /// Reads the audit log
     Auditor,
@@ -267,15 +254,15 @@ pub enum Group {
 
 #[derive(Debug, Subcommand)]
 pub enum Keyring {
-    /// Make a new keyring with one key
+    /// Create a keyring with one key
     Generate {
-        /// The file, which must not exist yet
+        /// The file, which must not exist
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Add a new key for writing; the old ones stay, for reading
+    /// Add a key, which encrypts from then on; the older keys stay, to decrypt
     Add {
-        /// The keyring, which is replaced at once
+        /// The keyring, which is replaced atomically
         file: PathBuf,
     },
 }

@@ -1,15 +1,15 @@
-//! Why a command failed, how that is told, and the exit status.
+//! The errors of the command line, their hints and exit statuses.
 
-use crate::output::say;
+use crate::{exit_status::ExitStatus, terminal::log_line};
 use intcred::{Error, ErrorCode, SettingsError};
-use integration_credentials_core::{error, keyring::KeyringError};
+use integration_credentials_core::{error::Refusal, keyring::KeyringError};
 use std::{io, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     #[error(transparent)]
     Client(#[from] Error),
-    /// Something about the arguments or the input.
+    /// The arguments or the input are invalid.
     #[error("{what}; {remedy}")]
     Usage { what: String, remedy: &'static str },
     #[error("cannot use {path:?}: {source}")]
@@ -31,24 +31,24 @@ impl CliError {
         Self::Usage { what: what.into(), remedy }
     }
 
-    /// Says what happened on standard error. Whoever closed the pipe has read enough, which is a success.
+    /// Prints the error and its hint on standard error. A reader that closed the pipe is no failure.
     pub fn report(&self) -> ExitCode {
         if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
         }
-        say("intcred", &self.to_string());
+        log_line("intcred", &self.to_string());
         if let Some(hint) = self.hint() {
-            say("hint", hint);
+            log_line("hint", hint);
         }
         self.status().into()
     }
 
     fn hint(&self) -> Option<&str> {
         match self {
-            // The server names functions; here there are commands for them.
+            // The server's hint names functions; the command line has commands.
             Self::Client(error) => match error.code() {
                 Some(ErrorCode::IntegrationNotFound) => {
-                    Some("`intcred list` shows what there is; `intcred catalog add` adds one.")
+                    Some("`intcred list` shows the integrations; `intcred catalog add` adds one.")
                 }
                 Some(ErrorCode::IntegrationDisabled) => Some("`intcred catalog enable` enables it."),
                 Some(ErrorCode::CredentialsNotSet) => Some("`intcred set` sets one."),
@@ -56,31 +56,30 @@ impl CliError {
             },
             Self::SyncFailed(_) => Some("Calling again is safe."),
             Self::Unhealthy(_) => {
-                Some("`intcred doctor --fix`, as a superuser, runs the statements that mend problems.")
+                Some("`intcred doctor --fix`, as a superuser, runs the statements that fix problems.")
             }
             _ => None,
         }
     }
 
-    /// As the help of the command has it.
-    fn status(&self) -> u8 {
+    fn status(&self) -> ExitStatus {
         match self {
-            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } => 2,
-            Self::SyncFailed(_) => 5,
+            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } => ExitStatus::Usage,
+            Self::SyncFailed(_) => ExitStatus::SyncFailed,
             Self::Client(error) => match error {
-                Error::Settings(_) => 2,
+                Error::Settings(_) => ExitStatus::Usage,
                 Error::NotAuthorised { .. } | Error::Refused { code: ErrorCode::ForbiddenAdminScope, .. } => {
-                    3
+                    ExitStatus::NotAuthorised
                 }
                 Error::Connect { .. }
                 | Error::Disconnected { .. }
                 | Error::NotificationsLost
                 | Error::ServerTooOld { .. }
                 | Error::ExtensionMissing { .. }
-                | Error::ForeignSchema { .. } => 4,
-                _ => 1,
+                | Error::ForeignSchema { .. } => ExitStatus::Unavailable,
+                _ => ExitStatus::Failed,
             },
-            Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => 1,
+            Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => ExitStatus::Failed,
         }
     }
 }
@@ -91,9 +90,8 @@ impl From<SettingsError> for CliError {
     }
 }
 
-/// A rule that could be checked here, in the words that the server would have used.
-impl From<error::Refusal> for CliError {
-    fn from(error::Refusal { code, message, hint }: error::Refusal) -> Self {
-        Self::Client(Error::Refused { code, message, hint: Some(hint) })
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Client(refusal.into())
     }
 }

@@ -1,4 +1,4 @@
-//! The calls of the SQL surface.
+//! The calls of the extension's functions.
 
 use crate::{
     AuditEntry, Description, Error, Integration, Receipt, Registration, Secret, Settings,
@@ -24,19 +24,19 @@ use tokio_postgres::{
 /// A connection for calls. Use a [`Watcher`](crate::Watcher) to follow changes.
 pub struct Client(pub(crate) Session);
 
-/// Something that the server says besides its answer. Without DETAIL and CONTEXT, which may quote a statement.
+/// A notice or warning of the server. Without DETAIL and CONTEXT, which may quote a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// `NOTICE`, `WARNING`, ...
+    /// The severity, such as `NOTICE` or `WARNING`.
     pub severity: String,
-    /// What it says.
+    /// The text.
     pub message: String,
 }
 
 /// The answer of `sealing_key()`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SealTo {
+struct SealingKeyAnswer {
     form: u8,
     org: String,
     role: String,
@@ -46,7 +46,11 @@ struct SealTo {
 }
 
 impl Client {
-    /// Connects. `on_notice` gets what the server says besides its answers; `|_| ()` ignores it.
+    /// Connects. `on_notice` gets the server's notices; `|_| ()` ignores them.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], [`Error::NotAuthorised`], [`Error::ServerTooOld`] and, for a superuser,
+    /// [`Error::ForeignSchema`].
     pub async fn connect(
         settings: &Settings,
         mut on_notice: impl FnMut(Notice) + Send + 'static,
@@ -62,18 +66,24 @@ impl Client {
         Session::open(settings, on_message).await.map(Self)
     }
 
-    /// Takes leave of the server. Dropping the client does so too, without waiting for it.
+    /// Closes the connection, and waits for at most a second. Dropping the client closes it without waiting.
     pub async fn close(self) {
         self.0.close().await;
     }
 
-    /// The org whose credentials this connection reaches.
+    /// The org of the session, whose credentials the calls reach.
     pub async fn current_org(&self) -> Result<String, Error> {
         column(&self.0.row(READ, "SELECT integration_credentials.current_org()", &[]).await?, 0)
     }
 
-    /// Seals a value on this machine and sets it, so that no SQL ever holds the plaintext. A receipt with an `error`
-    /// means: saved, but its sync handler failed.
+    /// Sets or rotates a credential. The value is sealed on this machine, so that no SQL statement holds the
+    /// plaintext. `actor` is for the audit log.
+    ///
+    /// A receipt with an `error` means that the credential is saved, but its sync handler failed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if a rule, the catalog or a grant refuses the call, and any error of the
+    /// connection.
     pub async fn set(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
         let sql = "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3)";
         let call = async {
@@ -83,7 +93,11 @@ impl Client {
         self.metered(&tool::SET_SEALED, json!({"key": key, "sealed": REDACTED, "actor": actor}), call).await
     }
 
-    /// The same with the value as a bound parameter, which a server that logs parameters would log.
+    /// Sets or rotates a credential, as [`Self::set`] does, with the value as a bound parameter instead of
+    /// sealed. A server that logs parameters, and does not preload the extension, logs the value.
+    ///
+    /// # Errors
+    /// Those of [`Self::set`].
     pub async fn set_plain(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
         let sql = "SELECT integration_credentials.admin_set_integration_credentials($1, $2, $3)";
         let arguments: [(&(dyn ToSql + Sync), Type); 3] =
@@ -92,15 +106,19 @@ impl Client {
         self.metered(&tool::SET, parameters, self.0.row(WRITE, sql, &arguments)).await
     }
 
-    /// Seals to the key that the server says, for the org and the role that it says this session is of. Asked for each
-    /// time: a sealed value opens for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the role.
+    /// Seals to the server's key, for the org and the role of the session. The key is fetched each time: a
+    /// sealed value opens for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the
+    /// role.
     async fn seal(&self, key: &str, value: &Secret) -> Result<Vec<u8>, Error> {
         let row = self.0.row(READ, "SELECT integration_credentials.sealing_key()", &[]).await?;
         let unexpected = |what: &str| Error::Unexpected(format!("sealing_key() returned {what}"));
-        let SealTo { form, org, role, issued_at, key_id, public_key } =
-            serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("another form of JSON"))?;
+        let SealingKeyAnswer { form, org, role, issued_at, key_id, public_key } =
+            serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("JSON of an unknown form"))?;
         if form != seal::VERSION {
-            return Err(unexpected(&format!("form {form}, and this release seals form {}", seal::VERSION)));
+            return Err(unexpected(&format!(
+                "form {form}, and this release supports form {}",
+                seal::VERSION
+            )));
         }
         let public = STANDARD.decode(public_key).ok().and_then(|bytes| bytes.try_into().ok());
         let to = SealingKey { id: key_id, public: public.ok_or_else(|| unexpected("no public key"))? };
@@ -108,7 +126,11 @@ impl Client {
         seal::seal(&to, terms, issued_at, value.expose()).map_err(|error| unexpected(&error.to_string()))
     }
 
-    /// Removes a credential.
+    /// Removes a credential. `actor` is for the audit log.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`ErrorCode::CredentialsNotSet`] if there is none, and otherwise as for
+    /// [`Self::set`].
     pub async fn remove(&self, key: &str, actor: &str) -> Result<Receipt, Error> {
         let sql = "SELECT integration_credentials.admin_remove_integration_credentials($1, $2)";
         let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&actor, Type::TEXT)];
@@ -116,25 +138,33 @@ impl Client {
             .await
     }
 
-    /// Reads a credential.
+    /// Reads a credential from the server. A service that reads often uses a
+    /// [`CredentialCache`](crate::CredentialCache).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the key, the credential or the grant is missing, or the integration is disabled.
     pub async fn get(&self, key: &str) -> Result<Secret, Error> {
         let sql = "SELECT integration_credentials.get_integration_credentials($1)";
         column(&self.0.row(READ, sql, &[(&key, Type::TEXT)]).await?, 0)
     }
 
-    /// Every integration of the catalog, and whether this org has a credential for it.
+    /// All integrations of the catalog, and whether the org has a credential for each.
     pub async fn list(&self) -> Result<Vec<Integration>, Error> {
         let sql = "SELECT l.* FROM integration_credentials.list_integrations() AS l";
         self.0.rows(READ, sql, &[]).await?.iter().map(|row| Integration::from_row(row, 0)).collect()
     }
 
-    /// The catalog, with what an admin needs to fill in a credential.
+    /// All integrations of the catalog, with rules, example and functions, for a form that sets a credential.
     pub async fn describe(&self) -> Result<Vec<Description>, Error> {
         let sql = "SELECT d.* FROM integration_credentials.describe_integrations() AS d";
         self.0.rows(READ, sql, &[]).await?.iter().map(Description::from_row).collect()
     }
 
-    /// Adds an integration to the catalog, or replaces the one with the same key.
+    /// Adds an integration to the catalog, or replaces the integration with the same key. Returns the
+    /// server's answer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`ErrorCode::InvalidRequest`] if the rules are malformed.
     pub async fn register_integration(
         &self,
         registration: &Registration,
@@ -158,7 +188,10 @@ impl Client {
         .await
     }
 
-    /// Takes an integration out of the catalog; refused while an org has a credential for it.
+    /// Removes an integration from the catalog. Returns the server's answer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] while an org has a credential for the integration.
     pub async fn unregister_integration(&self, key: &str, actor: &str) -> Result<Value, Error> {
         let sql = "SELECT integration_credentials.admin_unregister_integration($1, $2)";
         let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&key, Type::TEXT), (&actor, Type::TEXT)];
@@ -170,7 +203,10 @@ impl Client {
         .await
     }
 
-    /// Enables or disables an integration, for all orgs.
+    /// Enables or disables an integration, for all orgs. Returns the server's answer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`ErrorCode::IntegrationNotFound`] if the catalog does not have the key.
     pub async fn set_enabled(&self, key: &str, enabled: bool, actor: &str) -> Result<Value, Error> {
         let sql = "SELECT integration_credentials.admin_set_integration_enabled($1, $2, $3)";
         let arguments: [(&(dyn ToSql + Sync), Type); 3] =
@@ -183,7 +219,7 @@ impl Client {
         .await
     }
 
-    /// The newest rows of the org's audit log, newest first.
+    /// At most `limit` rows of the org's audit log, newest first.
     pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, Error> {
         let sql = "SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, \
                    created_at FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
@@ -191,8 +227,8 @@ impl Client {
         rows.iter().map(AuditEntry::from_row).collect()
     }
 
-    /// Makes a call that returns JSON. A call that is refused takes its metering row down with its transaction, so the
-    /// row is written here, afterwards; `parameters` are those of the call with the sensitive ones already redacted.
+    /// Makes a call that returns JSON. A refused call rolls back its metering row, so the client records the
+    /// failure afterwards. `parameters` are those of the call, with sensitive ones already redacted.
     async fn metered<T: DeserializeOwned>(
         &self,
         tool: &'static Tool,
@@ -202,10 +238,10 @@ impl Client {
         let started = Instant::now();
         match call.await {
             Ok(row) => serde_json::from_value(column(&row, 0)?)
-                .map_err(|_| Error::Unexpected(format!("{} returned another form of JSON", tool.key))),
+                .map_err(|_| Error::Unexpected(format!("{} returned JSON of an unknown form", tool.key))),
             Err(error) => {
                 match error.code() {
-                    // Who may not call the function may not meter it either.
+                    // A role that may not call the function may not record its failure.
                     None | Some(ErrorCode::ForbiddenAdminScope) => {}
                     Some(code) => self.record_failure(tool, code, parameters, started).await,
                 }
@@ -214,11 +250,11 @@ impl Client {
         }
     }
 
-    /// Best effort: that metering failed too must not hide why the call failed.
+    /// Records a failed call. An error here is dropped, so that it does not hide the error of the call.
     async fn record_failure(&self, tool: &Tool, code: ErrorCode, parameters: Value, started: Instant) {
         let mut parameters =
             if let Value::Object(given) = parameters { tool.redact(given) } else { Map::new() };
-        // What was refused may have been refused for its size.
+        // The call may have been refused for the length of a parameter.
         for parameter in parameters.values_mut() {
             if let Value::String(text) = parameter
                 && let Some((cut, _)) = text.char_indices().nth(limits::MAX_ACTOR_CHARS)

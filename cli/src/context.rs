@@ -1,9 +1,10 @@
-//! What every command has at hand.
+//! The context of each command: connection settings and output.
 
 use crate::{
     cli::{Actor, Cli},
     cli_error::CliError,
-    output::{Output, say},
+    output::Output,
+    terminal::log_line,
 };
 use intcred::{Client, Notice, Settings, os_user};
 
@@ -20,7 +21,7 @@ impl Context {
     pub fn settings(&self) -> Result<Settings, CliError> {
         let settings = Settings::resolve(self.dsn.as_deref())?;
         for warning in settings.warnings() {
-            say("intcred: warning", warning);
+            log_line("intcred: warning", warning);
         }
         Ok(settings)
     }
@@ -32,7 +33,7 @@ impl Context {
 
 pub async fn connect(settings: &Settings) -> Result<Client, CliError> {
     let on_notice = |Notice { severity, message }: Notice| {
-        say(&format!("intcred: {}", severity.to_lowercase()), &message);
+        log_line(&format!("intcred: {}", severity.to_lowercase()), &message);
     };
     Ok(Client::connect(settings, on_notice).await?)
 }
@@ -41,6 +42,6 @@ impl Actor {
     pub fn name(self) -> Result<String, CliError> {
         self.name
             .or_else(os_user)
-            .ok_or_else(|| CliError::usage("your user has no name", "say who does it with --actor"))
+            .ok_or_else(|| CliError::usage("your user has no name", "name the actor with --actor"))
     }
 }

@@ -1,113 +1,113 @@
-//! What can go wrong, in words that are fit to be shown.
+//! The errors of the library. No message contains a secret.
 //!
-//! Nothing here keeps a `tokio_postgres::Error`: its `Debug` prints DETAIL and CONTEXT, which may quote a statement.
+//! No error keeps a `tokio_postgres::Error`: its `Debug` prints DETAIL and CONTEXT, which may quote a
+//! statement.
 
-use crate::{SettingsError, session, tls};
-use integration_credentials_core::error::ErrorCode;
-use std::{error::Error as _, sync::Arc, time::Duration};
+use crate::{SettingsError, tls};
+use integration_credentials_core::error::{ErrorCode, Refusal};
+use std::{error::Error as _, sync::Arc};
 use tokio_postgres::error::DbError;
 
+/// The oldest major version of PostgreSQL that the extension supports.
+pub(crate) const OLDEST_SERVER: u32 = 15;
 const CLOSED: &str = "the server closed the connection";
 
-/// Why a call failed.
+/// Why a call failed. No message contains a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The rules of the product, or the grants on it, say no.
+    /// The extension refused the call: an argument, a rule, the catalog, a grant, or the keyring.
     #[error("{message}")]
     Refused {
-        /// Which row of the error table.
+        /// The error code, which has an HTTP status and a SQLSTATE.
         code: ErrorCode,
-        /// What happened.
+        /// The reason, for people.
         message: String,
-        /// What to do about it.
+        /// The remedy, where the server gives one.
         hint: Option<String>,
     },
-    /// The settings contradict themselves or name what isn't there.
+    /// The connection settings are invalid, or name a file that cannot be read.
     #[error(transparent)]
     Settings(Arc<SettingsError>),
-    /// No server answered as it should.
+    /// No connection: no server of the settings answered, or none was suitable.
     #[error("cannot connect to {target}: {reason}")]
     Connect {
-        /// Where.
+        /// The server, as host and port, or as the path of its socket.
         target: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The server does not let this user in.
+    /// The server refused the login.
     #[error("{target} refuses the login: {message}")]
     NotAuthorised {
-        /// Where.
+        /// The server, as host and port, or as the path of its socket.
         target: String,
-        /// What the server says.
+        /// The server's message.
         message: String,
     },
-    /// The server is of a version that the extension does not run on.
+    /// The server is older than PostgreSQL 15.
     #[error("the server is PostgreSQL {version}, and integration_credentials needs {minimum} or newer",
-        minimum = session::OLDEST_SERVER)]
+        minimum = OLDEST_SERVER)]
     ServerTooOld {
-        /// What it says of itself.
+        /// The server's version.
         version: String,
     },
-    /// The database lacks the extension, or has another version of it.
+    /// The database does not have the extension, or has another version of it.
     #[error("the database \"{database}\" does not have the extension: {message}")]
     ExtensionMissing {
-        /// Which database.
+        /// The name of the database.
         database: String,
-        /// What the server says.
+        /// The server's message.
         message: String,
     },
-    /// What has the extension's name in this database is not the extension's.
+    /// The session is a superuser's, and the schema `integration_credentials` has objects of a role that is
+    /// no superuser. Nothing was called, because the functions of that role would run as the superuser.
     #[error(
         "nothing was called: role \"{owner}\", which is no superuser, owns objects of the schema \
              integration_credentials in the database \"{database}\""
     )]
     ForeignSchema {
-        /// Which database.
+        /// The name of the database.
         database: String,
-        /// Who owns it.
+        /// The role that owns the objects.
         owner: String,
     },
-    /// The connection broke during the call.
+    /// The connection was lost, or the server gave no answer in time.
     #[error("the connection was lost: {reason}")]
     Disconnected {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// What other sessions announce does not reach this one, though it listens.
-    #[error(
-        "notifications do not arrive: what lies between here and the server hands out its connections by transaction"
-    )]
+    /// The session listens, but notifications of other sessions do not arrive: a pooler drops them.
+    #[error("notifications do not arrive: a connection pooler in transaction mode drops them")]
     NotificationsLost,
-    /// What the server says is older than what was read before, and stayed so.
-    #[error(
-        "the server is behind: it has revision {found} of \"{key}\", and revision {known} was seen before"
-    )]
+    /// The server returned an older revision than was read before, until the timeout of the fetch.
+    #[error("the server is behind: it returned revision {found} of \"{key}\" after revision {known}")]
     Behind {
-        /// The integration.
+        /// The integration's key.
         key: String,
-        /// The revision that was read.
+        /// The revision that the server returned.
         found: i64,
-        /// The revision that is known.
+        /// The highest revision that was read before.
         known: i64,
     },
     /// Any other error of the server.
     #[error("{message} (SQLSTATE {sqlstate})")]
     Database {
-        /// Its SQLSTATE.
+        /// The SQLSTATE.
         sqlstate: String,
-        /// What happened.
+        /// The reason, for people.
         message: String,
-        /// What to do about it.
+        /// The remedy, where the server gives one.
         hint: Option<String>,
     },
-    /// The server's answer is not of the agreed form.
+    /// The server's answer does not have the form that this release expects.
     #[error("unexpected answer from the server: {0}")]
     Unexpected(String),
 }
 
 impl Error {
-    /// What to do about it, where there is something to say.
+    /// The remedy, where there is one.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
@@ -116,34 +116,27 @@ impl Error {
                 Some("As a superuser, in that database: CREATE EXTENSION integration_credentials;")
             }
             Self::ForeignSchema { .. } => Some(
-                "A superuser would run functions of that role. Find out whose schema it is, and give the extension's \
-                 objects back to a superuser, or drop the schema and run CREATE EXTENSION integration_credentials.",
+                "A superuser who calls them runs the code of that role. If the extension is installed there, give its \
+                 objects back to a superuser. Otherwise drop the schema and run CREATE EXTENSION integration_credentials.",
             ),
-            Self::NotificationsLost => Some(
-                "Give the listener its own DSN: straight to the server, or through a pooler in session mode.",
-            ),
-            Self::Behind { .. } => {
-                Some("Read from the primary, or from a standby that is not that far behind.")
+            Self::NotificationsLost => {
+                Some("Connect directly to the server, or through a pooler in session mode.")
             }
+            Self::Behind { .. } => Some("Read from the primary, or from a standby with less lag."),
             Self::Disconnected { .. } => {
-                Some("Whether a change took effect is not known. Calling again is safe.")
+                Some("A change may or may not have been committed. Calling again is safe.")
             }
             _ => None,
         }
     }
 
-    /// The code of a refusal.
+    /// The code of [`Self::Refused`].
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         if let Self::Refused { code, .. } = self { Some(*code) } else { None }
     }
 
-    /// A connection that gave no answer in time.
-    pub(crate) fn no_answer(limit: Duration) -> Self {
-        Self::Disconnected { reason: format!("no answer within {} s", limit.as_secs_f64()) }
-    }
-
-    /// An error of a call on a connection that stood.
+    /// An error of a call.
     pub(crate) fn of_call(error: &tokio_postgres::Error, database: &str) -> Self {
         if let Some(refusal) = error.as_db_error() {
             return Self::of_database(refusal, database);
@@ -162,16 +155,16 @@ impl Error {
         let hint = error.hint().map(str::to_owned);
         match (ErrorCode::from_sqlstate(sqlstate), sqlstate) {
             (Some(code @ ErrorCode::ForbiddenAdminScope), _) => {
-                let grant = "Ask for the group role that may do this; `intcred grant` makes the group roles.";
+                let grant = "Ask a superuser for membership in the group role that may do this: `intcred grant ROLE --to GROUP`.";
                 Self::Refused { code, message, hint: hint.or_else(|| Some(grant.to_owned())) }
             }
             (Some(code), _) => Self::Refused { code, message, hint },
             (None, "3F000" | "42883" | "42P01") => {
                 Self::ExtensionMissing { database: database.to_owned(), message }
             }
-            // The server shuts down, or was told to end this session.
+            // The server shuts down, or terminates the session.
             (None, "57P01" | "57P02" | "57P03" | "57P05") => Self::Disconnected { reason: message },
-            // What a pooler says that has lost the server.
+            // From a pooler that has lost the server.
             (None, sqlstate) if sqlstate.starts_with("08") => Self::Disconnected { reason: message },
             (None, sqlstate) => Self::Database { sqlstate: sqlstate.to_owned(), message, hint },
         }
@@ -187,11 +180,19 @@ impl Error {
             Some(error) => Self::Connect { target, reason: error.message().to_owned() },
             None if words(error) == "password missing" => Self::NotAuthorised {
                 target,
-                message: "it asks for a password, and there is none in the DSN, PGPASSWORD or ~/.pgpass"
-                    .to_owned(),
+                message:
+                    "the server asks for a password, and neither the DSN nor PGPASSWORD nor ~/.pgpass has one"
+                        .to_owned(),
             },
             None => Self::Connect { target, reason: words(error) },
         }
+    }
+}
+
+/// A refusal that the client decides itself, in the words of the server.
+impl From<Refusal> for Error {
+    fn from(Refusal { code, message, hint }: Refusal) -> Self {
+        Self::Refused { code, message, hint: Some(hint) }
     }
 }
 
@@ -201,10 +202,10 @@ impl From<SettingsError> for Error {
     }
 }
 
-/// The error without the layers that only say that there is one below.
+/// The innermost error, without the layers that only refer to it.
 fn words(error: &tokio_postgres::Error) -> String {
     let Some(below) = error.source() else { return error.to_string() };
-    // Before there is a session, OpenSSL's error is below that of the handshake; later, inside one of the system's.
+    // OpenSSL's error is below that of the handshake; after the handshake, inside an I/O error.
     let io = below.downcast_ref::<std::io::Error>();
     let inside = io.and_then(|io| io.get_ref()?.downcast_ref());
     if let Some(tls) = inside.or_else(|| below.source()?.downcast_ref::<openssl::ssl::Error>()) {
@@ -216,7 +217,7 @@ fn words(error: &tokio_postgres::Error) -> String {
     below.to_string()
 }
 
-/// What OpenSSL says. In TLS 1.3 the client has long said its last word when the server refuses its certificate.
+/// OpenSSL's reason. In TLS 1.3, the client's handshake ends before the server refuses its certificate.
 fn of_tls(error: &openssl::ssl::Error) -> String {
     match (error.ssl_error(), error.io_error()) {
         (Some(stack), _) => format!("TLS failed: {}", tls::reason(stack)),

@@ -1,4 +1,4 @@
-//! The group roles, which the extension does not make itself: roles belong to the whole cluster.
+//! The group roles. The extension does not create them, because roles belong to the whole cluster.
 
 use crate::{
     Client, Error,
@@ -7,19 +7,19 @@ use crate::{
 };
 use tokio_postgres::types::Type;
 
-/// A group of roles that may do the same.
+/// A group role. Members get its grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// May set and remove credentials and edit the catalog, and never reads a value.
+    /// May set and remove credentials and edit the catalog; may not read a credential.
     Admin,
-    /// May read values.
+    /// May read credentials.
     Reader,
     /// May read the audit log.
     Auditor,
 }
 
 impl Group {
-    /// The name of the group's role.
+    /// The name of the role.
     #[must_use]
     pub const fn role(self) -> &'static str {
         match self {
@@ -31,20 +31,19 @@ impl Group {
 }
 
 impl Client {
-    /// Makes the three group roles and their grants, as `sql/roles.sql` has them. Needs a superuser; doing it again
-    /// changes nothing.
+    /// Creates the three group roles and their grants, by `sql/roles.sql`. Needs a superuser. Idempotent.
     pub async fn create_group_roles(&self) -> Result<(), Error> {
         let made = self.0.script(include_str!("../../sql/roles.sql")).await;
         if made.is_err() {
-            // The script begins a transaction. If the connection is lost, that is what is told.
+            // The script begins a transaction. An error here would only hide that of the script.
             let _ = self.0.script("ROLLBACK").await;
         }
         made
     }
 
-    /// Makes `role` a member of the group.
+    /// Makes `role` a member of the group. Idempotent.
     pub async fn grant_membership(&self, role: &str, group: Group) -> Result<(), Error> {
-        // GRANT takes no parameters, so the server itself quotes the name.
+        // GRANT takes no parameters, so the server quotes the names.
         let sql = "SELECT pg_catalog.format('GRANT %I TO %I', $1, $2)";
         let row = self.0.row(READ, sql, &[(&group.role(), Type::TEXT), (&role, Type::TEXT)]).await?;
         self.0.batch(WRITE, &column::<String>(&row, 0)?).await

@@ -1,7 +1,7 @@
-//! Reading a value: from a hidden prompt, a pipe or a file, without leaving copies of it in memory.
+//! Reading a value from a hidden prompt, a pipe or a file, without leaving copies in memory.
 
 use crate::cli_error::CliError;
-use intcred::{ErrorCode, Secret};
+use intcred::{ErrorCode, Secret, internal::read_bounded};
 use integration_credentials_core::{error, limits::MAX_VALUE_CHARS};
 use nix::sys::{
     signal::{SigSet, Signal},
@@ -9,7 +9,7 @@ use nix::sys::{
 };
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, stdin},
+    io::{IsTerminal, stdin},
     mem::take,
     os::fd::AsFd,
     path::Path,
@@ -17,55 +17,39 @@ use std::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-/// As many bytes as the longest value of any server can have, and a newline.
+/// The longest value that any server allows, in bytes, and a newline.
 const MAX_BYTES: usize = MAX_VALUE_CHARS * 4 + 1;
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// What becomes of the input before it is a value.
+/// How to turn the input into a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// The newline that `echo` and the Enter key put behind a single line is not part of it.
+    /// Without the newline that `echo` and the Enter key append to a single line.
     Line,
-    /// All of it, as it is.
+    /// Byte for byte.
     Exact,
-    /// All of it, unless an editor seems to have put something in front.
+    /// Byte for byte, but a byte order mark, probably by an editor, is refused.
     File,
 }
 
-/// Reads the value of a credential, and checks what can be checked without the server.
+/// Reads the value of a credential, and checks its length and encoding.
 pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, CliError> {
     let form = |otherwise| if exact { Form::Exact } else { otherwise };
     match path {
         Some(path) if path != Path::new("-") => {
             let failure = |source| CliError::File { path: path.to_owned(), source };
-            let bytes = read(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
+            let bytes = read_bounded(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
             value(bytes, form(Form::File))
         }
         _ if stdin().is_terminal() => prompt(form(Form::Line)),
         _ => {
             let failure = |source| CliError::File { path: "standard input".into(), source };
-            // `Stdin` itself has a buffer that is never wiped.
+            // Around `Stdin`, whose buffer is never wiped.
             let unbuffered = stdin().as_fd().try_clone_to_owned().map_err(failure)?;
-            let bytes = read(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
+            let bytes = read_bounded(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
             value(bytes, form(Form::Line))
         }
     }
-}
-
-/// Reads to the end, or up to one byte more than `limit`, into a buffer that never moves.
-pub fn read(mut source: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut buffer = Zeroizing::new(vec![0; limit + 1]);
-    let mut length = 0;
-    while length < buffer.len() {
-        match source.read(&mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(length);
-    Ok(buffer)
 }
 
 fn prompt(form: Form) -> Result<Secret, CliError> {
@@ -73,8 +57,8 @@ fn prompt(form: Form) -> Result<Secret, CliError> {
     let ask = |prompt| match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(error) => Err(CliError::usage(
-            format!("cannot ask on the terminal: {error}"),
-            "give the value on standard input or with --value-file",
+            format!("cannot prompt on the terminal: {error}"),
+            "pass the value on standard input or with --value-file",
         )),
     };
     let first = ask("Value: ")?;
@@ -84,7 +68,7 @@ fn prompt(form: Form) -> Result<Secret, CliError> {
     check(first, form)
 }
 
-/// Ctrl-C at a prompt that does not echo must not leave a terminal that does not echo.
+/// Turns echo on again when a signal ends the prompt.
 fn restore_terminal_when_interrupted() -> nix::Result<()> {
     let terminal = tcgetattr(stdin())?;
     let mut signals = SigSet::empty();
@@ -93,7 +77,7 @@ fn restore_terminal_when_interrupted() -> nix::Result<()> {
     signals.thread_block()?;
     std::thread::spawn(move || {
         let signal = signals.wait();
-        // Nothing more can be done about a failure.
+        // The process ends either way.
         let _ = tcsetattr(stdin(), SetArg::TCSANOW, &terminal);
         exit(signal.map_or(1, |signal| 128 + signal as i32));
     });
@@ -102,21 +86,19 @@ fn restore_terminal_when_interrupted() -> nix::Result<()> {
 
 fn value(mut bytes: Zeroizing<Vec<u8>>, form: Form) -> Result<Secret, CliError> {
     if bytes.len() > MAX_BYTES {
-        // The rest was not read, so there is no count to give. What is shorter the server may refuse.
+        // The rest was not read, so the length is unknown. The server checks its own, lower limit.
         let message = format!("value has more than {MAX_VALUE_CHARS} characters");
-        let hint = format!(
-            "Give value as text of 1 to {MAX_VALUE_CHARS} characters, the most that any server allows."
-        );
+        let hint = format!("Give value as text of 1 to {MAX_VALUE_CHARS} characters. No server allows more.");
         return Err(error::Refusal::new(ErrorCode::InvalidRequest, message, hint).into());
     }
-    // A key in PEM, for one, is no key any more without its last newline; so text of several lines stays as it is, and
-    // a line that ends as those of Windows do.
+    // A text of several lines keeps its last newline, because a key in PEM needs it. So does a line that ends
+    // in CRLF.
     if form == Form::Line && is_one_line(&bytes) {
         bytes.pop();
     }
     let text = String::from_utf8(take(&mut *bytes)).map(Zeroizing::new).map_err(|malformed| {
         malformed.into_bytes().zeroize();
-        CliError::usage("the value is not UTF-8", "encode binary credentials, as base64 for example")
+        CliError::usage("the value is not UTF-8", "encode a binary credential, for example as base64")
     })?;
     check(text, form)
 }
@@ -130,17 +112,17 @@ fn is_one_line(bytes: &[u8]) -> bool {
 fn check(text: Zeroizing<String>, form: Form) -> Result<Secret, CliError> {
     if form != Form::Exact && text.starts_with(BYTE_ORDER_MARK) {
         return Err(CliError::usage(
-            "the value begins with a byte order mark, which an editor may have put there",
-            "save it without one, or keep it with --exact",
+            "the value begins with a byte order mark, which an editor may have added",
+            "save the value without the mark, or accept it with --exact",
         ));
     }
     if text.is_empty() {
-        return Err(CliError::usage("the value is empty", "to take a credential away, use `intcred remove`"));
+        return Err(CliError::usage("the value is empty", "to remove a credential, use `intcred remove`"));
     }
     if text.contains('\0') {
         return Err(CliError::usage(
             "the value has a NUL character",
-            "encode the value, for Postgres cannot store one",
+            "encode the value, because Postgres cannot store NUL",
         ));
     }
     Ok(Secret::from(text))
@@ -149,9 +131,10 @@ fn check(text: Zeroizing<String>, form: Form) -> Result<Secret, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     fn read_back(bytes: &[u8], form: Form) -> Result<String, String> {
-        value(read(bytes, MAX_BYTES).unwrap(), form)
+        value(read_bounded(bytes, MAX_BYTES).unwrap(), form)
             .map(|secret| secret.expose().to_owned())
             .map_err(|failure| failure.to_string())
     }
@@ -176,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_refused_without_showing_it() {
+    fn invalid_values_are_refused_without_showing_them() {
         for form in [Form::Line, Form::File, Form::Exact] {
             for (given, expected) in [
                 (&b""[..], "the value is empty"),
@@ -194,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_kept_only_if_it_is_meant() {
+    fn a_byte_order_mark_is_refused_unless_exact() {
         let marked = "\u{feff}hunter2";
         for form in [Form::Line, Form::File] {
             let message = read_back(marked.as_bytes(), form).unwrap_err();
@@ -212,7 +195,7 @@ mod tests {
         }
         let longer = read_back(&vec![b'a'; MAX_BYTES + 1], Form::Line);
         assert_eq!(longer.unwrap_err(), "value has more than 1048576 characters");
-        let endless = value(read(io::repeat(b'a'), MAX_BYTES).unwrap(), Form::Line);
+        let endless = value(read_bounded(io::repeat(b'a'), MAX_BYTES).unwrap(), Form::Line);
         assert_eq!(endless.unwrap_err().to_string(), "value has more than 1048576 characters");
     }
 }

@@ -3,13 +3,13 @@
 //! | type | concept |
 //! | --- | --- |
 //! | [`CredentialCache`] | for services: credentials in memory, as current as the database |
-//! | [`Watcher`] | a stream of [`Event`]s: what changed, however often the connection broke |
+//! | [`Watcher`] | a stream of [`Event`]s: every change, also those during an outage |
 //! | [`Client`] | the calls: set, get, list, remove, the catalog, the audit log |
-//! | [`Doctor`] | what in the server's settings and grants could let a secret out |
-//! | [`Settings`] | where and how to connect, from the same sources as psql |
+//! | [`Doctor`] | finds settings and grants of the server that could expose a secret |
+//! | [`Settings`] | the connection settings, from the same sources as psql |
 //! | [`Secret`], [`Credential`] | a text that is neither shown nor left in memory |
-//! | [`make_undumpable`] | for a process that holds secrets and nothing else |
-//! | [`Error`] | what can go wrong, typed, in words that are fit to be shown |
+//! | [`make_undumpable`] | no core dumps and no debugger, for a process that holds secrets |
+//! | [`Error`] | typed errors, whose messages contain no secret |
 //!
 //! # Quick start
 //!
@@ -21,19 +21,19 @@
 //!
 //! let settings = Settings::resolve(None)?; // PGHOST, PGSERVICE, ~/.pgpass ...
 //! let credentials = CredentialCache::start(&settings, CacheOptions::default()).await?;
-//! credentials.warm().await?; // all in one round trip; or leave it, and each is read when it is first needed
+//! credentials.warm().await?; // optional: fetches all in one round trip
 //!
-//! // In each request. Nanoseconds, and the current one. Don't keep it: get it again.
+//! // In each request: the current credential, in nanoseconds. Get it again rather than keep it.
 //! let token = credentials.get("slack").await?;
 //! call_slack(token.expose());
 //!
-//! // When Slack refuses it: is there another one by now?
+//! // After Slack has refused the token: has it been rotated?
 //! let newer = credentials.reread("slack", token.revision()).await?;
 //! if newer.revision() != token.revision() {
 //!     call_slack(newer.expose());
 //! }
 //!
-//! // For what must be built anew with a new credential, such as a connection.
+//! // For objects that must be replaced after a rotation, such as a connection.
 //! let mut changes = credentials.changes();
 //! loop {
 //!     let change = changes.recv().await;
@@ -46,8 +46,8 @@
 //! # fn connect_to_salesforce(_: &str) {}
 //! ```
 //!
-//! `examples/service.rs` is a whole service. With the feature `pool`, the cache fetches over a pool of deadpool-postgres.
-//! Who caches by other means follows the changes with a [`Watcher`]:
+//! `examples/service.rs` is a whole service. With the feature `pool`, the cache fetches over a pool of
+//! deadpool-postgres. A service with a cache of its own follows the changes with a [`Watcher`]:
 //!
 //! ```no_run
 //! # async fn watch() -> Result<(), intcred::Error> {
@@ -57,7 +57,7 @@
 //! while let Some(event) = watcher.recv().await {
 //!     match event.kind {
 //!         EventKind::Changed { key, revision, .. } => println!("{key} is at revision {revision}"),
-//!         EventKind::Disconnected { since, reason } => println!("no news since {since}: {reason}"),
+//!         EventKind::Disconnected { since, reason } => println!("disconnected since {since}: {reason}"),
 //!         _ => {}
 //!     }
 //! }
@@ -67,45 +67,47 @@
 //!
 //! # Guarantees
 //!
-//! **What is delivered.** Every change that is committed is reported, through restarts, failovers and lost connections,
-//! or a later change of the same key is reported in its place. Nothing is reported that is not in the database: a
-//! notification is only a hint to look there, so that a forged one reports nothing.
+//! **Delivery.** A watcher reports every committed change, or a later change of the same key in its place,
+//! through restarts, failovers and lost connections. A notification only causes a query, so a forged
+//! notification reports nothing.
 //!
-//! **In what order.** For one key, revisions are reported in the order of their commits. Between keys there is no order,
-//! as there is none between transactions that commit at the same time. After [`EventKind::Reconnected`] comes what
-//! changed in between.
+//! **Order.** For one key, a watcher reports revisions in the order of their commits. Between keys there is
+//! no order. The changes of an outage follow [`EventKind::Reconnected`].
 //!
-//! **How stale a read can be.** [`CredentialCache::get`] returns what was current at some moment:
+//! **Staleness.** The value that [`CredentialCache::get`] returns may be out of date by at most:
 //!
-//! - while the watcher listens: a moment no further back than a notification and two round trips take, milliseconds as a
-//!   rule. Hints that follow one another within 10 ms are answered together;
-//! - while it polls a standby ([`Mode::Polling`]): than [`WatchOptions::poll`], and the lag of the standby;
-//! - when the connection has died without a word: than [`WatchOptions::heartbeat`] and [`WatchOptions::timeout`] together,
-//!   for that is how long it takes to find out;
-//! - while there is no connection: than [`CacheOptions::grace`], counted from the server's last answer. Then reads go to
-//!   the server, and are as current as that is.
+//! - while the watcher listens: the time of a notification and two round trips, usually milliseconds.
+//!   Notifications within 10 ms share one query;
+//! - while the watcher polls a standby ([`Mode::Polling`]): [`WatchOptions::poll`] and the lag of the
+//!   standby;
+//! - after the connection died silently: [`WatchOptions::heartbeat`] and [`WatchOptions::timeout`] together,
+//!   which is the time to detect that;
+//! - while disconnected: [`CacheOptions::grace`], counted from the server's last answer. After that, reads go
+//!   to the server.
 //!
-//! **Never backwards.** For one key, a cache never returns a lower revision than it returned before, even if it fetches
-//! from a server that is behind: it asks again, and after [`CacheOptions::timeout`] gives [`Error::Behind`]. The exception
-//! is a database that went back itself: one restored from a backup, or a failover that lost what was committed.
+//! **Never backwards.** For one key, a cache never returns a lower revision than before. If the server that
+//! answers is behind, the cache fetches again, and after [`CacheOptions::timeout`] returns [`Error::Behind`].
+//! The exception is a database that went back: restored from a backup, or after a failover that lost commits.
 //!
-//! **Transactions.** Each call is a transaction of its own, READ COMMITTED, whatever `default_transaction_*` say. It is made
-//! again, three times at most, where Postgres rolled it back for the sake of another (SQLSTATE 40001, 40P01). The settings
-//! of a session of yours, such as a pool's, stay as they are.
+//! **Transactions.** Each call is a READ COMMITTED transaction of its own, whatever `default_transaction_*`
+//! say. A call that Postgres rolled back in favour of another (SQLSTATE 40001, 40P01) is retried up to three
+//! times. The settings of a pool's sessions are not changed.
 //!
-//! **Removed and disabled** credentials are errors as soon as the watcher sees it, not the last known value.
+//! **Removed and disabled** credentials are errors as soon as the watcher sees the change.
 //!
-//! **One fetch.** However many ask for a key that is not in memory, it is fetched once at a time; a fetch during which the
-//! key changes is not kept but made again.
+//! **Single flight.** Concurrent callers of a key that is not cached share one fetch. If the key changes
+//! during the fetch, the cache does not keep the value, and fetches again.
 //!
-//! **In memory.** A value is wiped when the cache has another one and the last handle on it is dropped. What the TLS and
-//! protocol libraries hold of it on its way is theirs.
+//! **Memory.** A value is wiped once the cache has dropped the value and the last handle is gone. The buffers
+//! of the TLS and protocol libraries are not wiped.
 
 mod backoff;
+mod bounded_read;
 mod cache;
 mod catalog;
 mod client;
 mod connect;
+mod deadline;
 mod doctor;
 mod error;
 mod grants;
@@ -130,3 +132,10 @@ pub use secret::Secret;
 pub use settings::{Settings, SettingsError, os_user};
 pub use timestamp::Timestamp;
 pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watcher};
+
+/// Only for the binary of this package; not part of the library's interface.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within};
+}

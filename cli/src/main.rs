@@ -1,17 +1,20 @@
-//! `intcred`, the command line of the `integration_credentials` Postgres extension: a thin shell around the library.
+//! `intcred`, the command line of the Postgres extension `integration_credentials`: a thin binary over the
+//! library.
 
 mod cli;
 mod cli_error;
 mod commands;
 mod context;
+mod exit_status;
 mod input;
 mod output;
+mod terminal;
 
 use cli_error::CliError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // First of all: the arguments and the environment may hold a password.
+    // First, because the arguments and the environment may hold a password.
     let started = intcred::make_undumpable().map_err(CliError::Start);
     match started.and_then(|()| cli::parse()).and_then(commands::run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,16 +1,20 @@
-//! Standard output and standard error.
+//! Results on standard output, as JSON or as text.
 
-use crate::{cli::Color, cli_error::CliError};
+use crate::{cli_error::CliError, terminal::one_line};
 use anstream::{AutoStream, ColorChoice};
-use clap::builder::styling::Style;
+use clap::{ValueEnum, builder::styling::Style};
 use serde::Serialize;
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr;
 
-/// Where results go, and in which form.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The form of the results.
 #[derive(Clone, Copy)]
 pub struct Output {
     pub json: bool,
@@ -27,7 +31,7 @@ impl Output {
         Self { json, color }
     }
 
-    /// Prints a result as JSON, or in the words that `human` finds for it.
+    /// Prints a result as JSON, or as the text that `human` makes of it.
     pub fn print<T: Serialize + ?Sized>(
         self,
         result: &T,
@@ -51,7 +55,7 @@ impl Output {
     }
 }
 
-/// Columns of text under a heading; none without rows but the heading.
+/// A table with aligned columns; without rows, only the heading.
 pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
     let width = |column: usize| {
@@ -77,22 +81,8 @@ pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = 
     table
 }
 
-/// A text without control characters, which could steer the terminal or feign another line.
-pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for next in text.trim_end().chars() {
-        match next {
-            '\n' => line.push(' '),
-            control if control.is_control() => drop(write!(line, "{}", control.escape_default())),
-            other => line.push(other),
-        }
-    }
-    line
-}
-
-/// Says something on standard error, in one line. That nobody may be reading there is no reason to fail.
-pub fn say(label: &str, message: &str) {
-    let _ = writeln!(io::stderr(), "{label}: {}", one_line(message));
+pub fn yes_or_no(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
 }
 
 #[cfg(test)]
@@ -103,10 +93,5 @@ mod tests {
     fn columns_line_up_whatever_the_script() {
         let table = table(["A", "B"], [["日本".into(), "1".into()], ["x".into(), String::new()]]);
         assert_eq!(anstream::adapter::strip_str(&table).to_string(), "A     B\n日本  1\nx");
-    }
-
-    #[test]
-    fn control_characters_are_shown_and_not_obeyed() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\n"), "a b\\u{1b}[31m");
     }
 }

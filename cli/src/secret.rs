@@ -1,4 +1,4 @@
-//! A text that nobody but the caller may see.
+//! A text that is neither shown nor left in memory.
 
 use bytes::BytesMut;
 use integration_credentials_core::redact::REDACTED;
@@ -8,18 +8,18 @@ use zeroize::Zeroizing;
 
 /// A credential or password: shown as `<redacted>`, wiped from memory when dropped.
 ///
-/// What is wiped is this copy. The buffers of the TLS and protocol crates on its way are theirs.
+/// Only this copy is wiped. The buffers of the TLS and protocol crates are not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text over; nothing is copied.
+    /// Takes ownership of the text, without a copy.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself.
+    /// The text.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -3,7 +3,9 @@
 use crate::{
     Error, Settings,
     connect::connect,
-    transaction::{self, Needs, READ_PINNED},
+    deadline::within,
+    error::OLDEST_SERVER,
+    transaction::{self, READ_PINNED, TransactionKind},
 };
 use std::{
     future::poll_fn,
@@ -16,13 +18,12 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// The oldest major version that the extension runs on.
-pub(crate) const OLDEST_SERVER: u32 = 15;
-
-/// For a superuser: whether the database has the extension, and who owns something in its schema and is no superuser. Like
-/// every statement of this crate it finds nothing by the `search_path`, which is the database owner's to set: names and
-/// operators say their schema, parameters their type. What counts is the session's role: a role that the owner has set for
-/// the database can be left by any function.
+/// For a superuser: whether the database has the extension, and a role that owns an object in its schema and
+/// is no superuser. No row for other roles. The session's role decides, not the current one, which any
+/// function can RESET.
+///
+/// Like every statement of this crate, the query does not depend on the `search_path`, which the database
+/// owner can set: names and operators have their schema, parameters their type.
 const FOR_SUPERUSER: &str = "\
     SELECT EXISTS (\
             SELECT FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_roles AS o ON o.oid OPERATOR(pg_catalog.=) e.extowner \
@@ -44,25 +45,26 @@ const FOR_SUPERUSER: &str = "\
 pub(crate) struct Session {
     client: tokio_postgres::Client,
     driver: JoinHandle<()>,
-    /// Why the connection ended; calls in flight learn only that it did.
-    lost: Arc<OnceLock<String>>,
+    /// Why the connection ended, for the calls in flight, whose own error does not say.
+    end_reason: Arc<OnceLock<String>>,
     dbname: String,
-    /// Whether our names mean our functions: for a superuser, who would run anything.
-    may_call: bool,
+    /// False for a superuser in a database without the extension, where any function of its name would be
+    /// another role's.
+    has_extension: bool,
 }
 
 impl Session {
-    /// Connects to the first of the targets that answers. `on_message` gets notices and notifications, in the task
-    /// that drives the connection, and is dropped when the connection ends.
+    /// Connects to the first suitable target. `on_message` gets notices and notifications in the task that
+    /// drives the connection, and is dropped when the connection ends.
     pub async fn open(
         settings: &Settings,
         mut on_message: impl FnMut(AsyncMessage) + Send + 'static,
     ) -> Result<Self, Error> {
         let (client, mut connection) = connect(settings).await?;
         check_version(connection.parameter("server_version").unwrap_or_default())?;
-        let lost = Arc::new(OnceLock::new());
+        let end_reason = Arc::new(OnceLock::new());
         let driver = tokio::spawn({
-            let lost = lost.clone();
+            let end_reason = end_reason.clone();
             let dbname = settings.dbname().to_owned();
             async move {
                 while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -73,84 +75,81 @@ impl Session {
                                 Error::Disconnected { reason } => reason,
                                 other => other.to_string(),
                             };
-                            // Calls in flight fail when `connection` is dropped, so they find the reason in place.
-                            return drop(lost.set(reason));
+                            // Before `connection` is dropped, which fails the calls in flight.
+                            return drop(end_reason.set(reason));
                         }
                     }
                 }
             }
         });
-        let mut session = Self { client, driver, lost, dbname: settings.dbname().to_owned(), may_call: true };
+        let mut session =
+            Self { client, driver, end_reason, dbname: settings.dbname().to_owned(), has_extension: true };
         session.refuse_foreign_schema(settings.connect_timeout).await?;
         Ok(session)
     }
 
-    /// Goes no further where a superuser would run what somebody else calls by our names: the owner of a database that does
-    /// not have the extension may make a schema of its name, at any moment.
+    /// Protects a superuser from calling functions of another role: the owner of a database without the
+    /// extension can create a schema of its name at any moment.
     async fn refuse_foreign_schema(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         let found = self.rows(READ_PINNED, FOR_SUPERUSER, &[]);
-        let found = match limit {
-            None => found.await?,
-            Some(limit) => timeout(limit, found).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))?,
-        };
+        let found = within(limit, found).await??;
         let Some(row) = found.first() else { return Ok(()) };
         if let Some(owner) = column(row, 1)? {
             return Err(Error::ForeignSchema { database: self.dbname.clone(), owner });
         }
-        self.may_call = column(row, 0)?;
+        self.has_extension = column(row, 0)?;
         Ok(())
     }
 
-    /// Refuses a superuser's call where nothing of ours is there to be called.
+    /// Refuses a superuser's call in a database without the extension.
     fn require_extension(&self) -> Result<(), Error> {
-        if self.may_call {
+        if self.has_extension {
             return Ok(());
         }
         Err(Error::ExtensionMissing {
             database: self.dbname.clone(),
-            message: "no extension integration_credentials of a superuser's is there".to_owned(),
+            message: "there is no extension integration_credentials that a superuser owns".to_owned(),
         })
     }
 
-    /// Runs a query. Its text must be constant, for it may be logged; parameters never are, because their types are
-    /// given and the statement need not be prepared.
+    /// Runs a query. The text is constant, because tokio-postgres may log it. It does not log parameters:
+    /// their types are given, so the statement is not prepared.
     pub async fn rows(
         &self,
-        needs: Needs,
+        kind: TransactionKind,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        if names_ours(sql) {
+        if names_extension(sql) {
             self.require_extension()?;
         }
-        transaction::query(&self.client, needs, sql, parameters).await.map_err(|error| self.explain(&error))
+        transaction::query(&self.client, kind, sql, parameters).await.map_err(|error| self.to_error(&error))
     }
 
     /// Runs a query that returns one row.
     pub async fn row(
         &self,
-        needs: Needs,
+        kind: TransactionKind,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Row, Error> {
-        let mut rows = self.rows(needs, sql, parameters).await?;
+        let mut rows = self.rows(kind, sql, parameters).await?;
         match (rows.pop(), rows.is_empty()) {
             (Some(row), true) => Ok(row),
-            _ => Err(Error::Unexpected("not exactly one row".to_owned())),
+            _ => Err(Error::Unexpected("a query did not return exactly one row".to_owned())),
         }
     }
 
-    /// Runs statements without parameters, several of them in one transaction.
-    pub async fn batch(&self, needs: Needs, sql: &str) -> Result<(), Error> {
-        transaction::batch(&self.client, needs, sql).await.map_err(|error| self.explain(&error))
+    /// Runs statements without parameters, all in one transaction.
+    pub async fn batch(&self, kind: TransactionKind, sql: &str) -> Result<(), Error> {
+        transaction::batch(&self.client, kind, sql).await.map_err(|error| self.to_error(&error))
     }
 
-    /// Runs a script that begins and ends its transactions itself.
+    /// Runs a script with transactions of its own.
     pub async fn script(&self, sql: &str) -> Result<(), Error> {
-        self.client.batch_execute(sql).await.map_err(|error| self.explain(&error))
+        self.client.batch_execute(sql).await.map_err(|error| self.to_error(&error))
     }
 
-    /// What a request to cancel is made of.
     pub fn cancel_token(&self) -> CancelToken {
         self.client.cancel_token()
     }
@@ -162,40 +161,41 @@ impl Session {
 
     /// Why the connection ended.
     pub fn lost(&self) -> Error {
-        let reason = self.lost.get().map_or("connection closed", String::as_str);
+        let reason = self.end_reason.get().map_or("connection closed", String::as_str);
         Error::Disconnected { reason: reason.to_owned() }
     }
 
-    /// Takes leave of the server.
+    /// Closes the connection, and waits for at most a second.
     pub async fn close(self) {
         drop(self.client);
-        // A server that is gone can't be said goodbye to.
+        // A lost server does not answer.
         let _ = timeout(Duration::from_secs(1), self.driver).await;
     }
 
-    /// Drops a connection that no longer answers.
+    /// Drops the connection without waiting.
     pub fn abort(&self) {
         self.driver.abort();
     }
 
-    fn explain(&self, error: &tokio_postgres::Error) -> Error {
+    fn to_error(&self, error: &tokio_postgres::Error) -> Error {
         if error.is_closed() { self.lost() } else { Error::of_call(error, &self.dbname) }
     }
 }
 
-/// Whether a statement names something in the extension's schema, and not only one of its settings, which stands in quotes.
-fn names_ours(sql: &str) -> bool {
+/// Whether a statement names an object in the extension's schema. A setting of the extension has a quote
+/// before its name.
+fn names_extension(sql: &str) -> bool {
     sql.match_indices("integration_credentials.").any(|(at, _)| !sql[..at].ends_with('\''))
 }
 
-/// A column of a row; the error says which one is not as agreed.
+/// A column of a row; the error names a column of an unexpected type.
 pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
     row: &'a Row,
     index: usize,
 ) -> Result<T, Error> {
     row.try_get(index).map_err(|_| {
         let name = row.columns().get(index).map_or("?", tokio_postgres::Column::name);
-        Error::Unexpected(format!("column {name} is not of the agreed type"))
+        Error::Unexpected(format!("the column {name} has another type"))
     })
 }
 
@@ -203,7 +203,7 @@ fn check_version(version: &str) -> Result<(), Error> {
     let major = version.split(|next: char| !next.is_ascii_digit()).next().unwrap_or_default();
     match major.parse::<u32>() {
         Ok(major) if major < OLDEST_SERVER => Err(Error::ServerTooOld { version: version.to_owned() }),
-        // A pooler need not say its version; the first call will tell.
+        // A pooler need not report a version; then the first call fails.
         Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! A call and its transaction, of the kind that the call needs. What `default_transaction_isolation` and its like say
-//! plays no part, and no setting of the session is touched, for the session may be a pool's or a service's.
+//! Each call in a transaction of its own, whatever `default_transaction_isolation` and `_read_only` say. No
+//! setting of the session changes, because the session may belong to a pool.
 
 use crate::backoff::Backoff;
 use std::time::Duration;
@@ -9,79 +9,80 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// How often a call is made again that Postgres has rolled back for the sake of another.
+/// The retries of a transaction that Postgres rolled back in favour of another.
 const RETRIES: u32 = 3;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 /// `serialization_failure` and `deadlock_detected`
 const ROLLED_BACK: [&str; 2] = ["40001", "40P01"];
 
-/// What a call needs of its transaction.
+/// The statements that begin a transaction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs(&'static str);
+pub(crate) struct TransactionKind(&'static str);
 
-impl Needs {
-    /// Statements that return text, for who has no session yet. One that fails leaves the transaction open.
+impl TransactionKind {
+    /// A script for the simple query protocol. A statement that fails leaves the transaction open.
     pub fn script(self, sql: &str) -> String {
         format!("{}; {sql}; COMMIT", self.0)
     }
 }
 
-/// Reads.
-pub(crate) const READ: Needs = Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY");
-/// Changes something.
-pub(crate) const WRITE: Needs = Needs("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE");
-/// Reads, and finds Postgres' own names whatever is in the way.
-pub(crate) const READ_PINNED: Needs = Needs(
+/// A read.
+pub(crate) const READ: TransactionKind = TransactionKind("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY");
+/// A change.
+pub(crate) const WRITE: TransactionKind = TransactionKind("BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE");
+/// A read whose names are Postgres' own, whatever the database owner has set.
+pub(crate) const READ_PINNED: TransactionKind = TransactionKind(
     "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off",
 );
-/// The same for who changes something.
-pub(crate) const WRITE_PINNED: Needs = Needs(
+/// A change whose names are Postgres' own, whatever the database owner has set.
+pub(crate) const WRITE_PINNED: TransactionKind = TransactionKind(
     "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off",
 );
 
 /// Runs a query in a transaction of its own, in one round trip.
 pub(crate) async fn query(
     client: &Client,
-    needs: Needs,
+    kind: TransactionKind,
     sql: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Row>, Error> {
     let mut retries = Retries::new();
     loop {
-        match run(client, needs, client.query_typed(sql, parameters)).await {
-            Err(error) if retries.may_follow(&error) => retries.wait().await,
+        match run(client, kind, client.query_typed(sql, parameters)).await {
+            Err(error) if retries.may_retry(&error) => retries.wait().await,
             decided => return decided,
         }
     }
 }
 
 /// Runs statements without parameters, all of them in one transaction.
-pub(crate) async fn batch(client: &Client, needs: Needs, sql: &str) -> Result<(), Error> {
+pub(crate) async fn batch(client: &Client, kind: TransactionKind, sql: &str) -> Result<(), Error> {
     let mut retries = Retries::new();
     loop {
-        match run(client, needs, client.batch_execute(sql)).await {
-            Err(error) if retries.may_follow(&error) => retries.wait().await,
+        match run(client, kind, client.batch_execute(sql)).await {
+            Err(error) if retries.may_retry(&error) => retries.wait().await,
             decided => return decided,
         }
     }
 }
 
-/// The three are sent at once, in this order, and answered one after the other. COMMIT rolls back what has failed.
+/// Pipelines BEGIN, the call and COMMIT, so that a call takes one round trip. After an error, COMMIT rolls
+/// back.
 async fn run<T>(
     client: &Client,
-    Needs(begin): Needs,
+    TransactionKind(begin): TransactionKind,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let (_begun, answer, ended) =
         tokio::join!(biased; client.batch_execute(begin), call, client.batch_execute("COMMIT"));
-    // Where nothing may be written, as on a standby, BEGIN fails too. What the call itself says is clearer.
+    // On a standby, BEGIN READ WRITE fails too, and the error of the call is clearer.
     let answer = answer?;
     ended?;
     Ok(answer)
 }
 
-/// Making a call again.
+/// The retries that are left, and their backoff.
 struct Retries {
     left: u32,
     backoff: Backoff,
@@ -92,7 +93,7 @@ impl Retries {
         Self { left: RETRIES, backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY) }
     }
 
-    fn may_follow(&self, error: &Error) -> bool {
+    fn may_retry(&self, error: &Error) -> bool {
         self.left > 0 && error.code().is_some_and(|code| ROLLED_BACK.contains(&code.code()))
     }
 

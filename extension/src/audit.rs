@@ -14,7 +14,7 @@ statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, 
         (org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
 
-/// Writes the row of one change. Postgres itself knows the two roles; the caller gives the actor.
+/// Writes the row of one change. The two roles come from Postgres, the actor from the caller.
 pub fn write(call: &Call, org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
     let columns = [
         column(c"org_slug", org),

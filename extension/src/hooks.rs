@@ -1,7 +1,8 @@
-//! Where Postgres calls us besides our functions: with the text of a statement, and at the end of a transaction.
+//! The hooks of Postgres that the library uses: for the text of a statement, and for the end of a
+//! transaction.
 //!
-//! Each hook does its own work under a guard, and then goes on to the next with nothing of Rust left in its frame: an error
-//! of Postgres jumps right over it, unchanged.
+//! Each hook does its own work under a guard, and then calls the next hook with no destructor pending in its
+//! frame. So an error of Postgres jumps over the frame unchanged.
 
 use crate::announce::{announce_resync, queue, two_phase};
 use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
@@ -26,7 +27,7 @@ struct Next {
     memory_startup: pg_sys::shmem_startup_hook_type,
 }
 
-/// For the postmaster, so that every process has them.
+/// Installs the hooks in the postmaster, so that every process inherits them.
 pub fn install() {
     // SAFETY: variables of the postmaster, which has one thread.
     unsafe {
@@ -55,7 +56,7 @@ pub fn install() {
     }
 }
 
-/// Runs our part of a hook. That it fails must not make the statement fail.
+/// Runs our part of a hook. A failure of ours must not fail the statement.
 fn quietly<R: Default>(work: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         redaction::distrust();
@@ -63,13 +64,13 @@ fn quietly<R: Default>(work: impl FnOnce() -> R) -> R {
     })
 }
 
-/// After a statement has been analyzed: from here on its text is only shown.
+/// Runs after a statement has been analyzed. From here on Postgres only shows its text.
 unsafe extern "C-unwind" fn analyzed(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
     jumble: *mut pg_sys::JumbleState,
 ) {
-    // SAFETY: Postgres passes a valid state, and what it is for goes on to the next hook, which shows the text in it.
+    // SAFETY: Postgres passes a valid state. The next hook, which may show the text, gets the masked copy.
     unsafe {
         let copy = quietly(|| redaction::analyzed(&*state));
         let source = (*state).p_sourcetext;
@@ -86,14 +87,15 @@ unsafe extern "C-unwind" fn analyzed(
     }
 }
 
-/// Before a query is planned. The text of a plan that is used once is another than the one that was analyzed.
+/// Runs before a query is planned. A plan for one use has another copy of the text than the analyzed one.
 unsafe extern "C-unwind" fn planning(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: c_int,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: all is handed on as it came, but for the text, whose copy lives until the query is planned.
+    // SAFETY: all arguments are passed on unchanged, except the text, whose copy lives until the query is
+    // planned.
     unsafe {
         let copy = quietly(|| redaction::masked_copy(text, pg_sys::CurrentMemoryContext));
         let next = NEXT.get().and_then(|next| next.planning).unwrap_or(standard_planner);
@@ -105,7 +107,7 @@ unsafe extern "C-unwind" fn planning(
     }
 }
 
-/// When a plan begins to be executed. Its text may come from a copy that nobody has seen yet.
+/// Runs when the execution of a plan starts. Its text may be a copy that no hook has masked yet.
 unsafe extern "C-unwind" fn starting(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: Postgres passes a valid query, which has its state then. The copy lives as long as that state.
     unsafe {
@@ -137,7 +139,7 @@ impl version::Running for Execution {
     }
 }
 
-/// Before a command that is no plan.
+/// Runs before a utility command.
 #[allow(clippy::too_many_arguments)] // Postgres' own signature.
 unsafe extern "C-unwind" fn utility(
     command: *mut pg_sys::PlannedStmt,
@@ -149,7 +151,8 @@ unsafe extern "C-unwind" fn utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: all is handed on as it came, but for the text, whose copy lives until the command is done.
+    // SAFETY: all arguments are passed on unchanged, except the text, whose copy lives until the command is
+    // done.
     unsafe {
         sandbox::check_command(command);
         let copy = quietly(|| redaction::masked_copy(text, pg_sys::CurrentMemoryContext));
@@ -168,7 +171,7 @@ unsafe extern "C-unwind" fn utility(
 
 /// Whether a command commits a prepared transaction.
 unsafe fn is_commit_prepared(command: *const pg_sys::PlannedStmt) -> bool {
-    // SAFETY: the caller has a valid command, whose node says what it is.
+    // SAFETY: the caller has a valid command, whose node tag tells its type.
     unsafe {
         let node = (*command).utilityStmt;
         (*node).type_ == pg_sys::NodeTag::T_TransactionStmt
@@ -177,7 +180,7 @@ unsafe fn is_commit_prepared(command: *const pg_sys::PlannedStmt) -> bool {
     }
 }
 
-/// Every message, on its way to the log and the client.
+/// Runs for each message on its way to the log and the client.
 unsafe extern "C-unwind" fn message(error: *mut pg_sys::ErrorData) {
     // SAFETY: Postgres passes a valid message, which a hook may change.
     unsafe {
@@ -188,9 +191,9 @@ unsafe extern "C-unwind" fn message(error: *mut pg_sys::ErrorData) {
     }
 }
 
-/// When libraries may ask for shared memory.
+/// Runs when libraries may request shared memory.
 unsafe extern "C-unwind" fn memory_request() {
-    // SAFETY: called by the postmaster, when memory may be asked for.
+    // SAFETY: called by the postmaster.
     unsafe {
         if let Some(next) = NEXT.get().and_then(|next| next.memory_request) {
             next();
@@ -199,9 +202,9 @@ unsafe extern "C-unwind" fn memory_request() {
     queue::request_memory();
 }
 
-/// When the shared memory is there.
+/// Runs when the shared memory exists.
 unsafe extern "C-unwind" fn memory_startup() {
-    // SAFETY: called by the postmaster, when the memory is there.
+    // SAFETY: called by the postmaster.
     unsafe {
         if let Some(next) = NEXT.get().and_then(|next| next.memory_startup) {
             next();
@@ -210,7 +213,7 @@ unsafe extern "C-unwind" fn memory_startup() {
     queue::initialize();
 }
 
-/// When a transaction has ended. Postgres calls this for a failed one after it has written its error.
+/// Runs when a transaction has ended; for a failed transaction, after Postgres has written its error.
 unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     match event {
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PARALLEL_ABORT => {

@@ -1,7 +1,7 @@
 //! Third-party credentials inside Postgres: validated, encrypted, audited and announced in one transaction.
 //!
-//! The SQL that a user sees is written out in `sql/`; the functions it declares are listed at the end of this file,
-//! each beside the Rust that answers it.
+//! `sql/` declares the SQL functions. The end of this file lists each of them beside the Rust function behind
+//! it.
 //!
 //! | module | concept |
 //! | --- | --- |
@@ -12,10 +12,10 @@
 //! | `audit`, `metering` | the audit row of each change; the metering row of each call |
 //! | `announce` | notifications |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
-//! | `hooks` | where Postgres calls the library besides its functions |
+//! | `hooks` | the hooks of Postgres that the library uses |
 //! | `settings` | the settings, and the org of the session |
-//! | `memory` | memory for Rust when the system has none left |
-//! | `pg` | what Postgres offers, in Rust |
+//! | `memory` | Rust's allocator, with a reserve for when the system has no memory left |
+//! | `pg` | Postgres' own functions, in Rust |
 
 use crate::calls::caller::as_owner;
 use crate::calls::{functions, read, remove, set};
@@ -42,6 +42,7 @@ extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 extension_sql_file!("../../sql/functions.sql", name = "functions", requires = ["tables"]);
 extension_sql_file!("../../sql/catalog.sql", name = "catalog", requires = ["functions"]);
 extension_sql_file!("../../sql/replication.sql", name = "replication", requires = ["catalog"]);
+extension_sql_file!("../../sql/comments.sql", name = "comments", requires = ["replication"]);
 extension_sql_file!("../../sql/grants.sql", name = "grants", finalize);
 
 /// Called by Postgres when it loads the library.

@@ -1,9 +1,10 @@
-//! Memory for Rust when the system has none left.
+//! Rust's allocator, with a reserve for when the system has no memory left.
 //!
-//! A Rust allocation that fails aborts the process, and the postmaster then restarts the whole cluster, where Postgres
-//! raises an error and goes on. So what the system refuses comes out of a reserve, which costs nothing until it is
-//! touched. A call that finds half of it taken fails with Postgres' own error, and a message then loses its texts. What
-//! may be larger than the reserve is asked for in a way that may fail (`try_reserve`).
+//! A failed allocation raises an error in Postgres, but aborts a process in Rust, and the postmaster then
+//! restarts the whole cluster. So an allocation that the system refuses comes from a reserve, which costs
+//! nothing until it is touched. When half of the reserve is taken, calls fail with Postgres' own error, and
+//! messages lose their texts. Memory that may exceed the reserve is requested in a way that may fail
+//! (`try_reserve`).
 
 use crate::pg::error::Raised;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -11,22 +12,22 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Enough for what a call does with a value of the default length, however it is written.
+/// Enough for a call with a value of the default length, in any spelling.
 const BYTES: usize = 1 << 20;
 
 #[repr(align(64))]
 struct Reserve(UnsafeCell<[u8; BYTES]>);
 
-// SAFETY: each piece of it is handed out once.
+// SAFETY: each piece of the reserve is handed out once.
 unsafe impl Sync for Reserve {}
 
 static RESERVE: Reserve = Reserve(UnsafeCell::new([0; BYTES]));
-/// How much was handed out since nothing was in use.
+/// How many bytes were handed out since the reserve was last unused.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
-/// How many pieces are in use.
+/// How many pieces of the reserve are in use.
 static PIECES: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether too little of the reserve is left to begin anything.
+/// Whether too little of the reserve is left for a new call.
 pub fn is_short() -> bool {
     TAKEN.load(Relaxed) > BYTES / 2
 }
@@ -49,7 +50,7 @@ impl WithReserve {
             match TAKEN.compare_exchange_weak(taken, end, Relaxed, Relaxed) {
                 Ok(_) => {
                     PIECES.fetch_add(1, Relaxed);
-                    // SAFETY: within the reserve, which is aligned for whatever a type asks for.
+                    // SAFETY: within the reserve, whose alignment is the largest that `alloc` passes here.
                     return unsafe { RESERVE.0.get().cast::<u8>().add(start) };
                 }
                 Err(now) => taken = now,
@@ -62,8 +63,8 @@ impl WithReserve {
     }
 }
 
-// SAFETY: every piece comes from the system or, once, from the reserve, and goes back where it came from. Alignments above
-// the reserve's own are left to the system.
+// SAFETY: every piece comes from the system or, once, from the reserve, and returns to its source. Only the
+// system serves alignments above that of the reserve.
 unsafe impl GlobalAlloc for WithReserve {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's own request.
@@ -73,7 +74,7 @@ unsafe impl GlobalAlloc for WithReserve {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if !Self::is_of_reserve(memory) {
-            // SAFETY: it came from the system.
+            // SAFETY: the memory came from the system.
             unsafe { System.dealloc(memory, layout) };
         } else if PIECES.fetch_sub(1, Relaxed) == 1 {
             TAKEN.store(0, Relaxed);
@@ -81,7 +82,7 @@ unsafe impl GlobalAlloc for WithReserve {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's own request; the system's memory goes back to the system.
+        // SAFETY: the caller's own request; memory of the system returns to the system.
         unsafe {
             if !Self::is_of_reserve(memory) {
                 let grown = System.realloc(memory, layout, size);
@@ -99,11 +100,10 @@ unsafe impl GlobalAlloc for WithReserve {
     }
 }
 
-/// Ends the call with Postgres' own error unless the system has so much memory left: what Rust then allocates aborts the
-/// server where there is none. For what may take more than the reserve of this allocator.
+/// Raises Postgres' own error unless the system has so much memory left, for work that may exceed the
+/// reserve: an allocation of Rust that fails would abort the server.
 pub fn require(bytes: usize) {
-    // SAFETY: memory of our own, which nobody has touched. It is mapped rather than allocated, so that the allocator keeps
-    // nothing of it.
+    // SAFETY: a new mapping, which is never touched. A mapping, because an allocator might keep the memory.
     unsafe {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let mapped = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
@@ -114,7 +114,7 @@ pub fn require(bytes: usize) {
     }
 }
 
-/// The same for so many copies of a secret. Most are short, and cost nothing.
+/// Requires memory for so many copies of a secret. Short secrets, which are most, fit the reserve.
 pub fn require_copies(secret: &[u8], copies: usize) {
     const SHORT: usize = 64 << 10;
     if secret.len() > SHORT {

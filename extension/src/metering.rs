@@ -59,32 +59,31 @@ impl Metering {
     }
 }
 
-/// Refuses to write in a read-only transaction, as that of a standby is, before anything else is done.
+/// Refuses a read-only transaction, such as any on a standby, before the call does anything else.
 fn refuse_if_read_only(function: &str) {
     let name = CString::new(format!("{function}()")).unwrap_or_default();
     // SAFETY: a C string that outlives the call.
     unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) };
 }
 
-/// The longest `parameters`, in bytes: many times what a client sends, which are names.
+/// The longest `parameters`, in bytes: clients send names, which are far shorter.
 const MAX_PARAMETER_BYTES: usize = 64 << 10;
-/// What they take at most once they are parsed.
+/// The most memory that parsed `parameters` take, in bytes.
 const PARSED_BYTES: usize = 16 << 20;
 
 /// `record_tool_failure(tool_key, outcome, parameters, duration_ms)`
 pub fn call_record_tool_failure(call: &Call) -> Answer {
     refuse_if_read_only("record_tool_failure");
     let org = settings::current_org(call)?;
-    let tool =
-        call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key is not that of a metered tool"))?;
-    let outcome = call
-        .text(1)
-        .and_then(ErrorCode::from_name)
-        .ok_or_else(|| invalid("outcome is not a code of the error table"))?;
+    let tool = call.text(0).and_then(Tool::find).ok_or_else(|| invalid("tool_key names no metered tool"))?;
+    let outcome =
+        call.text(1).and_then(ErrorCode::from_name).ok_or_else(|| invalid("outcome is not an error code"))?;
     let parameters = call.text(2).unwrap_or_default();
     if parameters.len() > MAX_PARAMETER_BYTES {
         let bytes = parameters.len();
-        return Err(invalid(&format!("parameters has {bytes} bytes, and {MAX_PARAMETER_BYTES} are allowed")));
+        return Err(invalid(&format!(
+            "parameters has {bytes} bytes; at most {MAX_PARAMETER_BYTES} are allowed"
+        )));
     }
     memory::require(PARSED_BYTES);
     let mut parameters: Map<String, Value> =
@@ -94,9 +93,9 @@ pub fn call_record_tool_failure(call: &Call) -> Answer {
         .filter(|milliseconds| milliseconds.is_finite() && *milliseconds >= 0.0)
         .ok_or_else(|| invalid("duration_ms is not a number of milliseconds"))?;
 
-    // What was refused may have been refused for its size.
+    // The call may have failed because an argument was too long.
     parameters.values_mut().for_each(shorten);
-    // A key that the catalog does not have may be a value that was given in its place.
+    // A key that the catalog does not have may be a misplaced secret.
     if let Some(key) = parameters.get_mut("key")
         && catalog::find(key.as_str().unwrap_or_default()).is_err()
     {
@@ -123,7 +122,7 @@ fn invalid(problem: &str) -> Refusal {
     Refusal::new(
         ErrorCode::InvalidRequest,
         problem,
-        "record_tool_failure(tool_key, outcome, parameters, duration_ms) is for a client whose call of a metered \
-         tool has failed.",
+        "A client calls record_tool_failure(tool_key, outcome, parameters, duration_ms) after a call of a metered tool \
+         has failed.",
     )
 }

@@ -1,4 +1,4 @@
-//! The settings, and what they say of this session.
+//! The settings, and the org of this session.
 
 use crate::pg::call::{Answer, Call};
 use crate::pg::session;
@@ -13,6 +13,12 @@ static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static KEYRING_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static NOTIFY: GucSetting<Notify> = GucSetting::<Notify>::new(Notify::adaptive);
 static MAX_VALUE_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(characters(DEFAULT_VALUE_CHARS));
+static VERSION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(LOADED));
+/// The version of this library.
+const LOADED: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => c"",
+};
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// A number of characters in the type of a setting.
@@ -21,21 +27,21 @@ const fn characters(count: usize) -> i32 {
     count as i32
 }
 
-/// Who sends the notifications of a transaction. The names are the values of the setting.
+/// The process that sends the notifications of a transaction. The names are the values of the setting.
 #[derive(Clone, Copy, PostgresGucEnum)]
 #[allow(non_camel_case_types)]
 pub enum Notify {
-    /// The transaction, where it waits for nobody; else the worker.
+    /// The session where the lock of NOTIFY is free, otherwise the background worker.
     adaptive,
-    /// The transaction, with a plain NOTIFY.
+    /// The session, by a plain NOTIFY.
     transaction,
 }
 
-/// Set in the postmaster, and so in every process that it forks.
+/// Set in the postmaster, and inherited by every process that it forks.
 static PRELOADED: OnceLock<()> = OnceLock::new();
 
-/// Defines the settings, while Postgres loads the library at its start. Loaded later, the library has none: by then anybody
-/// may have given a value to a name that nobody had defined.
+/// Defines the settings while Postgres preloads the library. A library that is loaded later defines none,
+/// because any role may already have set a parameter of an undefined name.
 pub fn define() {
     GucRegistry::define_string_guc(
         c"integration_credentials.org_slug",
@@ -92,12 +98,20 @@ pub fn define() {
             GucFlags::SUPERUSER_ONLY,
         );
     }
+    GucRegistry::define_string_guc(
+        c"integration_credentials.version",
+        c"The version of the library that the server has loaded.",
+        c"That of the objects in a database is in pg_extension.",
+        &VERSION,
+        GucContext::Internal,
+        GucFlags::DISALLOW_IN_FILE,
+    );
     // SAFETY: a constant name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"integration_credentials".as_ptr()) };
     PRELOADED.get_or_init(|| ());
 }
 
-/// Refuses to go on in a server that did not preload the library: there, no setting can be trusted.
+/// Refuses a call in a server that did not preload the library, where no setting can be trusted.
 pub fn require_preload() -> Result<(), Refusal> {
     PRELOADED.get().copied().ok_or_else(|| {
         Refusal::new(
@@ -108,17 +122,17 @@ pub fn require_preload() -> Result<(), Refusal> {
     })
 }
 
-/// Who sends the notifications of this transaction.
+/// The process that sends the notifications of this transaction.
 pub fn notify() -> Notify {
     NOTIFY.get()
 }
 
-/// A value as the setting allows it.
+/// Checks a value against `max_value_length`.
 pub fn check_value(value: Option<&str>) -> Result<&str, Refusal> {
     limits::value(value, usize::try_from(MAX_VALUE_LENGTH.get()).unwrap_or(DEFAULT_VALUE_CHARS))
 }
 
-/// Whether a value that is written into the text of a statement is refused.
+/// Whether a literal value in the text of a statement is refused.
 pub fn refuse_literals() -> bool {
     REFUSE_LITERALS.get()
 }
@@ -144,24 +158,24 @@ pub fn keyring_source() -> Result<KeyringSource, Refusal> {
     Err(Refusal::new(
         ErrorCode::EncryptionUnavailable,
         problem,
-        "Set one of integration_credentials.keyring_file and integration_credentials.keyring_command in \
-         postgresql.conf, then reload. `intcred keyring generate` makes a keyring.",
+        "Set either integration_credentials.keyring_file or integration_credentials.keyring_command in \
+         postgresql.conf, then reload the configuration. `intcred keyring generate` makes a keyring.",
     ))
 }
 
-/// The org that a call acts on: that of this session, if the caller is of it.
+/// The org that a call acts on: the org of this session, if the caller belongs to it.
 pub fn current_org(call: &Call) -> Result<String, Refusal> {
     require_preload()?;
     let org = match ORG_SLUG.get().filter(|org| !org.is_empty()) {
         Some(org) => org,
         None => database_name(),
     };
-    // Both are the whole cluster's, and may have been written in a database of another encoding.
+    // Setting and database name may have been written in a database with another encoding.
     let org = org.to_str().map_err(|_| {
         Refusal::new(
             ErrorCode::InvalidRequest,
             "the org of this session is not valid UTF-8",
-            "Set integration_credentials.org_slug again, in a database of encoding UTF8; unset, the org is the database's name.",
+            "Set integration_credentials.org_slug in a database with encoding UTF8. Unset, the org is the name of the database.",
         )
     })?;
     let org = limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS)?;
@@ -170,7 +184,8 @@ pub fn current_org(call: &Call) -> Result<String, Refusal> {
 }
 
 fn database_name() -> CString {
-    // SAFETY: the session has a database, and its name is a palloc'd C string (NULL only if it was just dropped).
+    // SAFETY: the session has a database, and its name is a palloc'd C string (NULL only if it was just
+    // dropped).
     unsafe {
         let name = pg_sys::get_database_name(session::database());
         if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }

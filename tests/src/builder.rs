@@ -1,9 +1,9 @@
-//! What a cluster may have that the default one has not.
+//! The options of a cluster.
 
 use crate::{Cluster, installation::EXTENSION};
 use integration_credentials_core::keyring::Keyring;
 
-/// A cluster to be started.
+/// A cluster that is not started yet.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -37,12 +37,12 @@ impl Builder {
         }
     }
 
-    /// Listens on a free port of 127.0.0.1 as well. Any local user can connect, as anybody.
+    /// Listens on a free port of 127.0.0.1 as well. Any local user can connect, as any role.
     pub fn tcp(self) -> Self {
         Self { tcp: true, ..self }
     }
 
-    /// Preloads nothing, and asks for no installed extension.
+    /// Preloads nothing, and requires no installed extension.
     pub fn without_preload(self) -> Self {
         Self { preload: Vec::new(), ..self }
     }
@@ -74,14 +74,14 @@ impl Builder {
         Self { keys: Keys::None, ..self }
     }
 
-    /// Adds a line to `postgresql.conf`. It wins over what the harness wrote.
+    /// Adds a line to `postgresql.conf`, which overrides the lines of the harness.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Has a locale for each of these languages, by the names of [`crate::installation::Installation::languages`], so
-    /// that `lc_messages` may be any of them.
+    /// Adds a locale for each of these languages, by the names of
+    /// [`crate::installation::Installation::languages`], for `lc_messages`.
     pub fn languages(self, languages: &[String]) -> Self {
         Self { languages: languages.to_vec(), ..self }
     }

@@ -1,10 +1,10 @@
 //! A random secret, and the search for it in any form.
 //!
-//! What is searched for is each window of eight of its characters, so that half a canary is found as well, and one that
-//! a line break divides. Base64 needs no care for alignment: one window in three starts where a group does. And pglz,
-//! which Postgres compresses long values with, puts a control byte before eight literals: a random text has no
-//! repetitions to compress, so that windows stand there as they are. What is encrypted, or compressed into bits by
-//! zlib (as `pg_dump -Fc` does), must be unpacked first.
+//! The search is for each window of eight of its characters, so it also finds half a canary, and a canary
+//! with a line break. Base64 alignment needs no care: one window in three starts at a group. pglz, Postgres'
+//! compression of long values, puts a control byte before eight literals. A random text has no repetitions to
+//! compress, so windows stay as they are. Encrypted data, and data compressed into bits by zlib (as `pg_dump
+//! -Fc` does), must be unpacked first.
 
 use aho_corasick::AhoCorasick;
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
@@ -25,10 +25,10 @@ pub struct Canary {
     needles: Needles,
 }
 
-/// What is searched for, of one canary or of many at once.
+/// The search for one canary, or for many at once.
 pub struct Needles {
     automaton: AhoCorasick,
-    /// Whose each needle is, and in which form.
+    /// The canary and the form of each needle.
     of: Vec<(usize, Form)>,
 }
 
@@ -90,8 +90,8 @@ impl Canary {
         found
     }
 
-    /// Searches a file, or all files below a directory. What a running server still has in memory is not there yet:
-    /// let it write a checkpoint, or stop it.
+    /// Searches a file, or all files below a directory. A running server has changes in memory only: run a
+    /// CHECKPOINT first, or stop the server.
     #[must_use]
     pub fn search(&self, path: &Path) -> Vec<Hit> {
         // A running server removes files at any time.
@@ -119,8 +119,8 @@ impl Canary {
         Ok(found.into_iter().map(|(form, offset)| Hit { file: file.into(), form, offset }).collect())
     }
 
-    /// Panics if the secret is in what `Debug` shows: of an error with all its fields, of an [`crate::Output`], of a list
-    /// of notices.
+    /// Panics if the secret is in what `Debug` shows: of an error with all its fields, of an
+    /// [`crate::Output`], of a list of notices.
     #[track_caller]
     pub fn assert_absent(&self, shown: &impl Debug) {
         let shown = format!("{shown:?}");
@@ -130,8 +130,8 @@ impl Canary {
 }
 
 impl Needles {
-    /// To search for all of these secrets in one go: for every fifth window, which is fast, and still finds a secret at any
-    /// alignment in base64 and pglz.
+    /// The search for all of these secrets at once: for every fifth window, which is fast, and still finds a
+    /// secret at any alignment in base64 and pglz.
     #[must_use]
     pub fn of_all(canaries: &[&Canary]) -> Self {
         Self::of(canaries.iter().map(|canary| canary.as_str()), 5)
@@ -147,7 +147,7 @@ impl Needles {
         Self { automaton: AhoCorasick::new(needles).expect("needles that fit into memory"), of }
     }
 
-    /// Each place where one is: which one, in which form, and where. Places that overlap are one.
+    /// Each hit: the index of the secret, its form, and the offset. Overlapping hits are one.
     pub fn find(&self, bytes: &[u8]) -> impl Iterator<Item = (usize, Form, usize)> {
         self.automaton.find_iter(bytes).map(|hit| {
             let (index, form) = self.of[hit.pattern()];

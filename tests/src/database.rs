@@ -1,7 +1,7 @@
 //! A fresh database with the extension, and its roles.
 
 use crate::{Cluster, Session};
-use std::{path::PathBuf, sync::atomic::Ordering};
+use std::{env, path::PathBuf, sync::atomic::Ordering};
 
 /// The cluster's superuser.
 pub const SUPERUSER: &str = "postgres";
@@ -23,11 +23,19 @@ pub struct Database {
 }
 
 impl Cluster {
-    /// Makes a database with the extension, the grants of `sql/roles.sql`, and the login roles.
+    /// Makes a database with the extension, the grants of `sql/roles.sql`, and the login roles. The version is this one, or
+    /// the released one that `EXTENSION_VERSION` names.
     pub async fn database(&self) -> Database {
+        self.database_at(env::var("EXTENSION_VERSION").ok().as_deref()).await
+    }
+
+    /// The same with the extension of a version.
+    pub async fn database_at(&self, version: Option<&str>) -> Database {
         let database = self.empty_database().await;
         let superuser = database.superuser().await;
-        superuser.batch_execute("CREATE EXTENSION integration_credentials").await.expect("the extension");
+        let version = version.map(|version| format!(" VERSION '{version}'")).unwrap_or_default();
+        let create = format!("CREATE EXTENSION integration_credentials{version}");
+        superuser.batch_execute(&create).await.expect("the extension");
 
         let mut has_roles = self.has_roles.lock().await;
         superuser.batch_execute(include_str!("../../sql/roles.sql")).await.expect("roles.sql");

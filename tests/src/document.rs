@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Tests write at the same time, and some into one file.
+/// Tests run concurrently, and some write into one file.
 static WRITING: Mutex<()> = Mutex::new(());
 
 /// The repository.
@@ -21,7 +21,8 @@ pub fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Panics unless the part `name` of a document is `text`. With `GENERATE_DOCS` set, as by `make generate`, writes the part.
+/// Panics unless the part `name` of a document is `text`. With `GENERATE_DOCS` set, as by `make generate`,
+/// writes the part.
 pub fn assert_generated(file: &str, name: &str, text: &str) {
     let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let (begin, end) = (format!("<!-- generated: {name} -->\n"), "\n<!-- /generated -->");

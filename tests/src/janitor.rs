@@ -1,8 +1,8 @@
 //! Cleans up after a test process, however it ends.
 //!
-//! A shared cluster sits in a static, which is never dropped, and a test process may be killed. So each cluster has a
-//! small shell process that waits for the end of its standard input: the kernel closes that pipe when the test process
-//! is gone, by return, panic, abort or SIGKILL.
+//! A shared cluster sits in a static, which is never dropped, and a test process may be killed. So each
+//! cluster has a small shell process that waits for the end of its standard input: the kernel closes that
+//! pipe when the test process is gone, by return, panic, abort or SIGKILL.
 
 use std::{
     io::Write,
@@ -15,21 +15,21 @@ use std::{
 pub struct Janitor(Child);
 
 impl Janitor {
-    /// Takes over `dir`, which is removed in the end.
+    /// Takes over `dir`, and removes it at the end.
     pub fn hire(dir: &Path) -> Self {
         let shell = Command::new("sh")
             .args(["-c", include_str!("janitor.sh"), "janitor"])
             .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // Out of the terminal's group: Ctrl-C ends the tests, not who cleans up after them.
+            // Out of the terminal's group: Ctrl-C ends the tests, but not the clean-up.
             .process_group(0)
             .spawn()
             .expect("a shell starts");
         Self(shell)
     }
 
-    /// Says which postmaster is to be stopped in the end, or that there is none.
+    /// Sets the postmaster to stop at the end, if any.
     pub fn watch(&mut self, postmaster: Option<u32>) {
         let pid = postmaster.map(|pid| pid.to_string()).unwrap_or_default();
         let input = self.0.stdin.as_mut().expect("standard input is a pipe");

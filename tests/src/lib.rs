@@ -1,11 +1,11 @@
-//! The harness of the end-to-end tests: throwaway Postgres clusters, and what a test needs to look at them from all
-//! sides. Everything in here panics when something is amiss.
+//! The harness of the end-to-end tests: throwaway Postgres clusters, and tools to inspect them. Everything in
+//! here panics when something is wrong.
 //!
 //! | module | concept |
 //! | --- | --- |
 //! | [`installation`] | the Postgres installation under test, and the user its programs run as |
-//! | [`builder`] | what a cluster may have that the default one has not |
-//! | [`cluster`] | a cluster: started, stopped, killed, and gone when the test is |
+//! | [`builder`] | the options of a cluster |
+//! | [`cluster`] | a cluster: started, stopped, killed, and removed with the test |
 //! | `standby` | a hot standby: a copy of a running cluster that follows it |
 //! | `janitor` | cleans up after a test process, however it ends |
 //! | [`database`] | a fresh database with the extension, and its roles |
@@ -14,7 +14,7 @@
 //! | [`wire`] | a connection without a driver in between |
 //! | [`process`] | running a program: arguments and standard input in, exit code and output back |
 //! | [`canary`] | a random secret, and the search for it in any form |
-//! | [`refusal`] | what each error of the extension must look like |
+//! | [`refusal`] | the form of each error of the extension |
 
 pub mod builder;
 pub mod canary;

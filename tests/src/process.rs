@@ -51,7 +51,7 @@ pub async fn run(command: &mut Command, stdin: &[u8]) -> Output {
     }
 }
 
-/// The command line under test, with nothing of the developer's own settings. To be given arguments and [`run`].
+/// The command line under test, without the developer's own settings. Add arguments and [`run`] it.
 #[must_use]
 pub fn intcred() -> Command {
     let mut command = process::Command::new(intcred_path());
@@ -71,7 +71,7 @@ pub fn intcred_path() -> PathBuf {
     path
 }
 
-/// Takes away what libpq, Postgres, `intcred` and the languages of functions would read from the environment.
+/// Removes the environment variables that libpq, Postgres, `intcred` and the languages of functions read.
 pub(crate) fn without_inherited_settings(command: &mut process::Command) {
     for (name, _) in env::vars_os() {
         let prefixes: [&[u8]; 3] = [b"PG", b"PYTHON", b"PERL"];

@@ -1,12 +1,12 @@
-//! What each error of the extension must look like.
+//! The form of each error of the extension.
 
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use tokio_postgres::error::DbError;
 
-/// Panics unless `result` is the error `code` in every part: SQLSTATE, message, DETAIL and HINT. Returns the error, to be
-/// searched with [`crate::Canary::assert_absent`].
+/// Panics unless `result` is the error `code` in every part: SQLSTATE, message, DETAIL and HINT. Returns the
+/// error, to be searched with [`crate::Canary::assert_absent`].
 #[track_caller]
 pub fn assert_error<T: Debug>(result: Result<T, tokio_postgres::Error>, code: ErrorCode) -> DbError {
     let error = result.expect_err("the call must be refused");

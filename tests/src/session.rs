@@ -14,7 +14,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, error::DbError};
 /// Longer than a notification ever takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A client, and what the server said besides its answers.
+/// A client, with the notices and notifications of the server.
 pub struct Session {
     client: Client,
     notices: UnboundedReceiver<DbError>,
@@ -30,7 +30,7 @@ impl Session {
         let (notice, notices) = unbounded_channel();
         let (notification, notifications) = unbounded_channel();
         tokio::spawn(async move {
-            // Ends with the connection; the client is who reports an error. A receiver is gone when its session is.
+            // Ends with the connection; the client reports an error. A receiver is dropped with its session.
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 match message {
                     AsyncMessage::Notice(it) => drop(notice.send(it)),
@@ -47,7 +47,8 @@ impl Session {
         received(&mut self.notices)
     }
 
-    /// The notifications since the last call. What was committed before this session's last statement is among them.
+    /// The notifications since the last call. What was committed before this session's last statement is
+    /// among them.
     pub fn notifications(&mut self) -> Vec<Notification> {
         received(&mut self.notifications)
     }

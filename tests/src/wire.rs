@@ -1,4 +1,4 @@
-//! A connection without a driver in between: for what drivers do not offer, such as a replication session, or a name of a
+//! A connection without a driver, for things that drivers do not offer: a replication session, or a name of a
 //! megabyte.
 
 use crate::Database;
@@ -24,7 +24,7 @@ pub struct Wire {
     pid: i32,
 }
 
-/// What the server said to something.
+/// The answer of the server to one request.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// All the fields of all errors and notices.
@@ -37,7 +37,7 @@ pub struct Answer {
     pub is_lost: bool,
 }
 
-/// What is executed by the extended protocol.
+/// A statement of the extended protocol.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statement<'a> {
     /// The name under which it is prepared; empty for none.
@@ -91,12 +91,12 @@ impl Wire {
         .await
     }
 
-    /// Sends what is written, and hears the server out.
+    /// Sends a request, and reads the whole answer.
     async fn ask(&mut self, write: impl FnOnce(&mut BytesMut) -> io::Result<()>) -> Answer {
         let mut message = BytesMut::new();
         write(&mut message).expect("a message that can be sent");
         let mut answer = Answer::default();
-        // The server may have ended the session meanwhile; why is to be read.
+        // The server may have ended the session; its reason is still to be read.
         let sent = self.stream.write_all(&message).await;
         loop {
             match Message::parse(&mut self.received).expect("the server speaks the protocol") {
@@ -123,7 +123,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// Notes down what a message says, and returns its SQLSTATE.
+    /// Collects the fields of a message, and returns its SQLSTATE.
     fn hear(&mut self, mut fields: ErrorFields<'_>) -> Option<String> {
         let mut sqlstate = None;
         while let Some(field) = fields.next().expect("the server speaks the protocol") {

@@ -1,50 +1,53 @@
-//! The changes of a cache, for who must do something about them.
+//! A stream of the keys whose cached values were invalidated.
 
-use super::store::Store;
+use super::{key_state::is_readable, store::Store};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::watch;
 
-/// A key of which the cache no longer has what it had.
+/// A key whose credential has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which integration.
+    /// The integration's key.
     pub key: String,
-    /// The revision now; 0 if there is no such integration any more.
+    /// The revision now; 0 if the catalog no longer has the key.
     pub revision: i64,
-    /// Whether there is a credential to be had: one is set, and the integration is enabled.
+    /// Whether the cache can return a credential: a credential is set, and the integration is enabled.
     pub is_available: bool,
 }
 
-/// A stream of [`Change`]s, from its making on. Who reads it slowly gets the last change of each key, and misses none.
+/// A stream of [`Change`]s since it was made. A slow reader gets the last change of each key, and misses no
+/// key.
 pub struct Changes {
     store: Arc<Store>,
-    clock: watch::Receiver<u64>,
-    read_up_to: u64,
+    versions: watch::Receiver<u64>,
+    /// The version up to which changes are in `unread` or were returned.
+    reported: u64,
     unread: VecDeque<Change>,
 }
 
 impl Changes {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        let clock = store.clock();
-        Self { read_up_to: store.time(), store, clock, unread: VecDeque::new() }
+        let versions = store.versions();
+        Self { reported: store.version(), store, versions, unread: VecDeque::new() }
     }
 
-    /// The next change; a `get` after it returns no older value. Safe to cancel. Waits for ever once the cache is gone.
+    /// The next change; a `get` after it returns no older value. Safe to cancel. Never returns once the last
+    /// [`CredentialCache`](crate::CredentialCache) is dropped.
     pub async fn recv(&mut self) -> Change {
         loop {
             if let Some(change) = self.unread.pop_front() {
                 return change;
             }
-            // The sender is in the store, so it does not go.
-            if self.clock.wait_for(|&time| time > self.read_up_to).await.is_err() {
+            // The sender is in the store, which this stream holds.
+            if self.versions.wait_for(|&version| version > self.reported).await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let (time, changed) = self.store.changed_since(self.read_up_to);
-            self.read_up_to = time;
+            let (version, changed) = self.store.changed_since(self.reported);
+            self.reported = version;
             self.unread.extend(changed.into_iter().map(|(key, state)| Change {
                 key: key.as_ref().to_owned(),
                 revision: state.map_or(0, |state| state.revision),
-                is_available: state.is_some_and(|state| state.is_enabled && state.has_credentials),
+                is_available: state.is_some_and(is_readable),
             }));
         }
     }

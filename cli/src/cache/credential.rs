@@ -1,4 +1,4 @@
-//! A credential in memory, and a handle on it.
+//! A cached credential, and a handle on it.
 
 use crate::{Secret, Timestamp};
 use arc_swap::Guard;
@@ -8,16 +8,16 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-/// A value and what tells it from others, as of one moment.
+/// A value with its revision.
 pub(super) struct Entry {
     pub value: Secret,
-    /// 0 where there is nothing.
+    /// 0 for [`EMPTY`].
     pub revision: i64,
     pub updated_at: Option<Timestamp>,
 }
 
-/// What lies where nothing does. Real revisions begin at 1.
-pub(super) static NOTHING: LazyLock<Arc<Entry>> =
+/// In a slot without a value. Real revisions begin at 1.
+pub(super) static EMPTY: LazyLock<Arc<Entry>> =
     LazyLock::new(|| Arc::new(Entry { value: Secret::new(String::new()), revision: 0, updated_at: None }));
 
 impl Entry {
@@ -26,8 +26,8 @@ impl Entry {
     }
 }
 
-/// A credential out of the cache: a handle, nothing is copied. The value is wiped from memory once the cache has
-/// another one and the last handle is dropped, so don't keep it longer than a request takes.
+/// A handle on a cached credential, without a copy of the value. The value is wiped from memory once the
+/// cache has dropped it and the last handle is gone, so keep a handle no longer than a request takes.
 pub struct Credential(Guard<Arc<Entry>>);
 
 impl Credential {
@@ -41,13 +41,13 @@ impl Credential {
         self.0.value.expose()
     }
 
-    /// Raised by each change of the credential; 1 or more.
+    /// The credential's revision, 1 or more. Each change raises it.
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.0.revision
     }
 
-    /// When it was set.
+    /// When the credential was set, by the clock of the server.
     #[must_use]
     pub fn updated_at(&self) -> Option<Timestamp> {
         self.0.updated_at

@@ -1,65 +1,65 @@
-//! What is known of one key, and what may become of its value.
+//! The state of one key, and the rules by which its cached value is dropped.
 
-use super::credential::{Entry, NOTHING};
+use super::credential::{EMPTY, Entry};
 use crate::KeyState;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// Where a value lies, or [`NOTHING`].
+/// Holds a cached value, or [`EMPTY`].
 pub(super) type Slot = ArcSwap<Entry>;
 
-pub(super) struct Known {
+pub(super) struct TrackedKey {
     pub slot: Arc<Slot>,
-    /// What the watcher saw; `None` if it saw none.
+    /// As the watcher last read it; `None` if the catalog does not have the key.
     pub state: Option<KeyState>,
-    /// The highest revision that was seen or handed out.
-    pub floor: i64,
-    /// When it last became another one, by the time of the book.
-    pub changed: u64,
+    /// The highest revision that was seen or returned. A lower one is behind.
+    pub min_revision: i64,
+    /// The store's version at the last change.
+    pub changed_at: u64,
 }
 
-/// Whether the watcher's word holds against what was handed out, too.
+/// Whether the watcher's state overrides a higher revision that was fetched.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Authority {
-    /// Read from the primary at the start of a session. A revision that it does not know was lost in a failover.
+    /// Read from the primary at the start of a session: a higher revision was lost in a failover.
     Final,
-    /// Read in the course of a session, or from a standby. A higher revision was fetched a moment before.
+    /// Read later in a session, or from a standby: a higher revision was fetched a moment before.
     Current,
 }
 
-impl Default for Known {
+impl Default for TrackedKey {
     fn default() -> Self {
-        Self { slot: Arc::new(Slot::new(NOTHING.clone())), state: None, floor: 0, changed: 0 }
+        Self { slot: Arc::new(Slot::new(EMPTY.clone())), state: None, min_revision: 0, changed_at: 0 }
     }
 }
 
-impl Known {
-    /// Takes in what the watcher saw. Tells whether a value had to go that has a successor.
-    pub fn learn(&mut self, state: Option<KeyState>, time: u64, authority: Authority) -> bool {
+impl TrackedKey {
+    /// Applies what the watcher read. Returns whether a cached value was dropped that can be fetched again.
+    pub fn apply(&mut self, state: Option<KeyState>, version: u64, authority: Authority) -> bool {
         let revision = state.map_or(0, |state| state.revision);
-        // Restored from a backup, or registered anew: then it counts from there.
+        // Restored from a backup, or registered again: the lower revision is the current one.
         let went_back = self.state.is_some_and(|before| revision < before.revision);
         let is_final = authority == Authority::Final || went_back;
-        self.floor = if is_final { revision } else { self.floor.max(revision) };
+        self.min_revision = if is_final { revision } else { self.min_revision.max(revision) };
         if self.state != state {
             self.state = state;
-            self.changed = time;
+            self.changed_at = version;
         }
         let entry = self.slot.load();
         let is_current = state.is_some_and(|state| {
             is_readable(state) && (state.revision, state.updated_at) == (entry.revision, entry.updated_at)
         });
         let is_ahead = !is_final && state.is_none_or(is_readable) && entry.revision > revision;
-        let must_go = entry.is_there() && !is_current && !is_ahead;
-        if must_go {
-            self.slot.store(NOTHING.clone());
-            self.changed = time;
+        let is_outdated = entry.is_there() && !is_current && !is_ahead;
+        if is_outdated {
+            self.slot.store(EMPTY.clone());
+            self.changed_at = version;
         }
-        must_go && state.is_some_and(is_readable)
+        is_outdated && state.is_some_and(is_readable)
     }
 }
 
-/// Whether the server would hand out the credential.
+/// Whether the server would return the credential.
 pub(super) fn is_readable(state: KeyState) -> bool {
     state.is_enabled && state.has_credentials
 }

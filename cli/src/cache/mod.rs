@@ -1,13 +1,13 @@
-//! Credentials in memory, as current as the database.
+//! A cache of credentials, as current as the database.
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | `store` | what is in memory, and the rules by which it may be handed out |
-//! | `key_state` | what is known of one key |
-//! | `credential` | a handle on a value in memory |
-//! | `single_flight` | fetching a key once, for all who ask for it meanwhile |
-//! | `source` | where it is fetched from: a connection, or a pool |
-//! | `changes` | the changes, for who must do something about them |
+//! | `store` | the cached values, and the rules by which they may be returned |
+//! | `key_state` | the state of one key, and when its cached value is dropped |
+//! | `credential` | a cached credential, and a handle on it |
+//! | `single_flight` | one fetch of a key for all callers that wait for it |
+//! | `source` | the connections that credentials are fetched over: one connection, or a pool |
+//! | `changes` | a stream of the keys whose cached values were invalidated |
 
 mod changes;
 mod credential;
@@ -21,23 +21,24 @@ pub use credential::Credential;
 
 use crate::{Error, EventKind, Mode, Settings, WatchOptions, Watcher};
 use key_state::Authority;
-use single_flight::Flights;
+use single_flight::SingleFlight;
 use source::Source;
 use std::{fmt, sync::Arc, time::Duration};
 use store::Store;
 use tokio::task::JoinHandle;
 
-/// From this many values on, fetching all is cheaper than each by itself.
+/// From this many outdated values on, one round trip for all is cheaper.
 const MANY: usize = 16;
 
-/// How to cache.
+/// How to cache: the watcher, the grace period and the timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheOptions {
-    /// How to watch for changes.
+    /// How to watch for changes. [`WatchOptions::initial`] is ignored.
     pub watch: WatchOptions,
-    /// For how long what is in memory may be used without word from the server, counted from its last answer.
+    /// For how long cached values may be returned while the watcher is disconnected, counted from the
+    /// server's last answer. 5 minutes by default.
     pub grace: Duration,
-    /// How long to wait for a fetch, at most: for a connection, and then for the answer.
+    /// The limit of a fetch: for the connection, and then again for the answer. 5 seconds by default.
     pub timeout: Duration,
 }
 
@@ -51,32 +52,36 @@ impl Default for CacheOptions {
     }
 }
 
-/// The credentials of an org in memory, dropped the moment that a change of theirs is announced.
+/// A cache of an org's credentials. A value is invalidated as soon as a change of its key is announced.
 ///
-/// What is read once is then read from memory, without a lock, until it changes; then it is fetched anew at once, for
-/// the next who asks. See the [crate's documentation](crate#guarantees) for what may be relied on. Clones share what is
-/// in memory; the last one to be dropped ends the connections.
+/// The first [`get`](Self::get) of a key fetches the value. Later ones read it from memory without a lock,
+/// until it changes; then the cache fetches the new value at once. See [Guarantees](crate#guarantees). Clones
+/// share the cache; dropping the last clone closes the connections.
 #[derive(Clone)]
 pub struct CredentialCache(Arc<Inner>);
 
 struct Inner {
     store: Arc<Store>,
-    flights: Arc<Flights>,
+    single_flight: Arc<SingleFlight>,
     follower: JoinHandle<()>,
 }
 
 impl CredentialCache {
-    /// Starts a cache with two connections of its own, both by these settings: one to watch, which stays open, and one
-    /// to fetch, which is opened when it is needed. Nothing is fetched yet. That the first connection fails is an error;
-    /// later ones are tried again for ever.
+    /// Starts a cache with two connections of its own, both with these settings: one that watches and stays
+    /// open, and one that fetches and is opened when needed. Nothing is fetched yet.
     ///
-    /// The settings must be fit for a [`Watcher`]: see [`Watcher::start`].
+    /// # Errors
+    /// Those of [`Watcher::start`], which also says which settings are suitable. Once started, the cache
+    /// reconnects with backoff and without limit.
     pub async fn start(settings: &Settings, options: CacheOptions) -> Result<Self, Error> {
         Self::with_source(settings, Source::own(settings.clone(), options.timeout), options).await
     }
 
-    /// Starts a cache that fetches over a pool, which may be one in transaction mode, and which must be of the same
-    /// database and org. `settings` are for the connection that watches.
+    /// Starts a cache that fetches over a pool. `settings` are for the connection that watches. The pool must
+    /// lead to the same database and org, and may go through a pooler in transaction mode.
+    ///
+    /// # Errors
+    /// Those of [`Watcher::start`].
     #[cfg(feature = "pool")]
     pub async fn over_pool(
         settings: &Settings,
@@ -90,34 +95,35 @@ impl CredentialCache {
     async fn with_source(settings: &Settings, source: Source, options: CacheOptions) -> Result<Self, Error> {
         let watcher = Watcher::start(settings, WatchOptions { initial: false, ..options.watch }).await?;
         let store = Arc::new(Store::new());
-        store.learn_all(&watcher.snapshot(), Authority::Final);
-        let flights = Arc::new(Flights::new(store.clone(), source, options.timeout));
-        let follower = tokio::spawn(follow(watcher, store.clone(), flights.clone(), options.grace));
-        Ok(Self(Arc::new(Inner { store, flights, follower })))
+        store.apply_snapshot(&watcher.snapshot(), Authority::Final);
+        let single_flight = Arc::new(SingleFlight::new(store.clone(), source, options.timeout));
+        let follower = tokio::spawn(follow(watcher, store.clone(), single_flight.clone(), options.grace));
+        Ok(Self(Arc::new(Inner { store, single_flight, follower })))
     }
 
-    /// The current credential: from memory or, if it is not there, from the server.
+    /// The current credential: from memory or, if it is not cached, from the server.
     ///
     /// # Errors
-    /// [`Error::Refused`] with one of the codes [`IntegrationNotFound`], [`IntegrationDisabled`] and
-    /// [`CredentialsNotSet`] as soon as that is so, whatever was in memory before; and, only where the value is not in
-    /// memory or the watcher has been away for longer than [`CacheOptions::grace`], any error of connecting and reading.
+    /// [`Error::Refused`] with the code [`IntegrationNotFound`], [`IntegrationDisabled`] or
+    /// [`CredentialsNotSet`], as soon as the watcher sees that state, even if a value was cached. Where the
+    /// value is not cached, or the watcher has been disconnected for longer than [`CacheOptions::grace`], any
+    /// error of connecting and reading.
     ///
     /// [`IntegrationNotFound`]: crate::ErrorCode::IntegrationNotFound
     /// [`IntegrationDisabled`]: crate::ErrorCode::IntegrationDisabled
     /// [`CredentialsNotSet`]: crate::ErrorCode::CredentialsNotSet
     pub async fn get(&self, key: &str) -> Result<Credential, Error> {
-        let Inner { store, flights, .. } = &*self.0;
+        let Inner { store, single_flight, .. } = &*self.0;
         if let Some(credential) = store.read(key) {
             return Ok(credential);
         }
         match store.refusal(key) {
             Some(refusal) => Err(refusal),
-            None => flights.fetch(key).await.map(Into::into),
+            None => single_flight.fetch(key).await.map(Into::into),
         }
     }
 
-    /// The same, with its revision beside it; see [`Self::reread`].
+    /// [`Self::get`], with the revision, to be given to [`Self::reread`].
     pub async fn get_with_revision(&self, key: &str) -> Result<(Credential, i64), Error> {
         self.get(key).await.map(|credential| {
             let revision = credential.revision();
@@ -125,35 +131,42 @@ impl CredentialCache {
         })
     }
 
-    /// The credential to try next, after one of `refused` was refused by whom it is for: what is in memory if that is
-    /// another revision, else what the server has now. If it is of the same revision still, then there is no better one.
+    /// The credential to try after the vendor refused the one of revision `refused`: the cached credential if
+    /// it has another revision, else a fresh read. The same revision again means that the database has no
+    /// other credential.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`], and any error of connecting and reading.
     pub async fn reread(&self, key: &str, refused: i64) -> Result<Credential, Error> {
         let credential = self.get(key).await?;
         if credential.revision() != refused {
             return Ok(credential);
         }
-        let fetched = self.0.flights.fetch(key).await?;
+        let fetched = self.0.single_flight.fetch(key).await?;
         if fetched.revision != refused {
             return Ok(fetched.into());
         }
-        // That fetch may have been under way already, from before the refusal.
-        self.0.flights.fetch(key).await.map(Into::into)
+        // That fetch may have been in flight since before the refusal.
+        self.0.single_flight.fetch(key).await.map(Into::into)
     }
 
-    /// Fetches all credentials of the org in one round trip, and returns how many. One that cannot be decrypted is not among
-    /// them, and [`Self::get`] says why.
+    /// Fetches all credentials of the org in one round trip, and returns how many were cached. A credential
+    /// that cannot be decrypted is left out; [`Self::get`] returns its error.
+    ///
+    /// # Errors
+    /// Any error of connecting and reading.
     pub async fn warm(&self) -> Result<usize, Error> {
-        self.0.flights.fetch_all().await
+        self.0.single_flight.fetch_all().await
     }
 
-    /// The changes from now on, for clients that must do something about them, such as connect anew.
+    /// The changes from now on, for a service that must act on them, for example reconnect.
     #[must_use]
     pub fn changes(&self) -> Changes {
         Changes::new(self.0.store.clone())
     }
 }
 
-/// Without what is in it.
+/// Shows no credential.
 impl fmt::Debug for CredentialCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CredentialCache").finish_non_exhaustive()
@@ -162,13 +175,13 @@ impl fmt::Debug for CredentialCache {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // With it goes the watcher.
+        // The task owns the watcher.
         self.follower.abort();
     }
 }
 
-/// Keeps the store as the watcher sees the database, and has what was in use fetched anew.
-async fn follow(mut watcher: Watcher, store: Arc<Store>, flights: Arc<Flights>, grace: Duration) {
+/// Applies what the watcher reads to the store, and fetches the new values of invalidated keys.
+async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<SingleFlight>, grace: Duration) {
     while let Some(event) = watcher.recv().await {
         match event.kind {
             EventKind::Synced { mode, .. } | EventKind::Reconnected { mode } => {
@@ -176,15 +189,15 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, flights: Arc<Flights>, 
                     Mode::Listening => Authority::Final,
                     Mode::Polling => Authority::Current,
                 };
-                let outdated = store.learn_all(&watcher.snapshot(), authority);
+                let outdated = store.apply_snapshot(&watcher.snapshot(), authority);
                 if outdated.len() < MANY {
                     for key in outdated {
-                        drop(flights.start(&key));
+                        drop(single_flight.start(&key));
                     }
                 } else {
-                    let flights = flights.clone();
-                    // Whoever asks for one of them meanwhile, or after this failed, fetches it.
-                    tokio::spawn(async move { flights.fetch_all().await });
+                    let single_flight = single_flight.clone();
+                    // A caller of `get` fetches a key that this did not, or not yet.
+                    tokio::spawn(async move { single_flight.fetch_all().await });
                 }
             }
             EventKind::Changed { key, .. }
@@ -192,16 +205,16 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, flights: Arc<Flights>, 
             | EventKind::Enabled { key, .. }
             | EventKind::Disabled { key, .. } => {
                 let snapshot = watcher.snapshot();
-                if store.learn(&key, snapshot.get(&key), Authority::Current) {
-                    drop(flights.start(&key));
+                if store.apply(&key, snapshot.get(&key), Authority::Current) {
+                    drop(single_flight.start(&key));
                 }
             }
             EventKind::Disconnected { since, .. } => {
-                flights.reconnect();
+                single_flight.reconnect();
                 store.expire_in(grace.saturating_sub(since.0.elapsed().unwrap_or_default()));
             }
         }
     }
-    // Nobody watches any more: the runtime is shutting down.
+    // The watcher ends only when the runtime shuts down.
     store.expire_in(Duration::ZERO);
 }

@@ -1,9 +1,9 @@
-//! Fetching a key once, for all who ask for it meanwhile.
+//! One fetch of a key for all callers that wait for it.
 
 use super::{
     credential::Entry,
     source::Source,
-    store::{Settled, Store},
+    store::{Admission, Store},
 };
 use crate::Error;
 use std::{
@@ -16,75 +16,75 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How long to wait before asking again for what has changed meanwhile, or has not got to the server yet; then twice
-/// as long.
+/// Before a fetch is repeated, because the key changed during it or the server was behind. Doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 type Outcome = Result<Arc<Entry>, Error>;
-type Flight = watch::Receiver<Option<Outcome>>;
+type Pending = watch::Receiver<Option<Outcome>>;
 
-/// What is being fetched. A fetch goes on when those who wait for it no longer do.
-pub(super) struct Flights {
+/// The fetches in flight. A fetch goes on when its callers no longer wait.
+pub(super) struct SingleFlight {
     store: Arc<Store>,
     source: Source,
+    /// For how long a fetch is repeated.
     limit: Duration,
-    in_flight: Mutex<HashMap<String, Flight>>,
+    in_flight: Mutex<HashMap<String, Pending>>,
 }
 
-impl Flights {
+impl SingleFlight {
     pub fn new(store: Arc<Store>, source: Source, limit: Duration) -> Self {
         Self { store, source, limit, in_flight: Mutex::default() }
     }
 
-    /// Has the next fetch use another connection: where the watcher's was lost, that one may be, too, or lead to a server
-    /// that others have left.
+    /// Closes the connection that fetches, after the watcher lost its own: the connection may be dead too, or
+    /// lead to a server that is no longer the primary.
     pub fn reconnect(&self) {
         self.source.reconnect();
     }
 
     /// Waits for the one fetch of this key.
     pub async fn fetch(self: &Arc<Self>, key: &str) -> Outcome {
-        let mut flight = self.start(key);
-        let outcome = flight.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| Err(Error::Unexpected("the fetch was given up".to_owned())))
+        let mut pending = self.start(key);
+        let outcome = pending.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or_else(|| Err(Error::Unexpected("the fetch was cancelled".to_owned())))
     }
 
-    /// Fetches a key, unless that is being done.
-    pub fn start(self: &Arc<Self>, key: &str) -> Flight {
+    /// Starts to fetch a key, unless a fetch is in flight.
+    pub fn start(self: &Arc<Self>, key: &str) -> Pending {
         let mut in_flight = self.in_flight();
-        if let Some(flight) = in_flight.get(key) {
-            return flight.clone();
+        if let Some(pending) = in_flight.get(key) {
+            return pending.clone();
         }
-        let (landing, flight) = watch::channel(None);
-        in_flight.insert(key.to_owned(), flight.clone());
-        let (flights, key) = (self.clone(), key.to_owned());
+        let (sender, pending) = watch::channel(None);
+        in_flight.insert(key.to_owned(), pending.clone());
+        let (single_flight, key) = (self.clone(), key.to_owned());
         tokio::spawn(async move {
-            let outcome = flights.fly(&key).await;
-            flights.in_flight().remove(&key);
-            landing.send_replace(Some(outcome));
+            let outcome = single_flight.fetch_current(&key).await;
+            single_flight.in_flight().remove(&key);
+            sender.send_replace(Some(outcome));
         });
-        flight
+        pending
     }
 
-    async fn fly(&self, key: &str) -> Outcome {
+    async fn fetch_current(&self, key: &str) -> Outcome {
         let deadline = Instant::now() + self.limit;
         let mut pause = FIRST_PAUSE;
         let mut may_reconnect = true;
         loop {
-            let time = self.store.time();
+            let version = self.store.version();
             let outcome = match self.source.fetch(key).await {
-                Ok(fetched) => match self.store.settle(time, fetched)? {
-                    Settled::Kept(entry) => return Ok(entry),
-                    Settled::Passing(entry) => Ok(entry),
-                    Settled::Behind(error) => Err(error),
+                Ok(fetched) => match self.store.admit(version, fetched)? {
+                    Admission::Cached(entry) => return Ok(entry),
+                    Admission::NotCached(entry) => Ok(entry),
+                    Admission::Behind(error) => Err(error),
                 },
-                // The server may have been restarted since the connection was last used.
+                // The server may have restarted since the connection was last used.
                 Err(Error::Disconnected { .. }) if may_reconnect => {
                     may_reconnect = false;
                     continue;
                 }
-                // It was set while it was found missing.
-                Err(error) if error.code().is_some() && self.store.has_changed(key, time) => Err(error),
+                // The refusal may be out of date: the key changed during the fetch.
+                Err(error) if error.code().is_some() && self.store.has_changed(key, version) => Err(error),
                 Err(error) => return Err(error),
             };
             if Instant::now() >= deadline {
@@ -95,25 +95,25 @@ impl Flights {
         }
     }
 
-    /// Fetches all in one round trip. Returns how many are in the cache now by this; those that change meanwhile are
-    /// left to their own fetches.
+    /// Fetches all credentials in one round trip, and returns how many were cached. A key that changes during
+    /// the fetch is not cached.
     pub async fn fetch_all(&self) -> Result<usize, Error> {
         let mut may_reconnect = true;
-        let (time, all) = loop {
-            let time = self.store.time();
+        let (version, all) = loop {
+            let version = self.store.version();
             match self.source.fetch_all().await {
                 Err(Error::Disconnected { .. }) if may_reconnect => may_reconnect = false,
-                all => break (time, all?),
+                all => break (version, all?),
             }
         };
-        let mut kept = 0;
+        let mut cached = 0;
         for fetched in all {
-            kept += usize::from(matches!(self.store.settle(time, fetched)?, Settled::Kept(_)));
+            cached += usize::from(matches!(self.store.admit(version, fetched)?, Admission::Cached(_)));
         }
-        Ok(kept)
+        Ok(cached)
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<String, Flight>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,15 +1,16 @@
-//! Where credentials are fetched from: one connection, or a pool.
+//! The connections that credentials are fetched over: one connection, or a pool.
 
 use super::{credential::Entry, store::Fetched};
 #[cfg(feature = "pool")]
 use crate::transaction;
 use crate::{
     Error, Settings,
+    deadline::within,
     session::{Session, column},
     transaction::READ,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::sync::Mutex;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -17,12 +18,12 @@ use tokio_postgres::{
 
 pub(super) struct Source {
     connections: Connections,
-    /// For a connection to be had, and then for the answer.
+    /// For the connection, and then again for the answer.
     limit: Duration,
 }
 
 enum Connections {
-    /// Opened at the first fetch, and again when it broke. Fetches share it: the protocol lets them overlap.
+    /// Opened by the first fetch, and again after it broke. Concurrent fetches share the session, pipelined.
     Own { settings: Box<Settings>, session: Mutex<Option<Arc<Session>>> },
     #[cfg(feature = "pool")]
     Pool { pool: deadpool_postgres::Pool, dbname: String },
@@ -42,9 +43,9 @@ impl Source {
         Self { connections: Connections::Pool { pool, dbname: dbname.to_owned() }, limit }
     }
 
-    /// Gives up a connection of its own; a pool looks after itself.
+    /// Closes the own connection. A pool replaces broken connections itself.
     pub fn reconnect(&self) {
-        // Whoever holds the lock is connecting.
+        // A fetch that holds the lock is connecting already.
         if let Connections::Own { session, .. } = &self.connections
             && let Ok(mut session) = session.try_lock()
             && let Some(session) = session.take()
@@ -62,7 +63,7 @@ impl Source {
         rows.first().ok_or_else(|| Error::Unexpected("no row".to_owned())).and_then(fetched)
     }
 
-    /// All that can be read. What is wrong with another one is told to who fetches it.
+    /// All credentials that can be read. For the others, [`Self::fetch`] returns the error.
     pub async fn fetch_all(&self) -> Result<Vec<Fetched>, Error> {
         let sql = "SELECT a.value, a.revision, a.\"updatedAt\", \
                    (SELECT integration_credentials.current_org()), a.key \
@@ -85,31 +86,31 @@ impl Source {
                         None => shared.insert(Arc::new(Session::open(settings, drop).await?)).clone(),
                     }
                 };
-                timeout(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|_| {
-                    // It may be dead; the next fetch is not to wait for it, too.
+                within(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|late| {
+                    // The session may be dead, and the next fetch must not wait for it too.
                     session.abort();
-                    Err(Error::no_answer(self.limit))
+                    Err(late.into())
                 })
             }
             #[cfg(feature = "pool")]
             Connections::Pool { pool, dbname } => {
                 let lost = |reason: &str| Error::Disconnected { reason: reason.to_owned() };
-                let client = timeout(self.limit, pool.get()).await;
-                let client = client.map_err(|_| lost("the pool gave no connection in time"))?;
+                let client = within(self.limit, pool.get()).await;
+                let client = client.map_err(|late| lost(&format!("the pool: {late}")))?;
                 let client = client.map_err(|error| match error {
                     deadpool_postgres::PoolError::Backend(error) => {
                         Error::of_login(&error, "the pool's server")
                     }
                     other => lost(&other.to_string()),
                 })?;
-                if let Ok(rows) =
-                    timeout(self.limit, transaction::query(&client, READ, sql, parameters)).await
-                {
-                    return rows.map_err(|error| Error::of_call(&error, dbname));
+                match within(self.limit, transaction::query(&client, READ, sql, parameters)).await {
+                    Ok(rows) => rows.map_err(|error| Error::of_call(&error, dbname)),
+                    Err(late) => {
+                        // The connection may be dead, so it does not go back to the pool.
+                        drop(deadpool_postgres::Object::take(client));
+                        Err(late.into())
+                    }
                 }
-                // It may be dead; nobody is to be given it again.
-                drop(deadpool_postgres::Object::take(client));
-                Err(Error::no_answer(self.limit))
             }
         }
     }

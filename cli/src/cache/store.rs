@@ -1,13 +1,14 @@
-//! What the cache has in memory, and the rules by which it may be handed out. Pure: no network.
+//! The cached values, and the rules by which they may be returned. Pure: no network.
 //!
-//! Reading takes no lock and writes to nothing that threads share. All else goes through the book.
+//! A read takes no lock, and writes to no memory that threads share. Everything else locks [`Keys`].
 
 use super::{
     credential::{Credential, Entry},
-    key_state::{Authority, Known, Slot, is_readable},
+    key_state::{Authority, Slot, TrackedKey, is_readable},
 };
-use crate::{Error, ErrorCode, KeyState, Snapshot};
+use crate::{Error, KeyState, Snapshot};
 use arc_swap::ArcSwap;
+use integration_credentials_core::error::Refusal;
 use std::{
     collections::HashMap,
     sync::{
@@ -18,47 +19,48 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Hashing is a good part of a read. The keys are those of the catalog, so that nobody can choose them to collide.
+/// A fast hasher, because hashing is a good part of a read. Only admins choose keys, so an attacker cannot
+/// choose colliding ones.
 type Slots = HashMap<Arc<str>, Arc<Slot>, foldhash::fast::RandomState>;
 
-/// While the watcher is connected.
+/// The value of `expires` while the watcher is connected.
 const NEVER: u64 = u64::MAX;
 
 pub(super) struct Store {
     slots: ArcSwap<Slots>,
-    book: Mutex<Book>,
+    keys: Mutex<Keys>,
     began: Instant,
-    /// Until when what lies in the slots may be handed out, in milliseconds since `began`.
+    /// When the cached values expire, in milliseconds since `began`.
     expires: AtomicU64,
-    /// The book's time, for those who wait for it to pass.
-    clock: watch::Sender<u64>,
+    /// Publishes [`Keys::version`].
+    versions: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Book {
+struct Keys {
     org: Arc<str>,
-    keys: HashMap<Arc<str>, Known>,
-    /// Ticks whenever the watcher has news.
-    time: u64,
+    by_key: HashMap<Arc<str>, TrackedKey>,
+    /// Raised by each update from the watcher.
+    version: u64,
 }
 
-/// A key and what the watcher saw of it.
-pub(super) type Seen = (Arc<str>, Option<KeyState>);
+/// A key, and its state as the watcher last read it.
+pub(super) type ChangedKey = (Arc<str>, Option<KeyState>);
 
-/// What was read from the server.
+/// A credential as read from the server.
 pub(super) struct Fetched {
     pub org: String,
     pub key: String,
     pub entry: Entry,
 }
 
-/// What became of something fetched.
-pub(super) enum Settled {
-    /// It is in the cache now.
-    Kept(Arc<Entry>),
-    /// The key changed while it was fetched, or may not be cached; it is no older than anything that was handed out.
-    Passing(Arc<Entry>),
-    /// Something newer is known.
+/// Whether a fetched value was cached.
+pub(super) enum Admission {
+    Cached(Arc<Entry>),
+    /// Not cached, because the key changed during the fetch or is not readable. No older than any value
+    /// returned before.
+    NotCached(Arc<Entry>),
+    /// Older than a value that was seen or returned before.
     Behind(Error),
 }
 
@@ -66,14 +68,14 @@ impl Store {
     pub fn new() -> Self {
         Self {
             slots: ArcSwap::default(),
-            book: Mutex::default(),
+            keys: Mutex::default(),
             began: Instant::now(),
             expires: AtomicU64::new(0),
-            clock: watch::Sender::new(0),
+            versions: watch::Sender::new(0),
         }
     }
 
-    /// What is in memory, if it may be handed out.
+    /// The cached value, unless it has expired.
     pub fn read(&self, key: &str) -> Option<Credential> {
         if !self.is_fresh() {
             return None;
@@ -82,115 +84,112 @@ impl Store {
         entry.is_there().then(|| Credential::of(entry))
     }
 
-    /// Why there is nothing to hand out, where that is known without asking.
+    /// The refusal that the server would give, where the watcher's state of the key suffices to tell.
     pub fn refusal(&self, key: &str) -> Option<Error> {
-        let state = self.book().keys.get(key)?.state.filter(|_| self.is_fresh())?;
-        let (code, message) = match state {
-            KeyState { is_enabled: false, .. } => {
-                (ErrorCode::IntegrationDisabled, format!("integration {key:?} is disabled"))
-            }
-            KeyState { has_credentials: false, .. } => {
-                (ErrorCode::CredentialsNotSet, format!("there is no credential for integration {key:?}"))
-            }
-            _ => return None,
-        };
-        Some(Error::Refused { code, message, hint: None })
+        let state = self.keys().by_key.get(key)?.state.filter(|_| self.is_fresh())?;
+        match state {
+            KeyState { is_enabled: false, .. } => Some(Refusal::integration_disabled(key).into()),
+            KeyState { has_credentials: false, .. } => Some(Refusal::credentials_not_set(key).into()),
+            _ => None,
+        }
     }
 
-    /// The book's time, to be handed in with what is fetched from now on.
-    pub fn time(&self) -> u64 {
-        self.book().time
+    /// The version before a fetch, to be given to [`Self::admit`] with the fetched value.
+    pub fn version(&self) -> u64 {
+        self.keys().version
     }
 
-    /// Whether the watcher has had news of the key since.
+    /// Whether the watcher has reported a change of the key since this version.
     pub fn has_changed(&self, key: &str, since: u64) -> bool {
-        self.book().keys.get(key).is_some_and(|known| known.changed > since)
+        self.keys().by_key.get(key).is_some_and(|tracked| tracked.changed_at > since)
     }
 
-    /// The keys that changed since, in the order of their last change, and the book's time now.
-    pub fn changed_since(&self, since: u64) -> (u64, Vec<Seen>) {
-        let book = self.book();
-        let mut changed: Vec<_> = book.keys.iter().filter(|(_, known)| known.changed > since).collect();
-        changed.sort_unstable_by_key(|(key, known)| (known.changed, *key));
-        (book.time, changed.into_iter().map(|(key, known)| (key.clone(), known.state)).collect())
+    /// The version now, and the keys that changed since an earlier one, in the order of their last change.
+    pub fn changed_since(&self, since: u64) -> (u64, Vec<ChangedKey>) {
+        let keys = self.keys();
+        let mut changed: Vec<_> =
+            keys.by_key.iter().filter(|(_, tracked)| tracked.changed_at > since).collect();
+        changed.sort_unstable_by_key(|(key, tracked)| (tracked.changed_at, *key));
+        (keys.version, changed.into_iter().map(|(key, tracked)| (key.clone(), tracked.state)).collect())
     }
 
-    pub fn clock(&self) -> watch::Receiver<u64> {
-        self.clock.subscribe()
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.versions.subscribe()
     }
 
-    /// Takes in what was fetched since `time`.
-    pub fn settle(&self, time: u64, fetched: Fetched) -> Result<Settled, Error> {
+    /// Caches a fetched value, if it is still current. `version` is that from before the fetch.
+    pub fn admit(&self, version: u64, fetched: Fetched) -> Result<Admission, Error> {
         let Fetched { org, key, entry } = fetched;
-        let mut book = self.book();
-        if *book.org != *org {
-            let watched = &book.org;
+        let mut keys = self.keys();
+        if *keys.org != *org {
+            let watched = &keys.org;
             return Err(Error::Unexpected(format!(
-                "credentials are fetched for the org {org:?}, and watched for the org {watched:?}"
+                "the connections that fetch are of the org {org:?}, and the watcher's is of the org {watched:?}"
             )));
         }
-        if !book.keys.contains_key(&*key) {
-            self.add_slots(&mut book, [key.as_str().into()]);
+        if !keys.by_key.contains_key(&*key) {
+            self.add_slots(&mut keys, [key.as_str().into()]);
         }
-        let Some(known) = book.keys.get_mut(&*key) else {
-            return Err(Error::Unexpected("a slot was lost".to_owned()));
+        let Some(tracked) = keys.by_key.get_mut(&*key) else {
+            return Err(Error::Unexpected("the cache has lost a slot".to_owned()));
         };
-        let is_another = known
+        // Registered again: the revisions start at 1 again, and may be equal by chance.
+        let is_another = tracked
             .state
             .is_some_and(|state| state.revision == entry.revision && state.updated_at != entry.updated_at);
-        if entry.revision < known.floor || is_another {
-            let (found, known) = (entry.revision, known.floor);
-            return Ok(Settled::Behind(Error::Behind { key, found, known }));
+        if entry.revision < tracked.min_revision || is_another {
+            let (found, known) = (entry.revision, tracked.min_revision);
+            return Ok(Admission::Behind(Error::Behind { key, found, known }));
         }
         let entry = Arc::new(entry);
-        if known.changed > time || known.state.is_some_and(|state| !is_readable(state)) {
-            return Ok(Settled::Passing(entry));
+        if tracked.changed_at > version || tracked.state.is_some_and(|state| !is_readable(state)) {
+            return Ok(Admission::NotCached(entry));
         }
-        known.floor = entry.revision;
-        known.slot.store(entry.clone());
-        Ok(Settled::Kept(entry))
+        tracked.min_revision = entry.revision;
+        tracked.slot.store(entry.clone());
+        Ok(Admission::Cached(entry))
     }
 
-    /// Takes in what the watcher knows of one key. Tells whether a value had to go that has a successor.
-    pub fn learn(&self, key: &str, state: Option<&KeyState>, authority: Authority) -> bool {
-        let mut book = self.book();
-        if !book.keys.contains_key(key) {
-            self.add_slots(&mut book, [key.into()]);
+    /// Applies what the watcher read of one key. Returns whether a cached value was dropped that can be
+    /// fetched again.
+    pub fn apply(&self, key: &str, state: Option<&KeyState>, authority: Authority) -> bool {
+        let mut keys = self.keys();
+        if !keys.by_key.contains_key(key) {
+            self.add_slots(&mut keys, [key.into()]);
         }
-        let time = book.time + 1;
-        let Some(known) = book.keys.get_mut(key) else { return false };
-        let outdated = known.learn(state.copied(), time, authority);
-        self.tick(book, time);
+        let version = keys.version + 1;
+        let Some(tracked) = keys.by_key.get_mut(key) else { return false };
+        let outdated = tracked.apply(state.copied(), version, authority);
+        self.publish(keys, version);
         outdated
     }
 
-    /// Takes in all that the watcher knows, from now on without expiry. Tells which values had to go that have a
-    /// successor.
-    pub fn learn_all(&self, snapshot: &Snapshot, authority: Authority) -> Vec<Arc<str>> {
-        let mut book = self.book();
-        let time = book.time + 1;
-        if *book.org != *snapshot.org() {
-            // Nothing is known of the other org.
-            for known in book.keys.values_mut() {
-                known.learn(None, time, Authority::Final);
+    /// Applies the whole list, and ends the expiry. Returns the keys whose cached values were dropped and can
+    /// be fetched again.
+    pub fn apply_snapshot(&self, snapshot: &Snapshot, authority: Authority) -> Vec<Arc<str>> {
+        let mut keys = self.keys();
+        let version = keys.version + 1;
+        if *keys.org != *snapshot.org() {
+            for tracked in keys.by_key.values_mut() {
+                tracked.apply(None, version, Authority::Final);
             }
-            book.org = snapshot.org().into();
+            keys.org = snapshot.org().into();
         }
-        let new = snapshot.iter().map(|(key, _)| key).filter(|key| !book.keys.contains_key(*key));
+        let new = snapshot.iter().map(|(key, _)| key).filter(|key| !keys.by_key.contains_key(*key));
         let new: Vec<Arc<str>> = new.map(Into::into).collect();
-        self.add_slots(&mut book, new);
+        self.add_slots(&mut keys, new);
         let mut outdated = Vec::new();
-        for (key, known) in &mut book.keys {
-            if known.learn(snapshot.get(key).copied(), time, authority) {
+        for (key, tracked) in &mut keys.by_key {
+            if tracked.apply(snapshot.get(key).copied(), version, authority) {
                 outdated.push(key.clone());
             }
         }
         self.expires.store(NEVER, Ordering::Release);
-        self.tick(book, time);
+        self.publish(keys, version);
         outdated
     }
 
-    /// Has what is in memory expire, from now.
+    /// Lets the cached values expire after `grace`.
     pub fn expire_in(&self, grace: Duration) {
         let until = (self.began.elapsed() + grace).as_millis();
         self.expires.store(u64::try_from(until).unwrap_or(NEVER), Ordering::Release);
@@ -203,29 +202,29 @@ impl Store {
         }
     }
 
-    /// Slots are found without a lock, in a map that is never changed but replaced.
-    fn add_slots(&self, book: &mut Book, keys: impl IntoIterator<Item = Arc<str>>) {
-        let mut keys = keys.into_iter().peekable();
-        if keys.peek().is_none() {
+    /// Replaces the map of slots, which readers use without a lock.
+    fn add_slots(&self, keys: &mut Keys, new: impl IntoIterator<Item = Arc<str>>) {
+        let mut new = new.into_iter().peekable();
+        if new.peek().is_none() {
             return;
         }
         let mut slots = Slots::clone(&self.slots.load());
-        for key in keys {
-            let known = Known::default();
-            slots.insert(key.clone(), known.slot.clone());
-            book.keys.insert(key, known);
+        for key in new {
+            let tracked = TrackedKey::default();
+            slots.insert(key.clone(), tracked.slot.clone());
+            keys.by_key.insert(key, tracked);
         }
         self.slots.store(Arc::new(slots));
     }
 
-    fn tick(&self, mut book: MutexGuard<'_, Book>, time: u64) {
-        book.time = time;
-        drop(book);
-        self.clock.send_replace(time);
+    fn publish(&self, mut keys: MutexGuard<'_, Keys>, version: u64) {
+        keys.version = version;
+        drop(keys);
+        self.versions.send_replace(version);
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{cli_error::CliError, context::Context, output::table};
 use intcred::AuditEntry;
 
-/// The role that logged in and, where it is another, the role that called.
+/// The role that logged in and, where that is another, the role that called.
 fn role(entry: &AuditEntry) -> String {
     let AuditEntry { session_role, acting_role, .. } = entry;
     if session_role == acting_role {

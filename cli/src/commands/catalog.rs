@@ -1,11 +1,10 @@
 //! `intcred catalog`
 
-use super::yes_or_no;
 use crate::{
     cli::{Actor, Catalog},
     cli_error::CliError,
     context::Context,
-    output::table,
+    output::{table, yes_or_no},
 };
 use intcred::Registration;
 use serde_json::{Value, json};
@@ -17,10 +16,10 @@ pub async fn run(context: &Context, command: Catalog) -> Result<(), CliError> {
             let rules = rules.as_deref().map(serde_json::from_str).transpose().map_err(|error| {
                 CliError::usage(
                     format!("--rules is not JSON: {error}"),
-                    "give a JSON object, quoted for the shell",
+                    "pass a JSON object, quoted for the shell",
                 )
             })?;
-            add(context, Given { key, display_name, rules, docs_url, example }, actor).await
+            add(context, Fields { key, display_name, rules, docs_url, example }, actor).await
         }
         Catalog::Remove { key, actor } => remove(context, &key, actor).await,
         Catalog::Enable { key, actor } => set_enabled(context, &key, true, actor).await,
@@ -47,8 +46,8 @@ async fn list(context: &Context) -> Result<(), CliError> {
     })
 }
 
-/// What is said of an entry; the rest stays as it is.
-struct Given {
+/// The fields on the command line; the others stay as they are.
+struct Fields {
     key: String,
     display_name: Option<String>,
     rules: Option<Value>,
@@ -56,19 +55,19 @@ struct Given {
     example: Option<String>,
 }
 
-async fn add(context: &Context, given: Given, actor: Actor) -> Result<(), CliError> {
+async fn add(context: &Context, fields: Fields, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let client = context.connect().await?;
-    let known = client.describe().await?.into_iter().find(|entry| entry.key == given.key);
-    let (display_name, rules, docs_url, example) = known
+    let existing = client.describe().await?.into_iter().find(|entry| entry.key == fields.key);
+    let (display_name, rules, docs_url, example) = existing
         .map(|entry| (Some(entry.display_name), Some(entry.rules), entry.docs_url, entry.example))
         .unwrap_or_default();
     let registration = Registration {
-        display_name: given.display_name.or(display_name).unwrap_or_else(|| given.key.clone()),
-        rules: given.rules.or(rules).unwrap_or_else(|| json!({})),
-        docs_url: given.docs_url.or(docs_url),
-        example: given.example.or(example),
-        key: given.key,
+        display_name: fields.display_name.or(display_name).unwrap_or_else(|| fields.key.clone()),
+        rules: fields.rules.or(rules).unwrap_or_else(|| json!({})),
+        docs_url: fields.docs_url.or(docs_url),
+        example: fields.example.or(example),
+        key: fields.key,
     };
     let answer = client.register_integration(&registration, &actor).await?;
     client.close().await;
@@ -80,7 +79,7 @@ async fn remove(context: &Context, key: &str, actor: Actor) -> Result<(), CliErr
     let client = context.connect().await?;
     let answer = client.unregister_integration(key, &actor).await?;
     client.close().await;
-    context.output.print(&answer, |_| format!("{key}: taken out of the catalog"))
+    context.output.print(&answer, |_| format!("{key}: removed from the catalog"))
 }
 
 async fn set_enabled(context: &Context, key: &str, enabled: bool, actor: Actor) -> Result<(), CliError> {

@@ -3,7 +3,8 @@
 use crate::{
     cli_error::CliError,
     context::Context,
-    output::{one_line, say, table},
+    output::table,
+    terminal::{log_line, one_line},
 };
 use intcred::{Doctor, Finding, Fix, Verdict};
 use serde_json::json;
@@ -32,29 +33,29 @@ pub async fn run(context: &Context, fix: bool, yes: bool) -> Result<(), CliError
     if problems == 0 { Ok(()) } else { Err(CliError::Unhealthy(problems)) }
 }
 
-/// The statements that mend problems, each once.
+/// The statements that fix problems, without duplicates.
 fn statements(findings: &[Finding]) -> Vec<String> {
     let mut statements: Vec<String> = Vec::new();
     for statement in findings.iter().filter_map(Finding::statement) {
-        if !statements.iter().any(|known| known == statement) {
+        if !statements.iter().any(|other| other == statement) {
             statements.push(statement.to_owned());
         }
     }
     statements
 }
 
-/// Shows what would be run, and asks.
+/// Shows the statements, and prompts.
 fn confirmed(statements: &[String], yes: bool) -> Result<bool, CliError> {
     for statement in statements {
-        say("intcred: to be run", statement);
+        log_line("intcred: to be run", statement);
     }
     if yes {
         return Ok(true);
     }
     if !stdin().is_terminal() {
         return Err(CliError::usage(
-            "nothing was changed, for there is no terminal to ask on",
-            "say --yes to run these statements",
+            "nothing was changed, because there is no terminal for the prompt",
+            "run these statements with --yes",
         ));
     }
     let mut answer = String::new();
@@ -63,7 +64,7 @@ fn confirmed(statements: &[String], yes: bool) -> Result<bool, CliError> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// A line for each finding, and then, for each check that has more to say than ok, why it matters and what to do.
+/// A line for each finding. Below, for each check with advice or a problem, why that matters, and the fixes.
 fn human(findings: &[Finding]) -> String {
     let rows = findings
         .iter()

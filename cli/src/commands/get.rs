@@ -26,7 +26,8 @@ fn write_json(key: &str, value: &Secret) -> io::Result<()> {
         key: &'a str,
         value: &'a str,
     }
-    // Room for it if every byte has to be escaped: growing would leave a copy behind.
+    // Capacity for the case that every byte is escaped: a buffer that grows leaves a copy of its content
+    // behind.
     let room = 32 + 6 * (key.len() + value.expose().len());
     let mut line = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *line, &Shown { key, value: value.expose() })?;
@@ -34,14 +35,14 @@ fn write_json(key: &str, value: &Secret) -> io::Result<()> {
     unbuffered_stdout()?.write_all(&line)
 }
 
-/// Byte for byte, so that `intcred get KEY | app` hands over the value and nothing else.
+/// Byte for byte, so that `app` gets only the value from `intcred get KEY | app`.
 fn write(value: &Secret) -> io::Result<()> {
     let mut unbuffered = unbuffered_stdout()?;
     unbuffered.write_all(value.expose().as_bytes())?;
     if unbuffered.is_terminal() { unbuffered.write_all(b"\n") } else { Ok(()) }
 }
 
-/// `Stdout` itself has a buffer that is never wiped.
+/// Around `Stdout`, whose buffer is never wiped.
 fn unbuffered_stdout() -> io::Result<File> {
     Ok(File::from(stdout().as_fd().try_clone_to_owned()?))
 }

@@ -16,7 +16,7 @@ pub async fn run(context: &Context, membership: Option<(String, cli::Group)>) ->
     match membership {
         None => context
             .output
-            .print(&json!({"groups": groups}), |_| format!("ready to be granted: {}", groups.join(", "))),
+            .print(&json!({"groups": groups}), |_| format!("group roles: {}", groups.join(", "))),
         Some((role, group)) => {
             let group: Group = group;
             context.output.print(&json!({"groups": groups, "role": role, "memberOf": group.role()}), |_| {

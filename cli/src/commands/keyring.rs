@@ -1,6 +1,7 @@
-//! `intcred keyring`: the file that the server encrypts with. No database is needed.
+//! `intcred keyring`: the keyring file of the server. Needs no database.
 
-use crate::{cli, cli_error::CliError, context::Context, input::read};
+use crate::{cli, cli_error::CliError, context::Context};
+use intcred::internal::read_bounded;
 use integration_credentials_core::keyring::{Keyring, MAX_DOCUMENT_BYTES};
 use serde_json::json;
 use std::{
@@ -24,11 +25,11 @@ pub fn run(context: &Context, command: cli::Keyring) -> Result<(), CliError> {
     let keys: Vec<_> = keyring.key_ids().collect();
     let result = json!({"file": path, "primary": keyring.primary_id(), "keys": keys});
     context.output.print(&result, |_| {
-        format!("{}: {} key(s), writing with {}", path.display(), keys.len(), keyring.primary_id())
+        format!("{}: {} key(s), encrypting with {}", path.display(), keys.len(), keyring.primary_id())
     })
 }
 
-/// Writes a new keyring where there was no file.
+/// Creates a keyring, and never overwrites a file.
 fn generate(path: &Path) -> Result<Keyring, CliError> {
     let (file, keyring) = (at(path), malformed(path));
     let new = Keyring::generate().map_err(&keyring)?;
@@ -36,37 +37,37 @@ fn generate(path: &Path) -> Result<Keyring, CliError> {
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut created = created.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => CliError::usage(
-            format!("{} exists already", path.display()),
-            "to add a key to it, use `intcred keyring add`",
+            format!("{} already exists", path.display()),
+            "to add a key, use `intcred keyring add`",
         ),
         _ => file(error),
     })?;
     let written = created.write_all(document.as_bytes()).and_then(|()| created.sync_all());
     written.and_then(|()| sync_directory(parent(path))).map_err(|error| {
-        // Half a keyring is worse than none.
+        // The server must not find an incomplete keyring.
         let _ = remove_file(path);
         file(error)
     })?;
     Ok(new)
 }
 
-/// Replaces a keyring by one with a key more. At no moment is there a file that lacks a key, or a part of one.
+/// Adds a key to a keyring, and replaces the file atomically.
 fn add(path: &Path) -> Result<Keyring, CliError> {
     let (file, keyring) = (at(path), malformed(path));
-    // A link stays, and what it leads to is replaced.
+    // Replaces the target of a link, not the link.
     let path = &path.canonicalize().map_err(&file)?;
-    // Of two that add at once, the later one must see the key of the earlier.
+    // Concurrent calls must not lose each other's key.
     let directory = File::open(parent(path)).map_err(&file)?;
     directory.lock().map_err(&file)?;
 
     let old = File::open(path).map_err(&file)?;
     let metadata = old.metadata().map_err(&file)?;
-    let document = read(old, MAX_DOCUMENT_BYTES).map_err(&file)?;
+    let document = read_bounded(old, MAX_DOCUMENT_BYTES).map_err(&file)?;
     let mut new = Keyring::parse(&document).map_err(&keyring)?;
     new.add_key().map_err(&keyring)?;
     let document = new.to_document().map_err(&keyring)?;
 
-    // Readable by its owner only from the start, and removed when something fails.
+    // Created with mode 600, and removed after an error.
     let mut temporary = tempfile::NamedTempFile::new_in(parent(path)).map_err(&file)?;
     fchown(temporary.as_file(), Some(metadata.uid()), Some(metadata.gid())).map_err(&file)?;
     temporary.write_all(document.as_bytes()).map_err(&file)?;
@@ -77,7 +78,7 @@ fn add(path: &Path) -> Result<Keyring, CliError> {
     Ok(new)
 }
 
-/// The owner's to write; and of a file that is root's, the group's to read where it was: the server may be that group.
+/// 600 or, for a file of root that the group may read, 640: the server may be in that group.
 fn mode(old: &Metadata) -> u32 {
     let group = if old.uid() == 0 { old.mode() & 0o040 } else { 0 };
     0o600 | group
@@ -95,7 +96,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A new name is safe only when the directory is.
+/// Makes a new file name durable.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -1,7 +1,10 @@
 //! `intcred list`
 
-use super::yes_or_no;
-use crate::{cli_error::CliError, context::Context, output::table};
+use crate::{
+    cli_error::CliError,
+    context::Context,
+    output::{table, yes_or_no},
+};
 
 pub async fn run(context: &Context) -> Result<(), CliError> {
     let client = context.connect().await?;

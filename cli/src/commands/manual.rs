@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use std::io::{Write, stdout};
 
 pub fn completions(shell: Shell) -> Result<(), CliError> {
-    // The generator panics when it cannot write, so it writes to memory.
+    // To memory, because the generator panics after an error of the output.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "intcred", &mut script);
     print(&script)

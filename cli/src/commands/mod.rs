@@ -1,4 +1,4 @@
-//! The commands, one a file.
+//! The commands, each in a file of its own; `manual` has `completions` and `man`.
 
 mod audit;
 mod catalog;
@@ -49,11 +49,7 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Listen(options) => listen::run(context, options).await,
         Command::Doctor { fix, yes } => doctor::run(context, fix, yes).await,
         Command::Grant { role, to } => grant::run(context, role.zip(to)).await,
-        // They need no database and have been run.
+        // Run above, because they need no database.
         Command::Keyring(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
-}
-
-fn yes_or_no(flag: bool) -> String {
-    if flag { "yes" } else { "no" }.to_owned()
 }

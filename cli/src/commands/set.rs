@@ -8,7 +8,7 @@ use crate::{
 };
 use std::path::Path;
 
-/// Where the value comes from, and how it is sent.
+/// The source of the value, and how to send it.
 pub struct Value<'a> {
     pub file: Option<&'a Path>,
     pub exact: bool,
@@ -18,7 +18,7 @@ pub struct Value<'a> {
 pub async fn run(context: &Context, key: &str, from: &Value<'_>, actor: Actor) -> Result<(), CliError> {
     let actor = actor.name()?;
     let settings = context.settings()?;
-    // Before connecting: whoever is asked for a value may take a while.
+    // Before connecting, because a prompt may take long.
     let value = read_value(from.file, from.exact)?;
     let client = connect(&settings).await?;
     let receipt = if from.plain {

@@ -1,9 +1,12 @@
 //! `intcred show`
 
-use super::yes_or_no;
-use crate::{cli_error::CliError, context::Context, output::table};
-use intcred::{Description, ErrorCode, Integration};
-use integration_credentials_core::error;
+use crate::{
+    cli_error::CliError,
+    context::Context,
+    output::{table, yes_or_no},
+};
+use intcred::{Description, Integration};
+use integration_credentials_core::error::Refusal;
 use serde_json::json;
 
 pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
@@ -12,9 +15,7 @@ pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
     let description = client.describe().await?.into_iter().find(|description| description.key == key);
     client.close().await;
     let (Some(integration), Some(description)) = (integration, description) else {
-        let message = format!("there is no integration {key:?}");
-        let hint = "`intcred list` shows those that there are.";
-        return Err(error::Refusal::new(ErrorCode::IntegrationNotFound, message, hint).into());
+        return Err(Refusal::integration_not_found().into());
     };
     let mut shown = json!(integration);
     if let (Some(shown), Some(more)) = (shown.as_object_mut(), json!(description).as_object_mut()) {

@@ -1,17 +1,17 @@
-//! Connecting: one target after the other, with as much TLS as the settings ask for.
+//! Connecting: one target after the other, with TLS as `sslmode` demands.
 
 mod role;
 mod socket;
 
 use crate::{
     Error, Settings,
-    settings::{SslMode, Target, Wanted},
+    deadline::within,
+    settings::{SessionAttrs, SslMode, Target},
     tls::{self, Refusal},
 };
 use postgres_openssl::{TlsConnector, TlsStream};
-use socket::{Address, Stream};
+use socket::{Address, Connection, Stream};
 use std::{error::Error as StdError, future::ready, pin::Pin};
-use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config,
     config::{
@@ -21,44 +21,48 @@ use tokio_postgres::{
     tls::TlsConnect,
 };
 
-pub(crate) type Connection = tokio_postgres::Connection<Stream, TlsStream<Stream>>;
 type Connected = (Client, Connection);
 
-/// Connects to the first of the targets that lets us in and will do.
+/// Connects to the first target that accepts the login and has the role of `target_session_attrs`.
 pub(crate) async fn connect(settings: &Settings) -> Result<Connected, Error> {
     let mut targets: Vec<_> = settings.targets.iter().collect();
     if settings.shuffle {
         shuffle(&mut targets);
     }
-    // Of standbys that are only preferred, a second round takes what there is.
-    let rounds: &[Wanted] = match settings.wanted {
-        Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
-        _ => &[settings.wanted],
+    // `prefer-standby` accepts any server in a second round.
+    let rounds: &[SessionAttrs] = match settings.session_attrs {
+        SessionAttrs::PreferStandby => &[SessionAttrs::Standby, SessionAttrs::Any],
+        _ => &[settings.session_attrs],
     };
     let mut last = None;
-    for &wanted in rounds {
+    for &session_attrs in rounds {
         for target in &targets {
-            match connect_to(target, settings, wanted).await {
+            match connect_to(target, settings, session_attrs).await {
                 Ok(connected) => return Ok(connected),
-                // As in libpq, a server that refuses the login has the last word.
+                // As in libpq, a refused login ends the search.
                 Err(error @ Error::NotAuthorised { .. }) => return Err(error),
                 Err(error) => last = Some(error),
             }
         }
     }
-    Err(last.unwrap_or_else(|| Error::Unexpected("no host in the settings".to_owned())))
+    Err(last.unwrap_or_else(|| Error::Unexpected("the settings name no host".to_owned())))
 }
 
-async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Result<Connected, Error> {
+async fn connect_to(
+    target: &Target,
+    settings: &Settings,
+    session_attrs: SessionAttrs,
+) -> Result<Connected, Error> {
     let failure = |reason: String| Error::Connect { target: target.to_string(), reason };
-    let looked_up = in_time(settings, socket::addresses(target)).await.map_err(failure)?;
-    let mut addresses = looked_up.map_err(|error| failure(error.to_string()))?;
+    let addresses = within(settings.connect_timeout, socket::addresses(target)).await;
+    let addresses = addresses.map_err(|late| failure(late.to_string()))?;
+    let mut addresses = addresses.map_err(|error| failure(error.to_string()))?;
     if settings.shuffle {
         shuffle(&mut addresses);
     }
-    let mut last = failure("the name has no address".to_owned());
+    let mut last = failure("the host name has no address".to_owned());
     for address in &addresses {
-        match (Attempt { target, address, settings, wanted }).make().await {
+        match (Attempt { target, address, settings, session_attrs }).make().await {
             Err(error @ Error::Connect { .. }) => last = error,
             decided => return decided,
         }
@@ -66,27 +70,17 @@ async fn connect_to(target: &Target, settings: &Settings, wanted: Wanted) -> Res
     Err(last)
 }
 
-/// What comes of something within `connect_timeout`, or in words that nothing did.
-async fn in_time<T>(settings: &Settings, something: impl Future<Output = T>) -> Result<T, String> {
-    match settings.connect_timeout {
-        None => Ok(something.await),
-        Some(limit) => {
-            timeout(limit, something).await.map_err(|_| format!("no answer within {} s", limit.as_secs()))
-        }
-    }
-}
-
 /// One address of a target.
 struct Attempt<'a> {
     target: &'a Target,
     address: &'a Address,
     settings: &'a Settings,
-    wanted: Wanted,
+    session_attrs: SessionAttrs,
 }
 
-/// A failed attempt, and whether one with the other kind of encryption may fare better: `pg_hba.conf` has no line for
-/// this kind. A wrong password is not sent a second time, and a certificate that is refused is no reason to go on
-/// without one.
+/// A failed attempt, and whether to retry with or without TLS: `pg_hba.conf` may have no line for this one. A
+/// wrong password is not sent a second time, and a refused certificate is not followed by an attempt without
+/// TLS.
 struct Failed {
     error: Error,
     retry: bool,
@@ -98,7 +92,7 @@ impl Attempt<'_> {
         let result = match mode {
             SslMode::Disable => self.with(mode, Disable).await,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => self.with(mode, Require).await,
-            // Of two failures the one with TLS says more, unless it only says that there is no TLS.
+            // Of two errors, that of the attempt with TLS says more, unless the server merely has no TLS.
             SslMode::Prefer => match self.with(mode, Prefer).await {
                 Err(first) if first.retry => self.with(mode, Disable).await.map_err(|_| first),
                 result => result,
@@ -121,8 +115,8 @@ impl Attempt<'_> {
         mode: SslMode,
         encrypted: tokio_postgres::config::SslMode,
     ) -> Result<Connected, Failed> {
-        let connecting = in_time(self.settings, self.try_with(mode, encrypted)).await;
-        connecting.map_err(|reason| self.failed(reason))?
+        let connecting = within(self.settings.connect_timeout, self.try_with(mode, encrypted)).await;
+        connecting.map_err(|late| self.failed(late.to_string()))?
     }
 
     async fn try_with(
@@ -149,7 +143,9 @@ impl Attempt<'_> {
                 error: Error::of_login(&error, &self.target.to_string()),
             },
         })?;
-        role::check(self.wanted, &client, &mut connection).await.map_err(|reason| self.failed(reason))?;
+        role::check(self.session_attrs, &client, &mut connection)
+            .await
+            .map_err(|reason| self.failed(reason))?;
         Ok((client, connection))
     }
 
@@ -170,7 +166,7 @@ impl Attempt<'_> {
     }
 }
 
-/// What TLS is begun with, in attempts that may begin it.
+/// The connector of an attempt with TLS; `None` in an attempt without.
 struct Tls(Option<TlsConnector>);
 
 impl TlsConnect<Stream> for Tls {
@@ -181,15 +177,15 @@ impl TlsConnect<Stream> for Tls {
     fn connect(self, stream: Stream) -> Self::Future {
         match self.0 {
             Some(connector) => connector.connect(stream),
-            None => Box::pin(ready(Err("TLS was not asked for".into()))),
+            None => Box::pin(ready(Err("this attempt is without TLS".into()))),
         }
     }
 }
 
-/// In an order that is as good as any other, so that many clients do not all go to one server.
+/// Shuffles, so that many clients spread over the servers.
 fn shuffle<T>(items: &mut [T]) {
     for last in (1..items.len()).rev() {
-        // Without randomness they stay as they are, which is an order too.
+        // Without randomness, keeps the order.
         let random = getrandom::u64().unwrap_or(u64::MAX);
         let chosen = usize::try_from(random % (last as u64 + 1)).unwrap_or(last);
         items.swap(last, chosen);

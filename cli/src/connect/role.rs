@@ -1,42 +1,42 @@
-//! Whether a server is one that `target_session_attrs` asks for.
+//! Whether a server has the role that `target_session_attrs` demands.
 
-use super::Connection;
-use crate::{settings::Wanted, transaction::READ};
+use super::socket::Connection;
+use crate::{settings::SessionAttrs, transaction::READ};
 use std::{
     future::poll_fn,
     task::{Poll, ready},
 };
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// What of a server decides. Postgres tells both at login; a pooler need not.
+/// The properties that decide. Postgres reports both at login; a pooler may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Role {
     is_standby: bool,
     is_read_only: bool,
 }
 
-/// Fails, in words, if it is another.
+/// Fails with the reason if the server has another role.
 pub(super) async fn check(
-    wanted: Wanted,
+    session_attrs: SessionAttrs,
     client: &Client,
     connection: &mut Connection,
 ) -> Result<(), String> {
-    if wanted == Wanted::Any {
+    if session_attrs == SessionAttrs::Any {
         return Ok(());
     }
-    let role = match told(connection) {
+    let role = match from_parameters(connection) {
         Some(role) => role,
-        None => ask(client, connection).await?,
+        None => query(client, connection).await?,
     };
-    role.fault(wanted).map_or(Ok(()), |fault| Err(fault.to_owned()))
+    role.mismatch(session_attrs).map_or(Ok(()), |mismatch| Err(mismatch.to_owned()))
 }
 
-fn told(connection: &Connection) -> Option<Role> {
+fn from_parameters(connection: &Connection) -> Option<Role> {
     let is_on = |name| connection.parameter(name).map(|value| value == "on");
     Some(Role { is_standby: is_on("in_hot_standby")?, is_read_only: is_on("default_transaction_read_only")? })
 }
 
-async fn ask(client: &Client, connection: &mut Connection) -> Result<Role, String> {
+async fn query(client: &Client, connection: &mut Connection) -> Result<Role, String> {
     let sql =
         "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')";
     let script = READ.script(sql);
@@ -48,7 +48,7 @@ async fn ask(client: &Client, connection: &mut Connection) -> Result<Role, Strin
             }
         }
     });
-    let failed = || "it does not say whether it is a standby".to_owned();
+    let failed = || "the server did not report whether it is a standby".to_owned();
     let answer = tokio::select! {
         answer = client.simple_query(&script) => answer.map_err(|_| failed())?,
         () = until_it_ends => return Err(failed()),
@@ -66,19 +66,19 @@ async fn ask(client: &Client, connection: &mut Connection) -> Result<Role, Strin
 }
 
 impl Role {
-    fn fault(self, wanted: Wanted) -> Option<&'static str> {
-        match wanted {
-            Wanted::ReadWrite if self.is_standby || self.is_read_only => {
-                Some("its sessions are read-only, and target_session_attrs is read-write")
+    fn mismatch(self, session_attrs: SessionAttrs) -> Option<&'static str> {
+        match session_attrs {
+            SessionAttrs::ReadWrite if self.is_standby || self.is_read_only => {
+                Some("the server's sessions are read-only, and target_session_attrs is read-write")
             }
-            Wanted::ReadOnly if !self.is_standby && !self.is_read_only => {
-                Some("its sessions are not read-only, and target_session_attrs is read-only")
+            SessionAttrs::ReadOnly if !self.is_standby && !self.is_read_only => {
+                Some("the server's sessions are not read-only, and target_session_attrs is read-only")
             }
-            Wanted::Primary if self.is_standby => {
-                Some("it is a standby, and target_session_attrs is primary")
+            SessionAttrs::Primary if self.is_standby => {
+                Some("the server is a standby, and target_session_attrs is primary")
             }
-            Wanted::Standby if !self.is_standby => {
-                Some("it is no standby, and target_session_attrs is standby")
+            SessionAttrs::Standby if !self.is_standby => {
+                Some("the server is no standby, and target_session_attrs is standby")
             }
             _ => None,
         }
@@ -91,16 +91,18 @@ mod tests {
 
     #[test]
     fn each_wish_takes_the_servers_that_libpq_takes() {
-        for (wanted, primary, read_only_primary, standby) in [
-            (Wanted::Any, true, true, true),
-            (Wanted::ReadWrite, true, false, false),
-            (Wanted::ReadOnly, false, true, true),
-            (Wanted::Primary, true, true, false),
-            (Wanted::Standby, false, false, true),
+        for (session_attrs, primary, read_only_primary, standby) in [
+            (SessionAttrs::Any, true, true, true),
+            (SessionAttrs::ReadWrite, true, false, false),
+            (SessionAttrs::ReadOnly, false, true, true),
+            (SessionAttrs::Primary, true, true, false),
+            (SessionAttrs::Standby, false, false, true),
         ] {
-            let takes = |is_standby, is_read_only| Role { is_standby, is_read_only }.fault(wanted).is_none();
+            let takes = |is_standby, is_read_only| {
+                Role { is_standby, is_read_only }.mismatch(session_attrs).is_none()
+            };
             let answers = [takes(false, false), takes(false, true), takes(true, false), takes(true, true)];
-            assert_eq!(answers, [primary, read_only_primary, standby, standby], "{wanted:?}");
+            assert_eq!(answers, [primary, read_only_primary, standby, standby], "{session_attrs:?}");
         }
     }
 }

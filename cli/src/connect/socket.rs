@@ -1,19 +1,21 @@
-//! A connection to an address, before anything is said on it.
+//! A socket to an address, and its checks before the first byte.
 
 use crate::settings::{Keepalive, Target};
 use nix::unistd::{Uid, User};
+use postgres_openssl::TlsStream;
 use std::{io, net::SocketAddr};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_util::either::Either;
 
 pub(crate) type Stream = Either<TcpStream, UnixStream>;
+pub(crate) type Connection = tokio_postgres::Connection<Stream, TlsStream<Stream>>;
 
 pub(super) enum Address {
     Socket(String),
     Tcp(SocketAddr),
 }
 
-/// Where a target may be: one address, or all that its name has.
+/// The addresses of a target: one, or all of its host name.
 pub(super) async fn addresses(target: &Target) -> io::Result<Vec<Address>> {
     if target.is_socket() {
         return Ok(vec![Address::Socket(target.socket())]);
@@ -44,7 +46,7 @@ impl Address {
     }
 }
 
-/// Fails unless the server runs as this user of the operating system.
+/// Fails unless the server runs as the operating system user of `requirepeer`.
 fn check_peer(stream: &UnixStream, wanted: &str) -> io::Result<()> {
     let number = Uid::from_raw(stream.peer_cred()?.uid());
     let name = User::from_uid(number)?.map_or_else(|| number.to_string(), |user| user.name);

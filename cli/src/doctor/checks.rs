@@ -1,8 +1,8 @@
-//! The checks: a name, a query, and why it matters.
+//! The checks: a name, a query, and the reason.
 //!
-//! A query returns rows of verdict (`ok`, `advice`, `problem`), what was found, the kind of the fix (`sql`, `reload`,
-//! `restart`, `byHand`, or NULL), and the fix; no row is good news. What the role may not see, the query lets Postgres
-//! refuse.
+//! A query returns rows of verdict (`ok`, `advice`, `problem`), finding, kind of the fix (`sql`, `reload`,
+//! `restart`, `byHand`, or NULL) and fix; no row means ok. Where the role lacks a privilege, Postgres refuses
+//! the query.
 
 use super::finding::{Finding, Fix, Verdict};
 use crate::{Error, session::column};
@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 pub(super) struct Check {
     pub name: &'static str,
     pub sql: &'static str,
-    /// What there is to say when the query finds nothing.
+    /// The finding if the query returns no row.
     pub good: &'static str,
     pub why: &'static str,
 }
@@ -26,7 +26,7 @@ pub(super) static CHECKS: &[Check] = &[
     check!(
         "extension",
         "the database has the extension, of the version that the server has",
-        "Without its SQL nothing can be stored; with the SQL of another version, calls may fail."
+        "Without the extension, nothing can be stored; with the SQL of another version, calls may fail."
     ),
     check!(
         "preload",
@@ -45,99 +45,99 @@ pub(super) static CHECKS: &[Check] = &[
     ),
     check!(
         "keyring-place",
-        "the keyring does not lie in the data directory",
-        "Whoever has both a backup and its keyring can read every credential."
+        "the keyring is outside the data directory",
+        "A backup together with its keyring reveals every credential."
     ),
     check!(
         "org",
         "the org of this database is set",
-        "Rows belong to the org that they were written for. Without the setting it is the database's name, and whoever \
-         may rename the database moves it to another org."
+        "Unset, the org is the name of the database. Renaming or copying the database then changes the org, and \
+         credentials are not found until org_slug is set to the old name."
     ),
     check!(
         "org-grants",
         "only superusers choose the org of a session",
-        "Who may set integration_credentials.org_slug acts for any org."
+        "A role that may set integration_credentials.org_slug acts for any org."
     ),
     check!(
         "public",
         "PUBLIC has no privilege in the schema",
-        "Whatever PUBLIC may do, every role may do that can connect."
+        "Every role that can connect has the privileges of PUBLIC."
     ),
     check!(
         "tables",
         "no role but the owner touches a table",
-        "The functions check, encrypt and audit; a grant on a table goes around them."
+        "The functions check, encrypt and audit; a grant on a table bypasses them."
     ),
     check!(
         "definer-functions",
         "every definer function pins its search_path",
-        "A function that runs as its owner must not find what a caller put in the way of its names."
+        "A function that runs as its owner must not resolve a name to an object of the caller."
     ),
     check!(
         "groups",
         "the group roles exist",
-        "Admins set and never read, readers read: who can do both can read back what others have set."
+        "Admins set and cannot read, readers read. A role that can do both reads the credentials that others set."
     ),
     check!(
         "bypass",
-        "nobody goes around the grants but the superuser that initdb made",
-        "These see the keyring, the tables, other sessions' statements or the whole cluster, whatever is granted here."
+        "no role but the superuser of initdb bypasses the grants",
+        "These roles read the keyring, the tables, other sessions' statements or the whole cluster, whatever the grants."
     ),
     check!(
         "role-settings",
-        "no setting of a role or of this database makes its sessions loud",
-        "These are on in every session of theirs. The preloaded library redacts what they write, as far as it goes into \
-         the log; what goes to the client alone, it cannot."
+        "no setting of a role or of this database makes its sessions log statements",
+        "These settings apply to each of their sessions. The preloaded library redacts the log, but not the messages that \
+         go only to the client."
     ),
     check!(
         "logging",
         "no setting makes the server log statements",
-        "The preloaded library redacts what these write. A server that is once started without it logs every value that \
-         is not sealed."
+        "The preloaded library redacts what these settings log. Started once without the library, the server logs every \
+         value that is not sealed."
     ),
     check!(
         "log-min-messages",
-        "errors are logged, and so are redacted",
-        "An error that is not logged is shown to no library: its text goes to the caller as it is."
+        "errors are logged, and therefore redacted",
+        "A library sees an error only if the error is logged. Otherwise the error goes to the caller unredacted."
     ),
     check!(
         "lc-messages",
         "the server's messages are in English",
-        "Values are sought in the server's messages, and the messages that people and tools know by their words are the \
-         English ones. Another language is one more thing to be right about."
+        "The library redacts values in the server's messages, and is tested with the English ones. Log tools also match \
+         English messages."
     ),
     check!(
         "literals",
         "values in the text of a statement are refused",
-        "A literal has passed through poolers, history files and the caller's own logs before the server sees it."
+        "A literal passes through poolers, history files and the client's logs before the server can redact it."
     ),
     check!(
         "publications",
         "no publication has the tables of the extension",
-        "A subscriber receives the ciphertexts and the logs of all orgs; and where it has the extension too, both sides \
+        "A subscriber gets the ciphertexts and the logs of all orgs. If the subscriber has the extension too, both sides \
          write the same rows."
     ),
     check!(
         "tls",
         "nothing crosses a network unencrypted",
-        "A value that is read, and one that is set without sealing it, crosses the network as it is."
+        "A value that is read, or set without sealing, crosses the network in plain text."
     ),
     check!(
         "ids",
         "the logs have room for their next rows",
-        "Logical replication brings rows and no sequences, so that a new row gets an id that is taken, and the call fails. \
-         Mend it when the subscription is gone and before anybody writes."
+        "Logical replication copies rows and no sequences, so a new row gets an id that is taken, and the call fails. Run \
+         the fix after dropping the subscription, and before the first write."
     ),
     check!(
         "password-encryption",
         "new passwords are hashed with SCRAM",
-        "An MD5 hash is enough to log in with, and soon guessed."
+        "An MD5 hash suffices to log in, and is fast to crack."
     ),
     check!(
         "passwords",
         "no stored password is hashed with MD5",
-        "An MD5 hash is enough to log in with, and soon guessed."
+        "An MD5 hash suffices to log in, and is fast to crack."
     ),
 ];
 

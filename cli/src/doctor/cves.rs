@@ -1,13 +1,13 @@
-//! The fixes of Postgres' own vulnerabilities that matter to whoever keeps secrets in it.
+//! The security fixes of PostgreSQL that a server with secrets needs.
 //!
-//! From the advisories at <https://www.postgresql.org/support/security/>. Not all of them: those that let a role that can
-//! merely connect read the server's memory and files, act as another role, or take over a dump.
+//! From the advisories at <https://www.postgresql.org/support/security/>. Only those that let a role that can
+//! merely connect read the server's memory or files, act as another role, or take over a dump.
 
 use super::finding::{Finding, Fix, Verdict};
 
 struct Cve {
     id: &'static str,
-    /// Major and minor release that have the fix. A later major has it from its beginning.
+    /// The first minor release with the fix, by major release. Later major releases have the fix from .0 on.
     fixed: &'static [(u32, u32)],
     lets: &'static str,
 }
@@ -18,22 +18,22 @@ static CVES: [Cve; 12] = [
     Cve {
         id: "CVE-2023-5869",
         fixed: &[(15, 5), (16, 1)],
-        lets: "a user read memory of the server and run code as it",
+        lets: "a user read memory of the server and run code as the server",
     },
     Cve {
         id: "CVE-2024-7348",
         fixed: &[(15, 8), (16, 4)],
-        lets: "a user run SQL as whoever dumps the database",
+        lets: "a user run SQL as the role that dumps the database",
     },
     Cve {
         id: "CVE-2024-10978",
         fixed: &[(15, 9), (16, 5), (17, 1)],
-        lets: "a query run as another role than SET ROLE said",
+        lets: "a query run as another role than that of SET ROLE",
     },
     Cve {
         id: "CVE-2024-10979",
         fixed: &[(15, 9), (16, 5), (17, 1)],
-        lets: "a user of PL/Perl change the server's environment and run code as it",
+        lets: "a user of PL/Perl change the server's environment and run code as the server",
     },
     Cve {
         id: "CVE-2025-8714",
@@ -43,7 +43,7 @@ static CVES: [Cve; 12] = [
     Cve {
         id: "CVE-2025-8715",
         fixed: &[(15, 14), (16, 10), (17, 6)],
-        lets: "a user run code where a dump with names of theirs is restored",
+        lets: "a user run code where a dump with object names of that user is restored",
     },
     Cve {
         id: "CVE-2026-2006",
@@ -69,9 +69,9 @@ static CVES: [Cve; 12] = [
 
 const NAME: &str = "server-version";
 const WHY: &str =
-    "What runs as the server reads the keyring and every credential; what runs as a superuser, too.";
+    "Code that runs as the server, or as a superuser, can read the keyring and every credential.";
 
-/// What a server of this `server_version_num`, e.g. 150020 for 15.20, lacks.
+/// The fixes that are missing in a server of this `server_version_num`, such as 150020 for 15.20.
 pub(super) fn examine(version: i32) -> Vec<Finding> {
     let version = u32::try_from(version).unwrap_or_default();
     let (major, minor) = (version / 10_000, version % 10_000);
@@ -93,7 +93,7 @@ pub(super) fn examine(version: i32) -> Vec<Finding> {
         return missing;
     }
     let found =
-        format!("PostgreSQL {major}.{minor} has the security fixes that this release of intcred knows of");
+        format!("PostgreSQL {major}.{minor} has the security fixes that this release of intcred checks");
     vec![finding(Verdict::Ok, found, None)]
 }
 

@@ -1,53 +1,53 @@
-//! What a check found.
+//! The result of a check.
 
 use serde::Serialize;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Harmless as things stand, and better otherwise.
+    /// Harmless now; the fix makes the setup safer.
     Advice,
-    /// Lets a secret out, lets somebody in, or keeps the extension from working.
+    /// Exposes a secret, gives access to an intruder, or stops the extension from working.
     Problem,
-    /// The role may not see it.
+    /// The role may not run the check.
     Unknown,
 }
 
-/// What mends it. The server has quoted every name that stands in it.
+/// The fix of a finding. The server has quoted all names in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "text", rename_all = "camelCase")]
 pub enum Fix {
-    /// A statement for a superuser, which changes settings of roles or databases, or takes grants away.
+    /// A statement for a superuser, which changes settings of roles or databases, or revokes grants.
     Sql(String),
     /// A line for `postgresql.conf`, and then `SELECT pg_reload_conf()`.
     Reload(String),
     /// A line for `postgresql.conf`, and then a restart of the server.
     Restart(String),
-    /// Something that only the operator can decide or do.
+    /// An action or a decision of the operator.
     ByHand(String),
 }
 
-/// What one check has to say of one thing.
+/// A result of a check. A check has one or more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// The check's name, which stays the same from release to release.
+    /// The name of the check, stable across releases.
     pub check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub verdict: Verdict,
-    /// What is there.
+    /// The state that was found.
     pub found: String,
-    /// Why that matters.
+    /// Why the check matters.
     pub why: &'static str,
-    /// What to do about it, where something can be done.
+    /// The fix, where there is one.
     pub fix: Option<Fix>,
 }
 
 impl Finding {
-    /// The statement that mends a problem. What is merely advised against may be meant, and has none.
+    /// The statement that fixes a problem; `None` for advice, because the setting may be intended.
     #[must_use]
     pub fn statement(&self) -> Option<&str> {
         match (self.verdict, &self.fix) {

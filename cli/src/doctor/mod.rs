@@ -1,10 +1,10 @@
-//! The examination of a database: what could let a secret out, and what to do about it.
+//! Checks of a server and a database for problems that could expose a secret.
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | `finding` | what a check found: verdict, words, remedy |
-//! | `checks` | the checks, each a query of `sql/` and why it matters |
-//! | `cves` | the security fixes that the server should have |
+//! | `finding` | the result of a check: verdict, text, fix |
+//! | `checks` | the checks, each a query in `sql/` with the reason |
+//! | `cves` | the security fixes of PostgreSQL that the server should have |
 
 mod checks;
 mod cves;
@@ -20,17 +20,20 @@ use crate::{
 use checks::{CHECKS, Check};
 use integration_credentials_core::error::ErrorCode;
 
-/// Examines a database over a connection that it takes for itself.
+/// Checks a server and a database, over a connection of its own.
 pub struct Doctor(Client);
 
 impl Doctor {
-    /// Takes the connection over. What anybody has put into its `search_path` plays no part in what it does there.
+    /// Takes over a connection. The checks do not depend on its `search_path`.
     #[must_use]
     pub const fn new(client: Client) -> Self {
         Self(client)
     }
 
-    /// Makes every check, in the order of the table. What the role may not see is [`Verdict::Unknown`].
+    /// Runs all checks, in the order of the table. A check that the role may not run is [`Verdict::Unknown`].
+    ///
+    /// # Errors
+    /// Any error of the connection, or of a query other than a missing privilege.
     pub async fn examine(&self) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
         for check in CHECKS {
@@ -45,12 +48,15 @@ impl Doctor {
         Ok(findings)
     }
 
-    /// Runs statements, all of them or, when one fails, none.
+    /// Runs statements in one transaction.
+    ///
+    /// # Errors
+    /// The error of the first statement that fails. Then no statement has an effect.
     pub async fn apply<'a>(&self, statements: impl Iterator<Item = &'a str>) -> Result<(), Error> {
         self.0.0.batch(WRITE_PINNED, &statements.collect::<Vec<_>>().join("\n")).await
     }
 
-    /// Takes leave of the server.
+    /// Closes the connection.
     pub async fn close(self) {
         self.0.close().await;
     }
@@ -61,12 +67,12 @@ impl Doctor {
             Ok(rows) if rows.is_empty() => Ok(vec![finding(Verdict::Ok, check.good.to_owned())]),
             Ok(rows) => rows.iter().map(|row| check.read(row)).collect(),
             Err(Error::Refused { code: ErrorCode::ForbiddenAdminScope, message, .. }) => {
-                Ok(vec![finding(Verdict::Unknown, format!("{message}; ask as a superuser"))])
+                Ok(vec![finding(Verdict::Unknown, format!("{message}; run the check as a superuser"))])
             }
             Err(Error::ExtensionMissing { .. }) => {
                 Ok(vec![finding(Verdict::Unknown, "this database does not have the extension".to_owned())])
             }
-            // What the server says of its own keyring.
+            // The check of the keyring, which the server makes itself.
             Err(Error::Refused { code: ErrorCode::EncryptionUnavailable, message, hint }) => {
                 Ok(vec![Finding { fix: hint.map(Fix::ByHand), ..finding(Verdict::Problem, message) }])
             }

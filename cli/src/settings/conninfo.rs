@@ -1,6 +1,6 @@
 //! `host=db.example port=5433 password='two words'`: libpq's key=value form.
 
-use super::{SettingsError, values::Values};
+use super::{error::SettingsError, values::Values};
 use std::{iter::Peekable, str::Chars};
 use zeroize::Zeroizing;
 
@@ -15,7 +15,7 @@ pub(super) fn parse(text: &str) -> Result<Values, SettingsError> {
         let keyword = word(&mut rest, |next| next == '=' || next.is_ascii_whitespace());
         skip_space(&mut rest);
         if rest.next() != Some('=') {
-            // What stands here may be a piece of an unquoted password, so it isn't shown.
+            // Not shown, because the text may be a part of an unquoted password.
             return Err(SettingsError::Conninfo("a keyword without \"=\""));
         }
         skip_space(&mut rest);
@@ -30,9 +30,10 @@ pub(super) fn parse(text: &str) -> Result<Values, SettingsError> {
     }
 }
 
-/// Reads up to, and not including, the character that ends the word. A backslash takes the next one as it is.
+/// Reads up to the character that ends the word. A backslash makes the next character literal.
 fn word(rest: &mut Peekable<Chars<'_>>, ends: impl Fn(char) -> bool) -> Zeroizing<String> {
-    // Room for all that is left, and for the character that was looked at: growing would leave a copy behind.
+    // Capacity for the rest and the peeked character: a buffer that grows leaves a copy of its content
+    // behind.
     let mut word = Zeroizing::new(String::with_capacity(rest.size_hint().1.unwrap_or(0) + 4));
     while let Some(next) = rest.next_if(|&next| !ends(next)) {
         word.extend(if next == '\\' { rest.next() } else { Some(next) });

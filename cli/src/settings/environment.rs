@@ -1,6 +1,6 @@
-//! What the process was started with: variables, home directory, user.
+//! The process's environment variables, home directory and user.
 
-use super::SettingsError;
+use super::error::SettingsError;
 use nix::unistd::{User, geteuid};
 use std::{
     collections::HashMap,
@@ -10,20 +10,19 @@ use std::{
 use zeroize::Zeroizing;
 
 pub(super) struct Environment {
-    // One of them may be a password, so all are wiped. `None` is not UTF-8.
+    /// `None` stands for a value that is not UTF-8. Any value may be a password, so all are wiped.
     variables: HashMap<String, Option<Zeroizing<String>>>,
     home: Option<PathBuf>,
     user: Option<String>,
 }
 
 impl Environment {
-    /// That of this process.
     pub fn of_process() -> Self {
-        let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             let name = name.into_string().ok().filter(|name| name.starts_with("PG"))?;
             Some((name, value.into_string().ok().map(Zeroizing::new)))
         };
-        Self { variables: env::vars_os().filter_map(ours).collect(), home: env::home_dir(), user: os_user() }
+        Self { variables: env::vars_os().filter_map(entry).collect(), home: env::home_dir(), user: os_user() }
     }
 
     #[cfg(test)]
@@ -38,7 +37,7 @@ impl Environment {
         }
     }
 
-    /// A variable. One that is not UTF-8 may ask for protection, so it is an error and not as good as none.
+    /// A variable that is not UTF-8 is an error: ignoring the variable could ignore a setting that protects.
     pub fn variable(&self, name: &'static str) -> Result<Option<&Zeroizing<String>>, SettingsError> {
         match self.variables.get(name) {
             None => Ok(None),
@@ -56,7 +55,7 @@ impl Environment {
     }
 }
 
-/// The name of the operating system's user that this process runs as.
+/// The name of the operating system user of this process; `None` if the user has no name.
 #[must_use]
 pub fn os_user() -> Option<String> {
     User::from_uid(geteuid()).ok().flatten().map(|user| user.name)

@@ -1,15 +1,11 @@
-//! How a dead connection is found out by the operating system.
+//! TCP keepalive, by which the operating system detects a dead connection.
 
-use super::{
-    SettingsError,
-    resolve::{number, seconds},
-    values::Values,
-};
+use super::{error::SettingsError, values::Values};
 use socket2::{SockRef, TcpKeepalive};
 use std::{io, time::Duration};
 use tokio::net::TcpStream;
 
-/// Linux would wait two hours; a listener is idle for as long as nobody rotates.
+/// Linux waits two hours by default. A listener is idle between rotations.
 const IDLE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]
@@ -21,19 +17,20 @@ pub(crate) struct Keepalive {
 pub(super) fn keepalive(values: &Values) -> Result<Keepalive, SettingsError> {
     let filled = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
     let mut probes =
-        TcpKeepalive::new().with_time(filled(seconds(values, "keepalives_idle")?).unwrap_or(IDLE));
-    if let Some(interval) = filled(seconds(values, "keepalives_interval")?) {
+        TcpKeepalive::new().with_time(filled(values.seconds("keepalives_idle")?).unwrap_or(IDLE));
+    if let Some(interval) = filled(values.seconds("keepalives_interval")?) {
         probes = probes.with_interval(interval);
     }
-    if let Some(count) = number(values, "keepalives_count")?
+    if let Some(count) = values
+        .number("keepalives_count")?
         .and_then(|count| u32::try_from(count).ok())
         .filter(|&count| count != 0)
     {
         probes = probes.with_retries(count);
     }
-    let user_timeout = number(values, "tcp_user_timeout")?.and_then(|timeout| u64::try_from(timeout).ok());
+    let user_timeout = values.number("tcp_user_timeout")?.and_then(|timeout| u64::try_from(timeout).ok());
     Ok(Keepalive {
-        probes: (number(values, "keepalives")? != Some(0)).then_some(probes),
+        probes: (values.number("keepalives")? != Some(0)).then_some(probes),
         user_timeout: filled(user_timeout.map(Duration::from_millis)),
     })
 }

@@ -1,20 +1,19 @@
-//! The connection keywords of libpq, from PostgreSQL 15 to 18, each with the variable that stands in for it.
+//! The connection keywords of libpq, from PostgreSQL 15 to 18, with their environment variables.
 
 use Support::{Harmless, OnlyAt, Used};
 
-/// What becomes of a keyword.
+/// How this client treats a keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Support {
-    /// It has its effect.
+    /// The keyword has its effect.
     Used,
-    /// Whatever it says, this client has no use for it, and the connection is as good.
+    /// The keyword has no effect here, and no value of it weakens the connection.
     Harmless,
-    /// It may be empty or one of these, which ask for nothing that this client lacks. Another value would be left out
-    /// unseen, and is an error.
+    /// Only an empty value or one of these is accepted. Another value needs support that this client lacks,
+    /// and is an error.
     OnlyAt(&'static [&'static str]),
 }
 
-/// A keyword, its environment variable, and what becomes of it.
 pub(super) struct Keyword {
     pub name: &'static str,
     pub variable: Option<&'static str>,
@@ -42,7 +41,7 @@ pub(super) static KEYWORDS: [Keyword; 52] = [
     keyword("password", "PGPASSWORD", Used),
     keyword("port", "PGPORT", Used),
     keyword("requirepeer", "PGREQUIREPEER", Used),
-    // What sslmode was before it had more than two values: 1 is require. Before it here, so that the newer one wins.
+    // The older sslmode: 1 is require. Stands before sslmode, so that sslmode overrides it.
     keyword("requiressl", "PGREQUIRESSL", Used),
     keyword("service", "PGSERVICE", Used),
     keyword("servicefile", "PGSERVICEFILE", Used),
@@ -66,7 +65,7 @@ pub(super) static KEYWORDS: [Keyword; 52] = [
     without_variable("keepalives_interval", Used),
     without_variable("sslpassword", Used),
     without_variable("tcp_user_timeout", Used),
-    // The protocol of this client is always UTF-8, nobody's OpenSSL compresses, and there is no Kerberos in it.
+    // This client always uses UTF-8 and has no Kerberos, and OpenSSL no longer compresses.
     keyword("client_encoding", "PGCLIENTENCODING", Harmless),
     keyword("gssdelegation", "PGGSSDELEGATION", Harmless),
     keyword("gsslib", "PGGSSLIB", Harmless),

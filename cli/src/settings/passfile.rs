@@ -5,13 +5,13 @@ use crate::Secret;
 use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path, str::Utf8Error};
 use zeroize::Zeroizing;
 
-/// The lines of a password file, as bytes: what is wrong with one of them is no reason to pass over the others.
+/// A password file, as bytes: a line that is not UTF-8 must not invalidate the others.
 #[derive(Default)]
 pub(super) struct Passfile(Zeroizing<Vec<u8>>);
 
 impl Passfile {
-    /// Reads the file. One that isn't there holds nothing; one that others could read, or that can't be read,
-    /// is passed over with a warning, as libpq does.
+    /// Reads the file. A missing file counts as empty. As in libpq, a file that others can read, or that
+    /// cannot be read, is not used, with a warning.
     pub fn load(path: &Path, warnings: &mut Vec<String>) -> Self {
         let shown = path.display();
         match fs::metadata(path) {
@@ -22,7 +22,7 @@ impl Passfile {
             }
             Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
                 warnings.push(format!(
-                    "password file \"{shown}\" can be read by group or others and is not used; chmod 600 it"
+                    "password file \"{shown}\" can be read by group or others and is not used; run chmod 600"
                 ));
                 return Self::default();
             }
@@ -53,7 +53,7 @@ impl Passfile {
             .map(|line| str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)))
     }
 
-    /// The password of the first line that fits.
+    /// The password of the first line that matches.
     pub fn find(&self, host: &str, port: &str, dbname: &str, user: &str) -> Option<Secret> {
         let wanted = [host, port, dbname, user];
         self.lines().flatten().filter(|line| !line.starts_with('#')).find_map(|line| {
@@ -71,7 +71,7 @@ impl Passfile {
     }
 }
 
-/// Takes a field and the colon behind it off the front.
+/// Removes a field and its colon from the front.
 fn field(rest: &mut &str) -> Option<Zeroizing<String>> {
     let mut escaped = false;
     let end = rest.find(|next| {
@@ -84,7 +84,7 @@ fn field(rest: &mut &str) -> Option<Zeroizing<String>> {
     Some(field)
 }
 
-/// Without the backslashes, except one that nothing follows.
+/// Removes the backslashes, except one at the end.
 fn unescape(text: &str) -> Zeroizing<String> {
     let mut plain = Zeroizing::new(String::with_capacity(text.len()));
     let mut rest = text.chars();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_fits_counts() {
+    fn the_first_line_that_matches_counts() {
         let text =
             "#h:5432:app:me:no\nother:5432:app:me:no\nh:*:*:you:yours\nh:5432:app:*:first\n*:*:*:*:second";
         assert_eq!(find(text, "h", "me").unwrap(), "first");

@@ -1,14 +1,34 @@
 //! From the sources to the settings.
 
 use super::{
-    Settings, SettingsError, Wanted, conninfo, environment::Environment, keepalive::keepalive,
-    keywords::KEYWORDS, passfile::Passfile, service, target::targets, tls::tls, uri, values::Values,
+    Settings, conninfo,
+    environment::Environment,
+    error::{SettingsError, expected},
+    keepalive::keepalive,
+    keywords::KEYWORDS,
+    passfile::Passfile,
+    service,
+    target::{SessionAttrs, targets},
+    tls::tls,
+    uri,
+    values::Values,
 };
 use crate::Secret;
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 use tokio_postgres::{Config, config::ChannelBinding};
 
-pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, SettingsError> {
+impl Settings {
+    /// Resolves the connection settings from an optional DSN (a URI or `key=value` pairs), the service file,
+    /// the `PG*` variables and the password file. Does not connect.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for a setting that is malformed or not supported, or a file that cannot be read.
+    pub fn resolve(dsn: Option<&str>) -> Result<Self, SettingsError> {
+        resolve(dsn, &Environment::of_process())
+    }
+}
+
+fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, SettingsError> {
     let values = collect(dsn, environment)?;
     let mut warnings = Vec::new();
     let user = values.filled("user").or(environment.user()).ok_or(SettingsError::NoUser)?;
@@ -30,7 +50,7 @@ pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Se
         targets,
         config: config(&values, user, dbname)?,
         tls: tls(&values, environment)?,
-        wanted: wanted(&values)?,
+        session_attrs: session_attrs(&values)?,
         shuffle: match values.filled("load_balance_hosts") {
             None | Some("disable") => false,
             Some("random") => true,
@@ -38,8 +58,8 @@ pub(super) fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Se
         },
         peer: values.filled("requirepeer").map(str::to_owned),
         keepalive: keepalive(&values)?,
-        // Zero and below mean forever, as in libpq.
-        connect_timeout: seconds(&values, "connect_timeout")?.filter(|timeout| !timeout.is_zero()),
+        // As in libpq, zero and below mean no limit.
+        connect_timeout: values.seconds("connect_timeout")?.filter(|timeout| !timeout.is_zero()),
         warnings,
     })
 }
@@ -54,7 +74,7 @@ fn collect(dsn: Option<&str>, environment: &Environment) -> Result<Values, Setti
         if let Some(variable) = keyword.variable
             && let Some(value) = environment.variable(variable)?
         {
-            // Another value of this old one asks for nothing.
+            // Another value has no effect in libpq.
             if keyword.name != "requiressl" || value.starts_with('1') {
                 variables.set(keyword.name, value.clone())?;
             }
@@ -70,14 +90,14 @@ fn collect(dsn: Option<&str>, environment: &Environment) -> Result<Values, Setti
     Ok(values)
 }
 
-fn wanted(values: &Values) -> Result<Wanted, SettingsError> {
+fn session_attrs(values: &Values) -> Result<SessionAttrs, SettingsError> {
     Ok(match values.filled("target_session_attrs") {
-        None | Some("any") => Wanted::Any,
-        Some("read-write") => Wanted::ReadWrite,
-        Some("read-only") => Wanted::ReadOnly,
-        Some("primary") => Wanted::Primary,
-        Some("standby") => Wanted::Standby,
-        Some("prefer-standby") => Wanted::PreferStandby,
+        None | Some("any") => SessionAttrs::Any,
+        Some("read-write") => SessionAttrs::ReadWrite,
+        Some("read-only") => SessionAttrs::ReadOnly,
+        Some("primary") => SessionAttrs::Primary,
+        Some("standby") => SessionAttrs::Standby,
+        Some("prefer-standby") => SessionAttrs::PreferStandby,
         Some(_) => {
             let all = "any, read-write, read-only, primary, standby or prefer-standby";
             return Err(expected("target_session_attrs", all));
@@ -101,21 +121,6 @@ fn config(values: &Values, user: &str, dbname: &str) -> Result<Config, SettingsE
         Some(_) => return Err(expected("channel_binding", "disable, prefer or require")),
     });
     Ok(config)
-}
-
-pub(super) fn number(values: &Values, keyword: &'static str) -> Result<Option<i32>, SettingsError> {
-    values
-        .filled(keyword)
-        .map(|value| value.trim().parse().map_err(|_| expected(keyword, "a whole number")))
-        .transpose()
-}
-
-pub(super) fn seconds(values: &Values, keyword: &'static str) -> Result<Option<Duration>, SettingsError> {
-    Ok(number(values, keyword)?.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
-}
-
-pub(super) const fn expected(keyword: &'static str, expected: &'static str) -> SettingsError {
-    SettingsError::Value { keyword, expected }
 }
 
 #[cfg(test)]
@@ -193,8 +198,8 @@ mod tests {
         resolve(Some(dsn), &environment).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
-    /// Each keyword of libpq from 15 to 18, with a value at which it asks for nothing, and one at which it asks for
-    /// something that could be missed. An empty text: there is no such value.
+    /// Each keyword of libpq 15 to 18, with a value that is accepted, and a value that must be refused. An
+    /// empty text stands for no such value.
     const EACH: [(&str, &str, &str); 52] = [
         ("application_name", "a", ""),
         ("channel_binding", "prefer", ""),
@@ -251,7 +256,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_keyword_of_libpq_is_honoured_or_harmless_or_refused_by_name() {
+    fn keywords_of_libpq_have_their_effect_or_none_or_are_refused_by_name() {
         let mut known: Vec<_> = KEYWORDS.iter().map(|keyword| keyword.name).collect();
         known.sort_unstable();
         assert_eq!(known, EACH.map(|(name, ..)| name));
@@ -267,18 +272,18 @@ mod tests {
             let variable = KEYWORDS.iter().find(|keyword| keyword.name == name).unwrap().variable;
             if let Some(variable) = variable.filter(|_| !asks.is_empty() && !asks.contains(' ')) {
                 assert_ne!(refused("", &[(variable, asks)]), "", "{variable}");
-                // What comes first decides, as in libpq.
+                // As in libpq, the DSN takes precedence over the variable.
                 assert_eq!(refused(&format!("{name}='{harmless}'"), &[(variable, asks)]), "", "{variable}");
             }
         }
         assert_eq!(
             refused("gssencmode=require", &[]),
-            "the connection setting \"gssencmode\" is not supported here; leave it out or at disable or prefer"
+            "the connection setting \"gssencmode\" is not supported; remove the setting, or set disable or prefer"
         );
     }
 
     #[test]
-    fn sslmode_may_be_said_as_it_was_once() {
+    fn requiressl_is_an_older_sslmode() {
         let mode = |dsn, variables: &[_]| resolved(Some(dsn), variables).tls.mode;
         assert_eq!(mode("requiressl=1", &[]), SslMode::Require);
         assert_eq!(mode("requiressl=0", &[]), SslMode::Prefer);
@@ -300,7 +305,7 @@ mod tests {
             assert_ne!(refused(dsn, &[]), "", "{dsn}");
         }
         assert!(resolved(Some("sslnegotiation=direct sslmode=require"), &[]).tls.direct);
-        assert!(!resolved(Some("sslsni=0"), &[]).tls.names_host);
+        assert!(!resolved(Some("sslsni=0"), &[]).tls.sends_sni);
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! The connection service file: named groups of settings.
+//! The service file: named groups of settings.
 
-use super::{SettingsError, environment::Environment, file::read_text, values::Values};
+use super::{environment::Environment, error::SettingsError, file::read_text, values::Values};
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
 
-/// Where Debian and its kin keep the system's service file, unless `PGSYSCONFDIR` says otherwise.
+/// The directory of the system's service file on Debian, unless `PGSYSCONFDIR` is set.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
-/// The settings of a service: from the user's file, which may have been named, else from the system's.
+/// The settings of a service, from `servicefile` or the user's file, else from the system's.
 pub(super) fn load(
     name: &str,
     file: Option<&str>,
@@ -55,11 +55,11 @@ fn find(text: &str, name: &str, path: &Path) -> Result<Option<Values>, SettingsE
         } else if let Some(values) = &mut found {
             let malformed = || SettingsError::ServiceFile { path: path.to_owned(), line: number };
             let (keyword, value) = line.split_once('=').ok_or_else(malformed)?;
-            // libpq knows no service within a service either.
+            // As in libpq, a service cannot refer to a service.
             if ["service", "servicefile"].contains(&keyword) {
                 return Err(malformed());
             }
-            // The first of two lines for one keyword counts.
+            // As in libpq, the first of two lines for one keyword counts.
             if values.get(keyword).is_none() {
                 values.set(keyword, Zeroizing::new(value.to_owned()))?;
             }

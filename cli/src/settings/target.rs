@@ -1,27 +1,27 @@
-//! One of the servers that the settings name.
+//! A server of the settings.
 
-use super::{SettingsError, values::Values};
+use super::{error::SettingsError, values::Values};
 use crate::Secret;
 use std::{fmt, net::IpAddr};
 
-/// libpq as Debian, Red Hat and the official images build it.
+/// The default of libpq on Debian, Red Hat and in the official images.
 pub(super) const DEFAULT_SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 const DEFAULT_PORT: u16 = 5432;
 
-/// Where a server listens, and the password for it.
+/// The address of a server, and the password for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// A name, an address, or the directory of a socket.
+    /// A host name, an IP address, or the directory of a socket.
     pub host: String,
-    /// Spares looking up the host's name.
+    /// The address, instead of a lookup of the host name.
     pub hostaddr: Option<IpAddr>,
     pub port: u16,
     pub password: Option<Secret>,
 }
 
-/// Which servers will do: `target_session_attrs`.
+/// `target_session_attrs`: the role that the server must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum SessionAttrs {
     Any,
     ReadWrite,
     ReadOnly,
@@ -31,18 +31,18 @@ pub(crate) enum Wanted {
 }
 
 impl Target {
-    /// A directory, or a name that Linux has in no directory.
+    /// Whether the host is a directory, or a socket in Linux' abstract namespace.
     pub fn is_socket(&self) -> bool {
         self.host.starts_with(['/', '@'])
     }
 
-    /// The path of the socket; one in no directory begins with a NUL character.
+    /// The path of the socket; a path in the abstract namespace begins with a NUL character.
     pub fn socket(&self) -> String {
         let path = format!("{}/.s.PGSQL.{}", self.host, self.port);
         path.strip_prefix('@').map(|name| format!("\0{name}")).unwrap_or(path)
     }
 
-    /// The host as the password file has it.
+    /// The host to look up in the password file.
     pub fn passfile_host(&self) -> &str {
         if self.host == DEFAULT_SOCKET_DIRECTORY { "localhost" } else { &self.host }
     }
@@ -59,7 +59,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Pairs the lists of hosts, addresses and ports. Passwords come later, since they may depend on the host.
+/// Pairs the lists of hosts, addresses and ports. Passwords are set later, because they may depend on the
+/// host.
 pub(super) fn targets(values: &Values) -> Result<Vec<Target>, SettingsError> {
     let list =
         |keyword| values.filled(keyword).map(|list| list.split(',').map(str::trim).collect::<Vec<_>>());

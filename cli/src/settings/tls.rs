@@ -1,11 +1,15 @@
-//! The settings of TLS; what is made of them is in [`crate::tls`].
+//! The settings of TLS, which [`crate::tls`] applies.
 
-use super::{SettingsError, environment::Environment, resolve::expected, values::Values};
+use super::{
+    environment::Environment,
+    error::{SettingsError, expected},
+    values::Values,
+};
 use crate::Secret;
 use openssl::ssl::SslVersion;
 use std::path::PathBuf;
 
-/// How much encryption, and how much proof of the server's identity.
+/// `sslmode`, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SslMode {
     Disable,
@@ -16,28 +20,28 @@ pub(crate) enum SslMode {
     VerifyFull,
 }
 
-/// Where the trusted roots are.
+/// `sslrootcert`: the trusted roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Roots {
     /// `sslrootcert=system`
     System,
-    /// It was named, so it has to be there.
+    /// A file that must exist, because the settings name it.
     File(PathBuf),
-    /// `~/.postgresql/root.crt`, which need not be there.
+    /// `~/.postgresql/root.crt`, which may be missing.
     Default(PathBuf),
     /// There is no home directory.
     Nowhere,
 }
 
-/// Where the certificates that were taken back are listed.
+/// `sslcrl` and `sslcrldir`: the revocation lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Revoked {
     pub file: Option<PathBuf>,
-    /// With names that `openssl rehash` made.
+    /// With file names by `openssl rehash`.
     pub directory: Option<PathBuf>,
 }
 
-/// The client's certificate.
+/// The client's certificate and private key.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub certificate: PathBuf,
@@ -53,9 +57,9 @@ pub(crate) struct TlsSettings {
     pub identity: Option<Identity>,
     /// The oldest and the newest version of the protocol.
     pub versions: (SslVersion, Option<SslVersion>),
-    /// Whether to tell the server its name.
-    pub names_host: bool,
-    /// Whether to begin with TLS, without asking for it.
+    /// `sslsni`: whether to send the host name to the server.
+    pub sends_sni: bool,
+    /// `sslnegotiation=direct`: whether to start TLS without a request.
     pub direct: bool,
 }
 
@@ -78,7 +82,7 @@ pub(super) fn tls(values: &Values, environment: &Environment) -> Result<TlsSetti
             return Err(expected("sslmode", "disable, allow, prefer, require, verify-ca or verify-full"));
         }
     };
-    // Anybody can get a certificate from a public authority; only the name in it tells servers apart.
+    // Any server can get a certificate from a public authority; only the name distinguishes servers.
     if roots == Roots::System && mode != SslMode::VerifyFull {
         return Err(expected("sslmode", "verify-full when sslrootcert=system"));
     }
@@ -96,7 +100,7 @@ pub(super) fn tls(values: &Values, environment: &Environment) -> Result<TlsSetti
         roots,
         identity: identity(values, environment)?,
         versions: versions(values)?,
-        names_host: values.filled("sslsni").is_none_or(|sni| sni.starts_with('1')),
+        sends_sni: values.filled("sslsni").is_none_or(|sni| sni.starts_with('1')),
         direct,
     })
 }
@@ -116,7 +120,7 @@ fn identity(values: &Values, environment: &Environment) -> Result<Option<Identit
     match values.filled("sslcertmode") {
         None | Some("allow") => {}
         Some("disable") => return Ok(None),
-        // What it would have to see is whether the server asked for the certificate.
+        // OpenSSL does not report whether the server requested the certificate.
         Some("require") => {
             return Err(SettingsError::Unsupported {
                 keyword: "sslcertmode",
@@ -143,8 +147,8 @@ fn versions(values: &Values) -> Result<(SslVersion, Option<SslVersion>), Setting
     ];
     let position = |keyword| {
         let found = values.filled(keyword).map(|given| {
-            let known = ALL.iter().position(|(name, _)| given.eq_ignore_ascii_case(name));
-            known.ok_or(expected(keyword, "TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3"))
+            let position = ALL.iter().position(|(name, _)| given.eq_ignore_ascii_case(name));
+            position.ok_or(expected(keyword, "TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3"))
         });
         found.transpose()
     };

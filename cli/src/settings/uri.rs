@@ -1,21 +1,21 @@
 //! `postgresql://user:password@host1:5433,host2/dbname?sslmode=verify-full`: libpq's URI form.
 
-use super::{SettingsError, values::Values};
+use super::{error::SettingsError, values::Values};
 use zeroize::Zeroizing;
 
-/// What follows `postgres://` or `postgresql://`, if the text is such a URI.
+/// The text after `postgres://` or `postgresql://`; `None` without such a scheme.
 pub(super) fn strip_scheme(text: &str) -> Option<&str> {
     ["postgresql://", "postgres://"].iter().find_map(|scheme| text.strip_prefix(scheme))
 }
 
-/// Splits at the same characters as libpq does, so that what is a password there is one here.
+/// Splits at the same characters as libpq, so that both find the same password.
 pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
     let mut values = Values::default();
     let mut set = |keyword: &str, text: &str| {
-        // What is empty leaves the word to the sources of lower precedence.
+        // An empty part is taken from the sources of lower precedence.
         if text.is_empty() { Ok(()) } else { values.set(keyword, decode(text)?) }
     };
-    // What comes before an "@" is never anything else, whatever is in it besides "/".
+    // As in libpq, everything before an "@" is user and password, unless it has a "/".
     let mut rest = rest;
     if let Some(at) = rest.find(['@', '/']).filter(|&at| rest[at..].starts_with('@')) {
         let (credentials, after) = (&rest[..at], &rest[at + 1..]);
@@ -39,7 +39,7 @@ pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
         ports.push(',');
         rest = next;
     }
-    // Nothing but commas is as good as nothing.
+    // A list of empty entries counts as empty.
     for (keyword, list) in [("host", &hosts), ("port", &ports)] {
         set(keyword, if list.bytes().all(|byte| byte == b',') { "" } else { list })?;
     }
@@ -49,7 +49,7 @@ pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
         rest = after;
     }
     let query = rest.strip_prefix('?').unwrap_or(rest);
-    // One "&" may end it.
+    // As in libpq, one "&" may stand at the end.
     for parameter in query.strip_suffix('&').unwrap_or(query).split('&').filter(|_| !query.is_empty()) {
         let (keyword, value) =
             parameter.split_once('=').ok_or(SettingsError::Uri("a parameter without \"=\""))?;
@@ -57,7 +57,7 @@ pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
             return Err(SettingsError::Uri("a parameter with more than one \"=\""));
         }
         match (&**decode(keyword)?, &**decode(value)?) {
-            // What JDBC writes.
+            // As in URIs of JDBC.
             ("ssl", "true") => values.set("sslmode", Zeroizing::new("require".to_owned()))?,
             (keyword, value) => values.set(keyword, Zeroizing::new(value.to_owned()))?,
         }
@@ -65,7 +65,7 @@ pub(super) fn parse(rest: &str) -> Result<Values, SettingsError> {
     Ok(values)
 }
 
-/// Takes a host off the front, up to what ends it.
+/// Splits after the first host.
 fn host(rest: &str) -> Result<(&str, &str), SettingsError> {
     let Some(bracketed) = rest.strip_prefix('[') else {
         return Ok(rest.split_at(rest.find([':', '/', '?', ',']).unwrap_or(rest.len())));
@@ -96,7 +96,7 @@ fn decode(text: &str) -> Result<Zeroizing<String>, SettingsError> {
             byte => byte,
         });
     }
-    let text = str::from_utf8(&bytes).map_err(|_| SettingsError::Uri("something that is not UTF-8"))?;
+    let text = str::from_utf8(&bytes).map_err(|_| SettingsError::Uri("text that is not UTF-8"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 

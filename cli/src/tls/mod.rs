@@ -1,6 +1,6 @@
-//! TLS as libpq's `sslmode` means it, with the library that libpq uses, so that both can read the same certificates.
+//! TLS by the rules of libpq, with OpenSSL as in libpq, so that both read the same certificates.
 //!
-//! Trusted roots that are there are used in every mode, also in `allow`, `prefer` and `require`.
+//! As in libpq, a file of trusted roots is used in every mode, also in `allow`, `prefer` and `require`.
 
 mod name;
 
@@ -25,24 +25,22 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Why the server's certificate was refused, once it was. OpenSSL's own words for that are of no help to people.
+/// Why the server's certificate was refused. OpenSSL's own message does not help people.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusal(Arc<OnceLock<String>>);
 
 impl Refusal {
-    /// In words.
     pub fn reason(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
 
-    fn because(&self, what: &str) {
-        // Of several reasons, the first.
+    fn record(&self, what: &str) {
+        // The first of several reasons.
         let _ = self.0.set(format!("the server's certificate is refused: {what}"));
     }
 }
 
-/// How TLS begins with a server that is to be reached in this mode, which is not `Disable`. The error says what is wrong
-/// with which file.
+/// The connector for a mode other than `Disable`. The error names the file and the problem.
 pub(crate) fn connector(
     mode: SslMode,
     host: &str,
@@ -50,17 +48,17 @@ pub(crate) fn connector(
     refusal: &Refusal,
 ) -> Result<TlsConnector, String> {
     let mut builder = builder(settings).map_err(|error| reason(&error))?;
-    let verifies = trust(&mut builder, mode, &settings.roots)?;
-    revoke(&mut builder, &settings.revoked, verifies)?;
+    let verifies = add_roots(&mut builder, mode, &settings.roots)?;
+    add_revocation_lists(&mut builder, &settings.revoked, verifies)?;
     if let Some(identity) = &settings.identity {
-        identify(&mut builder, identity)?;
+        add_identity(&mut builder, identity)?;
     }
     if verifies {
         let (host, refusal) = (host.to_owned(), refusal.clone());
         let checks_name = mode == SslMode::VerifyFull;
         builder.set_verify_callback(SslVerifyMode::PEER, move |holds, chain| {
             holds && (!checks_name || is_for(chain, &host)) || {
-                refusal.because(if holds { "it is not for this host name" } else { fault(chain) });
+                refusal.record(if holds { "it is for another host name" } else { problem_of(chain) });
                 false
             }
         });
@@ -70,13 +68,13 @@ pub(crate) fn connector(
     let mut configuration = builder.build().configure().map_err(|error| reason(&error))?;
     // Not as libpq does it: see `name`.
     configuration.set_verify_hostname(false);
-    configuration.set_use_server_name_indication(settings.names_host);
+    configuration.set_use_server_name_indication(settings.sends_sni);
     Ok(TlsConnector::new(configuration, host))
 }
 
 fn builder(settings: &TlsSettings) -> Result<SslConnectorBuilder, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    // It comes with the roots of the system, which nobody has asked for.
+    // OpenSSL adds the roots of the system, which libpq uses only for sslrootcert=system.
     builder.set_cert_store(X509StoreBuilder::new()?.build());
     let (oldest, newest) = settings.versions;
     builder.set_min_proto_version(Some(oldest))?;
@@ -87,8 +85,8 @@ fn builder(settings: &TlsSettings) -> Result<SslConnectorBuilder, ErrorStack> {
     Ok(builder)
 }
 
-/// Takes the trusted roots in, if there are any; the verifying modes insist on them.
-fn trust(builder: &mut SslConnectorBuilder, mode: SslMode, roots: &Roots) -> Result<bool, String> {
+/// Adds the trusted roots, and returns whether there are any. The verifying modes demand roots.
+fn add_roots(builder: &mut SslConnectorBuilder, mode: SslMode, roots: &Roots) -> Result<bool, String> {
     let path = match roots {
         Roots::System => {
             builder.set_default_verify_paths().map_err(|error| reason(&error))?;
@@ -108,14 +106,15 @@ fn trust(builder: &mut SslConnectorBuilder, mode: SslMode, roots: &Roots) -> Res
     Ok(true)
 }
 
-/// Takes the lists of revoked certificates in. With one, each certificate needs a list of who signed it.
-fn revoke(builder: &mut SslConnectorBuilder, revoked: &Revoked, verifies: bool) -> Result<(), String> {
+/// Adds the revocation lists. With any list, each certificate of the chain needs a list of its issuer.
+fn add_revocation_lists(
+    builder: &mut SslConnectorBuilder,
+    revoked: &Revoked,
+    verifies: bool,
+) -> Result<(), String> {
     let Some(named) = revoked.file.as_ref().or(revoked.directory.as_ref()) else { return Ok(()) };
     if !verifies {
-        return Err(problem(
-            named,
-            "no certificate is verified, so none can be revoked; set sslrootcert, too",
-        ));
+        return Err(problem(named, "a revocation list needs trusted roots; set sslrootcert too"));
     }
     let store = builder.cert_store_mut();
     if let Some(path) = &revoked.file {
@@ -127,7 +126,7 @@ fn revoke(builder: &mut SslConnectorBuilder, revoked: &Revoked, verifies: bool) 
     }
     if let Some(path) = &revoked.directory {
         fs::read_dir(path).map_err(|error| problem(path, error))?;
-        let shown = path.to_str().ok_or_else(|| problem(path, "its name is not UTF-8"))?;
+        let shown = path.to_str().ok_or_else(|| problem(path, "the path is not UTF-8"))?;
         let added = store
             .add_lookup(X509Lookup::hash_dir())
             .and_then(|lookup| lookup.add_dir(shown, SslFiletype::PEM));
@@ -137,20 +136,22 @@ fn revoke(builder: &mut SslConnectorBuilder, revoked: &Revoked, verifies: bool) 
     store.set_flags(all).map_err(|error| reason(&error))
 }
 
-fn identify(builder: &mut SslConnectorBuilder, identity: &Identity) -> Result<(), String> {
+fn add_identity(builder: &mut SslConnectorBuilder, identity: &Identity) -> Result<(), String> {
     let Identity { certificate, key, .. } = identity;
     readable(certificate)?;
     builder.set_certificate_chain_file(certificate).map_err(|error| problem(certificate, reason(&error)))?;
     let private = private_key(identity)?;
-    builder.set_private_key(&private).map_err(|_| problem(key, "it is not the key of the certificate"))
+    builder
+        .set_private_key(&private)
+        .map_err(|_| problem(key, "the file is not the private key of the certificate"))
 }
 
 fn private_key(Identity { key: path, password, .. }: &Identity) -> Result<PKey<Private>, String> {
     let metadata = fs::metadata(path).map_err(|error| problem(path, error))?;
-    // libpq's rule: the owner's alone, or root's and readable by its group.
+    // The rule of libpq: only the owner has access or, for a file of root, the group may read.
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if metadata.mode() & forbidden != 0 {
-        return Err(problem(path, "group or others have access to it; chmod 600 it"));
+        return Err(problem(path, "group or others have access; run chmod 600"));
     }
     let bytes = Zeroizing::new(fs::read(path).map_err(|error| problem(path, error))?);
     let mut was_asked = false;
@@ -165,14 +166,14 @@ fn private_key(Identity { key: path, password, .. }: &Identity) -> Result<PKey<P
     });
     given.or_else(|error| PKey::private_key_from_der(&bytes).map_err(|_| error)).map_err(|error| {
         match (was_asked, password) {
-            (true, None) => problem(path, "it needs a password; set sslpassword"),
-            (true, Some(_)) => problem(path, "sslpassword does not open it"),
+            (true, None) => problem(path, "the key is encrypted; set sslpassword"),
+            (true, Some(_)) => problem(path, "sslpassword does not decrypt the key"),
             (false, _) => problem(path, reason(&error)),
         }
     })
 }
 
-/// The words of the operating system are clearer than OpenSSL's.
+/// Fails with the operating system's error, which is clearer than OpenSSL's.
 fn readable(path: &Path) -> Result<(), String> {
     File::open(path).map(drop).map_err(|error| problem(path, error))
 }
@@ -181,27 +182,27 @@ fn problem(path: &Path, what: impl Display) -> String {
     format!("\"{}\": {what}", path.display())
 }
 
-/// The first of OpenSSL's errors, which is the one that others follow from.
+/// The first of OpenSSL's errors, which is the cause of the others.
 pub(crate) fn reason(stack: &ErrorStack) -> String {
     let first = stack.errors().first().and_then(openssl::error::Error::reason);
-    first.unwrap_or("OpenSSL gives no reason").to_owned()
+    first.unwrap_or("OpenSSL gave no reason").to_owned()
 }
 
-/// Whether the server's own certificate is for the host; of the others of the chain that is not asked.
+/// Whether the server's own certificate is for the host. Holds for the other certificates of the chain.
 fn is_for(chain: &X509StoreContextRef, host: &str) -> bool {
     chain.error_depth() != 0
         || chain.current_cert().is_some_and(|certificate| name::is_for(certificate, host))
 }
 
-/// What is wrong with a chain, in words. The numbers are those of `openssl/x509_vfy.h`.
-fn fault(chain: &X509StoreContextRef) -> &'static str {
+/// The problem of a chain, by the numbers of `openssl/x509_vfy.h`.
+fn problem_of(chain: &X509StoreContextRef) -> &'static str {
     match chain.error().as_raw() {
         2 | 18..=21 => "no trusted root has signed it",
-        3 => "there is no list of revoked certificates for it",
+        3 => "there is no revocation list of its issuer",
         9 => "it is not valid yet",
         10 => "it has expired",
-        12 => "the list of revoked certificates has expired",
-        23 => "it was revoked",
+        12 => "the revocation list of its issuer has expired",
+        23 => "it is revoked",
         _ => chain.error().error_string(),
     }
 }

@@ -1,6 +1,7 @@
-//! Whether a certificate is for a host, by the rules of libpq: the names of the extension, or else the common name.
+//! Whether a certificate is for a host, by the rules of libpq: the alternative names, or else the common
+//! name.
 //!
-//! OpenSSL has rules of its own, which take an address for the common name of none.
+//! OpenSSL's own rules differ: they do not compare an IP address with the common name.
 
 use openssl::{
     nid::Nid,
@@ -8,17 +9,17 @@ use openssl::{
 };
 use std::net::IpAddr;
 
-/// Whether it is the host's.
+/// Whether the certificate is for this host.
 pub(super) fn is_for(certificate: &X509Ref, host: &str) -> bool {
     let alternatives = certificate.subject_alt_names();
     let alternatives: Vec<_> = alternatives.iter().flatten().map(Name::of).collect();
     let mut commons = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
-    // The bytes: as a C string it would end at a NUL.
+    // As bytes, because a C string would end at a NUL.
     let common = commons.next().and_then(|entry| str::from_utf8(entry.data().as_slice()).ok());
     fits(&alternatives, common, host)
 }
 
-/// A name of the extension.
+/// A subject alternative name.
 enum Name<'a> {
     Host(&'a str),
     Address(&'a [u8]),
@@ -46,7 +47,7 @@ fn fits(alternatives: &[Name<'_>], common: Option<&str>, host: &str) -> bool {
         },
         Name::Other => false,
     });
-    // A name of the kind that is wanted takes the common name's place.
+    // An alternative name of the kind of the host replaces the common name.
     let is_of_kind = |name: &Name<'_>| match name {
         Name::Host(_) => address.is_none(),
         Name::Address(_) => address.is_some(),
@@ -55,9 +56,9 @@ fn fits(alternatives: &[Name<'_>], common: Option<&str>, host: &str) -> bool {
     is_named || !alternatives.iter().any(is_of_kind) && common.is_some_and(|common| matches(common, host))
 }
 
-/// A `*` stands for the first label of a host, and for all of that.
+/// A `*` matches the first label of a host name, and only as a whole label.
 fn matches(name: &str, host: &str) -> bool {
-    // Whoever signs up to the NUL must not vouch for what comes after.
+    // An authority may have read the name only up to the NUL.
     if name.contains('\0') {
         return false;
     }

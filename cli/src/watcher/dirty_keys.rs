@@ -1,4 +1,4 @@
-//! What the notifications since the last look said to look at.
+//! The keys that notifications named since the last query.
 
 use integration_credentials_core::event::Event;
 use std::{
@@ -8,10 +8,11 @@ use std::{
 };
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// From this many keys on, reading the whole list is cheaper; and any role may name as many as it likes.
-const MANY: usize = 256;
+/// Beyond this many keys, reading the whole list is cheaper. Any role may send notifications, so the set is
+/// bounded.
+const MAX_KEYS: usize = 256;
 
-/// What to look at.
+/// The keys to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Whole,
@@ -19,74 +20,74 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    const NOTHING: Self = Self::Keys(BTreeSet::new());
+    const NONE: Self = Self::Keys(BTreeSet::new());
 
     fn add(&mut self, key: String) {
         if let Self::Keys(keys) = self {
             keys.insert(key);
-            if keys.len() > MANY {
+            if keys.len() > MAX_KEYS {
                 *self = Self::Whole;
             }
         }
     }
 }
 
-/// Where hints are put, without ever waiting. Dropped with the connection.
-pub(super) struct Notebook {
-    noted: Arc<Mutex<Noted>>,
+/// Records notifications, without waiting. Dropped with the connection.
+pub(super) struct Recorder {
+    shared: Arc<Mutex<Shared>>,
     wake: mpsc::Sender<()>,
 }
 
-/// Where they are read.
-pub(super) struct Hints {
-    noted: Arc<Mutex<Noted>>,
+/// Receives the recorded keys.
+pub(super) struct DirtyKeys {
+    shared: Arc<Mutex<Shared>>,
     woken: mpsc::Receiver<()>,
 }
 
-struct Noted {
+struct Shared {
     scope: Scope,
-    /// The org that is watched, once that is known.
+    /// The org of the session, once a query has returned it.
     org: Option<Arc<str>>,
 }
 
-pub(super) fn hints() -> (Notebook, Hints) {
-    let noted = Arc::new(Mutex::new(Noted { scope: Scope::NOTHING, org: None }));
+pub(super) fn channel() -> (Recorder, DirtyKeys) {
+    let shared = Arc::new(Mutex::new(Shared { scope: Scope::NONE, org: None }));
     let (wake, woken) = mpsc::channel(1);
-    (Notebook { noted: noted.clone(), wake }, Hints { noted, woken })
+    (Recorder { shared: shared.clone(), wake }, DirtyKeys { shared, woken })
 }
 
-impl Notebook {
-    /// Notes what a payload says to look at. Nothing else that it says is relied on.
-    pub fn note(&self, payload: &str) {
+impl Recorder {
+    /// Records the key of a payload. Its revision and operation are not trusted.
+    pub fn record(&self, payload: &str) {
         {
-            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
             match Event::parse(payload) {
-                Ok(event) if noted.org.as_ref().is_some_and(|org| **org != event.org) => return,
-                Ok(event) => noted.scope.add(event.key),
-                // Of a form that a later version sends, or nonsense.
-                Err(_) => noted.scope = Scope::Whole,
+                Ok(event) if shared.org.as_ref().is_some_and(|org| **org != event.org) => return,
+                Ok(event) => shared.scope.add(event.key),
+                // Sent by a later version, or malformed.
+                Err(_) => shared.scope = Scope::Whole,
             }
         }
-        // Full: the reader will be woken already. Closed: nobody is left to read.
+        // Full: the reader is woken already. Closed: the watcher has ended.
         let (Ok(()) | Err(TrySendError::Full(()) | TrySendError::Closed(()))) = self.wake.try_send(());
     }
 }
 
-impl Hints {
-    /// Waits for a hint; `false` when the connection has ended.
+impl DirtyKeys {
+    /// Waits for a notification; `false` when the connection has ended.
     pub async fn wait(&mut self) -> bool {
         self.woken.recv().await.is_some()
     }
 
-    /// What to look at, by all hints so far.
+    /// Takes the keys recorded so far.
     pub fn take(&self) -> Scope {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        mem::replace(&mut noted.scope, Scope::NOTHING)
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        mem::replace(&mut shared.scope, Scope::NONE)
     }
 
-    /// From now on, hints about other orgs are passed over.
+    /// From now on, ignores notifications of other orgs.
     pub fn only_of(&self, org: Arc<str>) {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner).org = Some(org);
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).org = Some(org);
     }
 }
 
@@ -103,33 +104,33 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_all_hints_are_looked_at_once_but_those_of_other_orgs() {
-        let (notebook, hints) = hints();
-        assert_eq!(hints.take(), keys([]));
+    fn keys_are_recorded_once_and_those_of_other_orgs_ignored() {
+        let (recorder, dirty_keys) = channel();
+        assert_eq!(dirty_keys.take(), keys([]));
         for (org, key) in [("acme", "b"), ("acme", "a"), ("acme", "b"), ("other", "c")] {
-            notebook.note(&payload(org, key));
+            recorder.record(&payload(org, key));
         }
-        assert_eq!(hints.take(), keys(["a", "b", "c"]));
-        assert_eq!(hints.take(), keys([]));
-        hints.only_of("acme".into());
-        notebook.note(&payload("other", "c"));
-        assert_eq!(hints.take(), keys([]));
+        assert_eq!(dirty_keys.take(), keys(["a", "b", "c"]));
+        assert_eq!(dirty_keys.take(), keys([]));
+        dirty_keys.only_of("acme".into());
+        recorder.record(&payload("other", "c"));
+        assert_eq!(dirty_keys.take(), keys([]));
     }
 
     #[test]
-    fn what_cannot_be_understood_and_what_is_too_much_is_the_whole_list() {
-        let (notebook, hints) = hints();
-        hints.only_of("acme".into());
+    fn payloads_that_cannot_be_parsed_and_too_many_keys_mean_the_whole_list() {
+        let (recorder, dirty_keys) = channel();
+        dirty_keys.only_of("acme".into());
         let set = payload("acme", "k");
         for odd in ["hello", &set.replace("\"v\":1", "\"v\":2"), &set.replace("\"set\"", "\"resync\"")] {
-            notebook.note(&set);
-            notebook.note(odd);
-            notebook.note(&set);
-            assert_eq!(hints.take(), Scope::Whole, "{odd}");
+            recorder.record(&set);
+            recorder.record(odd);
+            recorder.record(&set);
+            assert_eq!(dirty_keys.take(), Scope::Whole, "{odd}");
         }
-        for number in 0..=MANY {
-            notebook.note(&payload("acme", &number.to_string()));
+        for number in 0..=MAX_KEYS {
+            recorder.record(&payload("acme", &number.to_string()));
         }
-        assert_eq!(hints.take(), Scope::Whole);
+        assert_eq!(dirty_keys.take(), Scope::Whole);
     }
 }

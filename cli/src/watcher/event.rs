@@ -1,94 +1,96 @@
-//! What a watcher reports.
+//! The events that a watcher reports.
 
 use crate::Timestamp;
 use serde::Serialize;
 
-/// Something that happened, and when the watcher saw it. As JSON, one flat object.
+/// A change, and when the watcher saw it. As JSON, one flat object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// What happened.
+    /// The change.
     #[serde(flatten)]
     pub kind: EventKind,
-    /// When the watcher saw it, whenever it was read, by the clock of this machine.
+    /// When the watcher saw the change, by the clock of this machine, however late the event is read.
     pub at: Timestamp,
 }
 
-/// What happened.
+/// A change of a credential, of an integration, or of the connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The list was read for the first time. Comes once, and first.
+    /// The watcher has read the list for the first time. The first event, and only once.
     Synced {
-        /// The org that is watched.
+        /// The org of the session.
         org: String,
-        /// How many keys the list has, with and without credentials; [`Watcher::snapshot`] has the list.
+        /// The number of keys in the list, with and without credentials; [`Watcher::snapshot`] returns the
+        /// list.
         ///
         /// [`Watcher::snapshot`]: crate::Watcher::snapshot
         keys: usize,
-        /// How changes come in.
+        /// Whether the watcher listens or polls.
         #[serde(skip_serializing_if = "Mode::is_listening")]
         mode: Mode,
     },
-    /// There is a new credential, or another one than before.
+    /// A credential was set or rotated.
     Changed {
-        /// Whose.
+        /// The org of the session.
         org: String,
-        /// For which integration.
+        /// The integration's key.
         key: String,
-        /// Its revision.
+        /// The credential's revision.
         revision: i64,
     },
-    /// There is no credential any more.
+    /// A credential was removed.
     Removed {
-        /// Whose.
+        /// The org of the session.
         org: String,
-        /// For which integration.
+        /// The integration's key.
         key: String,
-        /// The last revision known.
+        /// The last revision that the watcher saw.
         revision: i64,
     },
-    /// The integration may be used again.
+    /// The integration was enabled.
     Enabled {
-        /// The org that is watched.
+        /// The org of the session.
         org: String,
-        /// Which integration.
+        /// The integration's key.
         key: String,
-        /// The revision of the org's credential.
+        /// The revision of the org's credential; 0 if none was ever set.
         revision: i64,
     },
-    /// The integration may not be used for now.
+    /// The integration was disabled: its credential can be neither set nor read.
     Disabled {
-        /// The org that is watched.
+        /// The org of the session.
         org: String,
-        /// Which integration.
+        /// The integration's key.
         key: String,
-        /// The revision of the org's credential.
+        /// The revision of the org's credential; 0 if none was ever set.
         revision: i64,
     },
-    /// The connection is lost. What follows is late, and nothing of it is missed.
+    /// The connection is lost. Later changes are reported after the reconnect, and none is missed.
     Disconnected {
-        /// When the server last answered. Nothing is known of what was committed after.
+        /// When the server last answered. Changes committed since are not known yet.
         since: Timestamp,
-        /// Why.
+        /// Why the connection was lost.
         reason: String,
     },
-    /// The connection is back. What changed in between comes right after this.
+    /// The watcher has reconnected. The changes of the outage follow.
     Reconnected {
-        /// How changes come in.
+        /// Whether the watcher listens or polls.
         #[serde(skip_serializing_if = "Mode::is_listening")]
         mode: Mode,
     },
 }
 
-/// How changes come in. As JSON, left out while listening.
+/// Whether a watcher listens or polls. As JSON, left out while listening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Mode {
-    /// By notifications, as they are committed.
+    /// Notifications announce each commit.
     Listening,
-    /// By reading the list every so often, because the server is a standby. Once it is promoted, the watcher reconnects.
+    /// The server is a standby, so the watcher reads the list periodically. Once the standby is promoted, the
+    /// watcher reconnects to listen.
     Polling,
 }
 

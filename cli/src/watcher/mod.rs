@@ -1,91 +1,74 @@
 //! Following the changes of an org's credentials.
 //!
-//! Postgres keeps no notification for a listener that is away, and any role may send one. So a notification is only a
-//! hint to look: the watcher reads the keys that were named, compares them with what it knew, and reports what differs.
-//! The whole list is read at the start, after a reconnect, once in a while without any hint (which is also how a dead
-//! connection is found out), and when a hint cannot be understood. No change is missed, none is reported twice, a
-//! forged notification reports nothing, and several changes between two looks collapse into the last.
+//! Postgres keeps no notification for a listener that is away, and any role may send one. So a notification
+//! only marks a key as dirty: the watcher reads the dirty keys, compares them with its snapshot, and reports
+//! the differences. The watcher reads the whole list at the start, after a reconnect, at each heartbeat, and
+//! when it cannot parse a notification. The heartbeat also detects a dead connection. No change is missed,
+//! and none is reported twice. A forged notification reports nothing. Several changes between two queries
+//! collapse into the last.
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | `snapshot` | the list as it was at one moment, and what differs from an earlier one |
-//! | `dirty_keys` | what the notifications since the last look said to look at |
-//! | `observe` | a session that listens for hints, or polls, and reads the list |
-//! | `pooler` | whether a pooler in between loses notifications |
-//! | `state` | all that the task knows and the reader may be told: a state, never a queue |
-//! | `event` | what the reader is told |
+//! | `options` | how often to query, and the timeout |
+//! | `event` | an event that a watcher reports |
+//! | `snapshot` | the list at one moment, and its differences from an earlier one |
+//! | `dirty_keys` | the keys that notifications named since the last query |
+//! | `pooler` | whether a pooler drops notifications |
+//! | `observe` | a session that listens, or polls, and reads the list |
+//! | `state` | the state that the task publishes, and the events between two states |
 
 mod dirty_keys;
 mod event;
 mod observe;
+mod options;
 mod pooler;
 mod snapshot;
 mod state;
 
 pub use event::{Event, EventKind, Mode};
+pub use options::WatchOptions;
 pub use snapshot::{KeyState, Snapshot};
 
 use crate::{Error, Settings, backoff::Backoff};
 use observe::Observer;
-use snapshot::Look;
+use snapshot::Listing;
 use state::State;
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
-/// Before a session is begun again, at most: after the first failure, and after many.
+/// The backoff between two attempts to reconnect.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How to watch.
-#[derive(Clone, Copy, Debug)]
-pub struct WatchOptions {
-    /// Whether to report each credential that is there at the start as changed.
-    pub initial: bool,
-    /// How often to look without a hint.
-    pub heartbeat: Duration,
-    /// How long to wait for an answer before the connection counts as dead.
-    pub timeout: Duration,
-    /// How often to look at a standby, where nobody can listen.
-    pub poll: Duration,
-}
-
-impl Default for WatchOptions {
-    fn default() -> Self {
-        Self {
-            initial: false,
-            heartbeat: Duration::from_secs(15),
-            timeout: Duration::from_secs(10),
-            poll: Duration::from_secs(1),
-        }
-    }
-}
-
-/// A stream of [`Event`]s, on a connection of its own. Dropping it ends it.
+/// A stream of [`Event`]s, on a connection of its own. Dropping the watcher closes the connection.
 ///
-/// The connection is kept up whether or not anybody reads: a slow reader holds up nothing, needs no more memory than
-/// the list does, and is told the latest revision of each key that changed meanwhile.
+/// A task drives the connection, whether or not [`recv`](Self::recv) is called. A slow reader delays nothing,
+/// needs no more memory than the list, and gets the latest revision of each key that changed.
 #[derive(Debug)]
 pub struct Watcher {
-    views: watch::Receiver<State>,
-    told: State,
+    states: watch::Receiver<State>,
+    reported: State,
     events: VecDeque<Event>,
     task: JoinHandle<()>,
 }
 
 impl Watcher {
-    /// Starts watching. That the first connection fails is an error; later ones are tried again for ever.
+    /// Connects, and reads the list. Later the watcher reconnects with backoff and without limit.
     ///
-    /// The settings must not lead through a pooler in transaction mode, which loses notifications: that is found out,
-    /// and is [`Error::NotificationsLost`]. On a hot standby, where Postgres refuses to listen, the watcher looks every
-    /// [`WatchOptions::poll`] instead, until the standby is promoted; see [`Mode`].
+    /// On a hot standby, where Postgres refuses LISTEN, the watcher polls every [`WatchOptions::poll`] until
+    /// the standby is promoted; see [`Mode`].
+    ///
+    /// # Errors
+    /// Any error of the first connection. [`Error::NotificationsLost`] if the settings lead through a pooler
+    /// in transaction mode, which drops notifications.
     pub async fn start(settings: &Settings, options: WatchOptions) -> Result<Self, Error> {
         let mut settings = settings.clone();
         settings.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         let (mut observer, first) = Observer::start(&settings, options).await?;
-        let view = State::first(&first, observer.mode());
-        let events = view.introduction(options.initial).into();
-        let (publisher, views) = watch::channel(view.clone());
+        let state = State::first(&first, observer.mode());
+        let events = state.first_events(options.initial).into();
+        let (publisher, states) = watch::channel(state.clone());
         let task = tokio::spawn(async move {
             tokio::select! {
                 never = follow(&settings, options, &mut observer, &publisher) => match never {},
@@ -93,38 +76,38 @@ impl Watcher {
             }
             observer.close().await;
         });
-        Ok(Self { views, told: view, events, task })
+        Ok(Self { states, reported: state, events, task })
     }
 
-    /// The next event. Safe to cancel. `None` only if the runtime is shutting down.
+    /// The next event. Safe to cancel. Returns `None` only while the runtime shuts down.
     pub async fn recv(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            self.views.changed().await.ok()?;
-            let view = self.views.borrow_and_update().clone();
-            self.events = view.events_since(&self.told).into();
-            self.told = view;
+            self.states.changed().await.ok()?;
+            let state = self.states.borrow_and_update().clone();
+            self.events = state.events_since(&self.reported).into();
+            self.reported = state;
         }
     }
 
-    /// The list, at least as new as the last event that was received.
+    /// The list, as of the last event that was received.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.told.snapshot.clone()
+        self.reported.snapshot.clone()
     }
 
-    /// How changes come in, as of the last event that was received.
+    /// Whether the watcher listens or polls, as of the last event that was received.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.told.mode
+        self.reported.mode
     }
 
-    /// Takes leave of the server. Dropping the watcher does so too, without waiting for it.
+    /// Closes the connection, and waits for at most a second. Dropping the watcher closes it without waiting.
     pub async fn close(self) {
-        drop(self.views);
-        // It fails only if the runtime is shutting down.
+        drop(self.states);
+        // Fails only while the runtime shuts down.
         let _ = self.task.await;
     }
 }
@@ -133,58 +116,59 @@ async fn follow(
     settings: &Settings,
     options: WatchOptions,
     observer: &mut Observer,
-    views: &watch::Sender<State>,
+    states: &watch::Sender<State>,
 ) -> Infallible {
     let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
-        let Ended { lost, was_healthy } = watch(observer, views).await;
+        let Ended { lost, was_healthy } = watch(observer, states).await;
         observer.abort();
-        views.send_modify(|view| view.disconnect(lost));
+        states.send_modify(|state| state.disconnect(lost));
         if was_healthy {
             backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         }
-        let look;
-        (*observer, look) = reconnect(settings, options, &mut backoff, views).await;
+        let listing;
+        (*observer, listing) = reconnect(settings, options, &mut backoff, states).await;
         let mode = observer.mode();
-        views.send_modify(|view| view.reconnect(&look, mode));
+        states.send_modify(|state| state.reconnect(&listing, mode));
     }
 }
 
 /// How a session ended.
 struct Ended {
     lost: Error,
-    /// Whether it answered more than it was begun with. That proves that the trouble before it is over; how long it stood
-    /// does not, for a server that has fallen silent is found out late.
+    /// Whether the server answered a query after the first, which proves that the outage before was over. A
+    /// long session proves nothing: a server that no longer answers is detected late.
     was_healthy: bool,
 }
 
-/// Looks again and again, until the connection is lost.
-async fn watch(observer: &mut Observer, views: &watch::Sender<State>) -> Ended {
+/// Publishes each change, until the connection is lost.
+async fn watch(observer: &mut Observer, states: &watch::Sender<State>) -> Ended {
     let mut was_healthy = false;
     loop {
-        match observer.next_look().await {
-            Ok(look) => {
+        match observer.next_listing().await {
+            Ok(listing) => {
                 was_healthy = true;
-                views.send_if_modified(|view| view.update(&look));
+                states.send_if_modified(|state| state.update(&listing));
             }
             Err(lost) => return Ended { lost, was_healthy },
         }
     }
 }
 
-/// Tries until it succeeds. What stands in the way is told where it is another thing than the reader knows of.
+/// Reconnects with backoff. Publishes only a reason that differs from that of the outage: a pooler drops
+/// notifications.
 async fn reconnect(
     settings: &Settings,
     options: WatchOptions,
     backoff: &mut Backoff,
-    views: &watch::Sender<State>,
-) -> (Observer, Look) {
+    states: &watch::Sender<State>,
+) -> (Observer, Listing) {
     loop {
         sleep(backoff.next_delay()).await;
         match Observer::start(settings, options).await {
             Ok(started) => return started,
-            Err(error @ Error::NotificationsLost) => views.send_modify(|view| view.disconnect(error)),
-            // The server is not back yet.
+            Err(error @ Error::NotificationsLost) => states.send_modify(|state| state.disconnect(error)),
+            // The outage goes on; the reader knows its reason.
             Err(_) => {}
         }
     }

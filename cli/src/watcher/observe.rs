@@ -1,14 +1,16 @@
-//! A session that listens for hints, or polls, and reads the list.
+//! A session that listens, or polls, and reads the list.
 
 use super::{
-    Mode, WatchOptions,
-    dirty_keys::{Hints, Scope, hints},
+    Mode,
+    dirty_keys::{DirtyKeys, Scope, channel},
+    options::WatchOptions,
     pooler,
-    snapshot::{KeyState, Look},
+    snapshot::{KeyState, Listing},
 };
 use crate::{
     Error, Settings,
     catalog::Integration,
+    deadline::within,
     session::{Session, column},
     transaction::READ,
 };
@@ -16,40 +18,43 @@ use integration_credentials_core::event::CHANNEL;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_postgres::{AsyncMessage, Row, types::Type};
 
-/// Any role may send notifications, and as many as it likes. So there is a pause after each look, and before the whole
-/// list is looked at again one of so many times as long as that took.
-const REST: Duration = Duration::from_millis(10);
-const RESTS_PER_LIST: u32 = 4;
+/// The pauses bound the load, because any role may send any number of notifications: one after each query,
+/// and before the next query of the whole list so many times the duration of the last.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_FACTOR: u32 = 4;
 /// Postgres' SQLSTATE for LISTEN on a standby.
 const READ_ONLY: &str = "25006";
 
 pub(super) struct Observer {
     session: Session,
-    hints: Hints,
+    dirty_keys: DirtyKeys,
     options: WatchOptions,
     mode: Mode,
     org: Option<Arc<str>>,
-    /// When the next look may be, and the next at the whole list.
-    rested: Instant,
-    rested_for_all: Instant,
-    /// When the whole list is to be looked at, whatever the hints say.
-    due: Instant,
+    /// The earliest time of the next query, and of the next query of the whole list.
+    next_query: Instant,
+    next_full_query: Instant,
+    /// The time of the next heartbeat or poll.
+    full_query_due: Instant,
 }
 
 impl Observer {
-    /// Connects, listens, and reads the list, in this order: what is read after LISTEN can be followed without a gap.
-    pub async fn start(settings: &Settings, options: WatchOptions) -> Result<(Self, Look), Error> {
-        let (notebook, hints) = hints();
-        let (arrival, mut probes) = mpsc::channel(1);
+    /// Connects, listens, and reads the list, in this order, so that no change falls between the list and the
+    /// first notification.
+    pub async fn start(settings: &Settings, options: WatchOptions) -> Result<(Self, Listing), Error> {
+        let (recorder, dirty_keys) = channel();
+        let (probe_arrived, mut probes) = mpsc::channel(1);
         let session = Session::open(settings, move |message| match message {
-            AsyncMessage::Notification(hint) if hint.channel() == CHANNEL => notebook.note(hint.payload()),
-            // The one other channel that is listened to. A second one says no more than the first.
+            AsyncMessage::Notification(event) if event.channel() == CHANNEL => {
+                recorder.record(event.payload());
+            }
+            // A probe of `pooler::check`; a second one adds nothing.
             AsyncMessage::Notification(_) => {
-                let _ = arrival.try_send(());
+                let _ = probe_arrived.try_send(());
             }
             _ => {}
         })
@@ -57,125 +62,131 @@ impl Observer {
         let now = Instant::now();
         let mut observer = Self {
             session,
-            hints,
+            dirty_keys,
             options,
             mode: Mode::Listening,
             org: None,
-            rested: now,
-            rested_for_all: now,
-            due: now,
+            next_query: now,
+            next_full_query: now,
+            full_query_due: now,
         };
         match observer.begin(settings, &mut probes).await {
-            Ok(look) => Ok((observer, look)),
+            Ok(listing) => Ok((observer, listing)),
             Err(error) => {
-                // It may wait for an answer that never comes.
+                // Not closed: the session may wait for an answer that never comes.
                 observer.abort();
                 Err(error)
             }
         }
     }
 
-    async fn begin(&mut self, settings: &Settings, probes: &mut mpsc::Receiver<()>) -> Result<Look, Error> {
+    async fn begin(
+        &mut self,
+        settings: &Settings,
+        probes: &mut mpsc::Receiver<()>,
+    ) -> Result<Listing, Error> {
         let limit = self.options.timeout;
-        match in_time(limit, self.session.batch(READ, &format!("LISTEN {CHANNEL}"))).await {
+        match within(limit, self.session.batch(READ, &format!("LISTEN {CHANNEL}"))).await? {
             Err(Error::Database { sqlstate, .. }) if sqlstate == READ_ONLY => self.mode = Mode::Polling,
             listening => listening?,
         }
-        let is_pooled = in_time(limit, pooler::is_between(&self.session)).await?;
+        let is_pooled = within(limit, pooler::is_between(&self.session)).await??;
         if is_pooled && self.mode == Mode::Listening {
             pooler::check(settings, &self.session, probes, limit).await?;
         }
-        // Else the next transaction may be on another's session, and this one somebody else's.
+        // Not while polling through a pooler: in transaction mode, the settings would apply to another client's
+        // session.
         if !is_pooled || self.mode == Mode::Listening {
-            self.settle().await?;
+            self.set_timeouts().await?;
         }
-        self.look(Scope::Whole).await
+        self.list(Scope::Whole).await
     }
 
-    /// Says how long the session may take, whatever its role or the database say: it idles for as long as nobody rotates,
-    /// and nobody waits longer for an answer than the watcher does.
-    async fn settle(&self) -> Result<(), Error> {
+    /// Overrides the timeouts of the role or the database: the session idles between rotations, and a
+    /// statement may take as long as the watcher waits.
+    async fn set_timeouts(&self) -> Result<(), Error> {
         let limit = self.options.timeout;
-        // As much as Postgres takes; 0 would be without end.
+        // Within the range of the setting; 0 would mean no timeout.
         let milliseconds = limit.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
         let settings = format!(
             "SET idle_session_timeout = 0; SET lock_timeout = 0; SET statement_timeout = {milliseconds}; \
              SET idle_in_transaction_session_timeout = {milliseconds}"
         );
-        in_time(limit, self.session.batch(READ, &settings)).await
+        within(limit, self.session.batch(READ, &settings)).await?
     }
 
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Looks once there is a hint, or when it is time to look without one.
-    pub async fn next_look(&mut self) -> Result<Look, Error> {
-        let scope = match timeout_at(self.due, self.hints.wait()).await {
+    /// Waits for a notification, heartbeat or poll, and reads the keys that it concerns.
+    pub async fn next_listing(&mut self) -> Result<Listing, Error> {
+        let scope = match timeout_at(self.full_query_due, self.dirty_keys.wait()).await {
             Ok(false) => return Err(self.session.lost()),
-            Ok(true) if Instant::now() < self.due => {
-                sleep_until(self.rested).await;
-                let scope = self.hints.take();
+            Ok(true) if Instant::now() < self.full_query_due => {
+                sleep_until(self.next_query).await;
+                let scope = self.dirty_keys.take();
                 if scope == Scope::Whole {
-                    sleep_until(self.rested_for_all).await;
+                    sleep_until(self.next_full_query).await;
                 }
                 scope
             }
             Ok(true) | Err(_) => Scope::Whole,
         };
-        let look = self.look(scope).await?;
-        if self.mode == Mode::Polling && !look.is_standby {
+        let listing = self.list(scope).await?;
+        if self.mode == Mode::Polling && !listing.is_standby {
             return Err(Error::Disconnected {
-                reason: "the standby was promoted: it can be listened to".into(),
+                reason: "the standby was promoted, and the watcher reconnects to listen".into(),
             });
         }
-        Ok(look)
+        Ok(listing)
     }
 
-    async fn look(&mut self, scope: Scope) -> Result<Look, Error> {
+    async fn list(&mut self, scope: Scope) -> Result<Listing, Error> {
         let began = Instant::now();
-        let mut look = self.read(scope).await?;
-        // The rest of what is known is then of another org.
-        if look.scope != Scope::Whole && self.org.as_ref() != Some(&look.org) {
-            look = self.read(Scope::Whole).await?;
+        let mut listing = self.read(scope).await?;
+        // The org of the session has changed, so the whole snapshot is out of date.
+        if listing.scope != Scope::Whole && self.org.as_ref() != Some(&listing.org) {
+            listing = self.read(Scope::Whole).await?;
         }
         let now = Instant::now();
-        self.rested = now + REST;
-        if look.scope == Scope::Whole {
-            self.rested_for_all = now + began.elapsed() * RESTS_PER_LIST;
-            self.due = now
+        self.next_query = now + PAUSE;
+        if listing.scope == Scope::Whole {
+            self.next_full_query = now + began.elapsed() * PAUSE_FACTOR;
+            self.full_query_due = now
                 + match self.mode {
                     Mode::Listening => self.options.heartbeat,
                     Mode::Polling => self.options.poll,
                 };
         }
-        self.org = Some(look.org.clone());
-        self.hints.only_of(look.org.clone());
-        Ok(look)
+        self.org = Some(listing.org.clone());
+        self.dirty_keys.only_of(listing.org.clone());
+        Ok(listing)
     }
 
-    async fn read(&self, scope: Scope) -> Result<Look, Error> {
-        // One row at least, so that the org is known even where no key is.
+    async fn read(&self, scope: Scope) -> Result<Listing, Error> {
+        // LEFT JOIN returns one row at least, with the org, even for an empty list.
         let rows = match &scope {
             Scope::Whole => {
                 let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations() AS l ON true";
-                in_time(self.options.timeout, self.session.rows(READ, sql, &[])).await?
+                within(self.options.timeout, self.session.rows(READ, sql, &[])).await??
             }
             Scope::Keys(keys) => {
                 let keys: Vec<_> = keys.iter().collect();
                 let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
-                in_time(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
-                    .await?
+                within(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
+                    .await??
             }
         };
-        let first = rows.first().ok_or_else(|| Error::Unexpected("no org".to_owned()))?;
+        let first =
+            rows.first().ok_or_else(|| Error::Unexpected("current_org() returned no row".to_owned()))?;
         let org: &str = column(first, Integration::COLUMNS)?;
         let is_standby = column(first, Integration::COLUMNS + 1)?;
-        Ok(Look { org: org.into(), scope, states: states(&rows)?, is_standby })
+        Ok(Listing { org: org.into(), scope, states: states(&rows)?, is_standby })
     }
 
     pub async fn close(self) {
@@ -197,12 +208,4 @@ fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
         }
     }
     Ok(states)
-}
-
-/// A connection that gives no answer in time is as good as lost.
-pub(super) async fn in_time<T>(
-    limit: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(limit, answer).await.unwrap_or_else(|_| Err(Error::no_answer(limit)))
 }

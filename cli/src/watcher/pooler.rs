@@ -1,13 +1,13 @@
-//! Whether a pooler in between loses notifications.
+//! Whether a pooler between client and server drops notifications.
 //!
-//! In transaction mode it hands each transaction to any server process, and what a process sends while it is nobody's
-//! is thrown away. Nothing fails; no notification comes. A probe that the same session sends proves nothing, for it
-//! comes back within the transaction. So another session sends it, as an admin's would: but only where there is a
-//! pooler, for each probe wakes every listener of the database.
+//! In transaction mode, a pooler lends a backend for one transaction, and drops notifications that arrive at
+//! a backend between two loans. No statement fails, and no notification arrives. A probe from the same
+//! session proves nothing, because it arrives within the transaction. So another session sends the probe, as
+//! an admin's would. Only where there is a pooler, because each probe wakes every listener of the database.
 
-use super::observe::in_time;
 use crate::{
     Error, Settings,
+    deadline::within,
     session::{Session, column},
     transaction::READ,
 };
@@ -23,29 +23,31 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc::{Receiver, channel},
-    time::timeout,
 };
 use tokio_postgres::{
     AsyncMessage,
     tls::{ChannelBinding, TlsConnect, TlsStream},
 };
 
-/// Whether the process that answers is another one than the login named: poolers name one that they made up.
+/// Whether a pooler is in between: the backend that answers is not the one named at login, where poolers
+/// invent an id.
 pub(super) async fn is_between(session: &Session) -> Result<bool, Error> {
     let answering: i32 = column(&session.row(READ, "SELECT pg_catalog.pg_backend_pid()", &[]).await?, 0)?;
     Ok(login_process(session).await != Some(answering))
 }
 
-/// Fails unless what another session sends reaches this one; it will be the next of `probes`.
+/// Fails with [`Error::NotificationsLost`] unless a NOTIFY of another session arrives at this one, in
+/// `probes`.
 pub(super) async fn check(
     settings: &Settings,
     session: &Session,
     probes: &mut Receiver<()>,
     limit: Duration,
 ) -> Result<(), Error> {
-    let number = getrandom::u64().map_err(|_| Error::Unexpected("no random bytes".to_owned()))?;
+    let number = getrandom::u64()
+        .map_err(|_| Error::Unexpected("the operating system gave no random bytes".to_owned()))?;
     let channel_name = format!("integration_credentials_probe_{number:016x}");
-    in_time(limit, session.batch(READ, &format!("LISTEN {channel_name}"))).await?;
+    within(limit, session.batch(READ, &format!("LISTEN {channel_name}"))).await??;
     let (misled, mut strays) = channel(1);
     let other = Session::open(settings, move |message| {
         if let AsyncMessage::Notification(_) = message {
@@ -53,33 +55,37 @@ pub(super) async fn check(
         }
     })
     .await?;
-    if let Err(error) = in_time(limit, other.batch(READ, &format!("NOTIFY {channel_name}"))).await {
+    let notify = format!("NOTIFY {channel_name}");
+    let notified = within(limit, other.batch(READ, &notify)).await.unwrap_or_else(|late| Err(late.into()));
+    if notified.is_err() {
+        // Not closed: the session may wait for an answer that never comes.
         other.abort();
-        return Err(error);
+        return notified;
     }
     let arrived = tokio::select! {
-        arrived = timeout(limit, probes.recv()) => matches!(arrived, Ok(Some(()))),
-        // It never listened: the process that did is now lent to it.
+        arrived = within(limit, probes.recv()) => matches!(arrived, Ok(Some(()))),
+        // The other session did not LISTEN, so the pooler has lent it the backend that did.
         Some(()) = strays.recv() => false,
     };
     other.close().await;
     if !arrived {
         return Err(Error::NotificationsLost);
     }
-    in_time(limit, session.batch(READ, &format!("UNLISTEN {channel_name}"))).await
+    within(limit, session.batch(READ, &format!("UNLISTEN {channel_name}"))).await?
 }
 
-/// The process id that the server gave at login. Only a request to cancel shows it, so one is written, to nowhere.
+/// The process id named at login. tokio-postgres shows the id only in a cancel request, so this writes a cancel
+/// request to memory.
 async fn login_process(session: &Session) -> Option<i32> {
     let wire = Wire::default();
     session.cancel_token().cancel_query_raw(wire.clone(), AsIs).await.ok()?;
     let sent = wire.0.lock().unwrap_or_else(PoisonError::into_inner);
-    // It ends with the process id and the secret key, of four bytes each.
+    // A cancel request ends with the process id and the secret key, of four bytes each.
     let process = sent.get(sent.len().checked_sub(8)?..)?.first_chunk()?;
     Some(i32::from_be_bytes(*process))
 }
 
-/// Keeps what is written, and agrees to TLS when it is asked.
+/// Keeps the bytes written, and answers a request for TLS with yes.
 #[derive(Clone, Default)]
 struct Wire(Arc<Mutex<Vec<u8>>>);
 
@@ -115,7 +121,7 @@ impl TlsStream for Wire {
     }
 }
 
-/// What is written to [`Wire`] goes nowhere, so that nothing is to be encrypted.
+/// No encryption, because bytes written to [`Wire`] stay in this process.
 struct AsIs;
 
 impl TlsConnect<Wire> for AsIs {

@@ -1,38 +1,38 @@
-//! The list as it was at one moment, and what differs from an earlier one. Pure: no network, no clock.
+//! The list at one moment, and its differences from an earlier one. Pure: no network, no clock.
 
 use super::{EventKind, dirty_keys::Scope};
 use crate::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What is known of an integration.
+/// The state of an integration, without its credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyState {
-    /// Raised by each change of the credential; 0 where there has been none.
+    /// The revision of the org's credential, raised by each change; 0 if none was ever set.
     pub revision: i64,
-    /// Whether the org has a credential for it now.
+    /// Whether a credential is set.
     pub has_credentials: bool,
-    /// Whether credentials may be set and read.
+    /// Whether the integration is enabled: only then can its credential be set and read.
     pub is_enabled: bool,
-    /// When the credential last changed. It tells two credentials of one revision apart: an entry that was unregistered
-    /// starts again at 1.
+    /// When the credential last changed. Distinguishes two credentials of one revision: an integration that
+    /// is registered again starts again at revision 1.
     pub updated_at: Option<Timestamp>,
 }
 
-/// What is known of all integrations of the catalog.
+/// The state of all integrations of the catalog, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     pub(super) org: Arc<str>,
     pub(super) states: BTreeMap<Arc<str>, KeyState>,
 }
 
-/// What was read of the list.
+/// The answer to one query.
 #[derive(Clone, Debug)]
-pub(super) struct Look {
+pub(super) struct Listing {
     pub org: Arc<str>,
-    /// What was looked at; of this, what is not in `states` is not in the catalog.
+    /// The keys that were read; those without a state are not in the catalog.
     pub scope: Scope,
     pub states: BTreeMap<Arc<str>, KeyState>,
-    /// Whether a standby was looked at, which may be behind what was seen elsewhere.
+    /// Whether a standby answered, which may be behind an earlier answer of the primary.
     pub is_standby: bool,
 }
 
@@ -42,13 +42,13 @@ impl Snapshot {
         Self { org, states }
     }
 
-    /// The org whose credentials they are.
+    /// The org of the credentials.
     #[must_use]
     pub fn org(&self) -> &str {
         &self.org
     }
 
-    /// How many integrations there are, with and without credentials.
+    /// The number of integrations, with and without credentials.
     #[must_use]
     pub fn len(&self) -> usize {
         self.states.len()
@@ -60,22 +60,22 @@ impl Snapshot {
         self.states.is_empty()
     }
 
-    /// What is known of a key; `None` if the catalog does not have it.
+    /// The state of a key; `None` if the catalog does not have the key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&KeyState> {
         self.states.get(key)
     }
 
-    /// Every key with what is known of it, in order.
+    /// Every key and its state, in order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &KeyState)> {
         self.states.iter().map(|(key, state)| (&**key, state))
     }
 
-    /// What is known after a look. A lower revision than before means that a backup was restored, or that a failover
-    /// lost what had been committed; but on a standby only that the news has not got there yet, unless it is of later
-    /// than what is known: then the entry was registered anew.
-    pub(super) fn after(&self, look: &Look) -> Self {
-        let mut states = match &look.scope {
+    /// The snapshot after a query. From the primary, a lower revision than before is the current one: a
+    /// backup was restored, or a failover lost a commit. From a standby, a lower revision is late and
+    /// ignored, unless its timestamp is later: then the integration was registered again.
+    pub(super) fn after(&self, listing: &Listing) -> Self {
+        let mut states = match &listing.scope {
             Scope::Whole => BTreeMap::new(),
             Scope::Keys(keys) => {
                 let mut states = self.states.clone();
@@ -83,20 +83,21 @@ impl Snapshot {
                 states
             }
         };
-        let is_same_org = self.org == look.org;
-        for (key, seen) in &look.states {
-            let known = self.states.get(key).filter(|_| look.is_standby && is_same_org);
+        let is_same_org = self.org == listing.org;
+        for (key, now) in &listing.states {
+            let before = self.states.get(key).filter(|_| listing.is_standby && is_same_org);
             let is_behind =
-                |known: &&KeyState| known.revision > seen.revision && known.updated_at >= seen.updated_at;
-            let ahead = known.filter(is_behind);
-            states.insert(key.clone(), *ahead.unwrap_or(seen));
+                |before: &&KeyState| before.revision > now.revision && before.updated_at >= now.updated_at;
+            let ahead = before.filter(is_behind);
+            states.insert(key.clone(), *ahead.unwrap_or(now));
         }
-        Self { org: look.org.clone(), states }
+        Self { org: listing.org.clone(), states }
     }
 
-    /// What happened since `earlier`, as far as it still shows.
+    /// The differences from `earlier`, as events.
     pub(super) fn changes_since(&self, earlier: &Self) -> Vec<EventKind> {
-        // A session may come back to another org: then everything known is gone and everything seen is new.
+        // The org of the session has changed: all keys of the earlier org are removed, and all of this one
+        // are new.
         if self.org != earlier.org && !earlier.states.is_empty() {
             let nothing = Self { org: earlier.org.clone(), states: BTreeMap::new() };
             let mut changes = nothing.changes_since(earlier);
@@ -191,13 +192,13 @@ mod tests {
     fn a_credential_comes_changes_and_goes() {
         assert_eq!(changes(Some(NONE), Some(set(1))), ["changed o/k 1"]);
         assert_eq!(changes(Some(set(1)), Some(set(7))), ["changed o/k 7"]);
-        // Removed, whether or not that raises the revision; and set anew.
+        // Removed, whether or not that raises the revision; and set again.
         let gone = KeyState { has_credentials: false, ..set(2) };
         assert_eq!(changes(Some(set(2)), Some(gone)), ["removed o/k 2"]);
         assert_eq!(changes(Some(set(1)), Some(gone)), ["removed o/k 2"]);
         assert_eq!(changes(Some(gone), Some(set(3))), ["changed o/k 3"]);
         assert_eq!(changes(Some(gone), Some(set(2))), ["changed o/k 2"]);
-        // Set and removed between two looks: the last of it shows.
+        // Set and removed between two queries: only the last change shows.
         assert_eq!(changes(Some(NONE), Some(gone)), ["removed o/k 2"]);
         let again = KeyState { updated_at: Some(Timestamp::now()), ..set(1) };
         assert_eq!(changes(Some(set(1)), Some(again)), ["changed o/k 1"]);
@@ -221,31 +222,31 @@ mod tests {
         assert_eq!(changes(Some(set(1)), Some(disabled(set(2)))), ["changed o/k 2", "disabled o/k 2"]);
     }
 
-    fn look(scope: &[&str], states: &[(&str, KeyState)], is_standby: bool) -> Look {
+    fn listing(scope: &[&str], states: &[(&str, KeyState)], is_standby: bool) -> Listing {
         let Snapshot { org, states } = snapshot("o", states);
         let keys = scope.iter().map(|&key| key.to_owned()).collect();
         let scope = if scope.is_empty() { Scope::Whole } else { Scope::Keys(keys) };
-        Look { org, scope, states, is_standby }
+        Listing { org, scope, states, is_standby }
     }
 
     #[test]
-    fn a_look_at_some_keys_leaves_the_others_as_they_were() {
+    fn a_query_of_some_keys_leaves_the_others_as_they_were() {
         let known = snapshot("o", &[("a", set(1)), ("b", set(1)), ("c", set(1))]);
-        let after = known.after(&look(&["a", "b", "d", "e"], &[("a", set(2)), ("d", set(1))], false));
+        let after = known.after(&listing(&["a", "b", "d", "e"], &[("a", set(2)), ("d", set(1))], false));
         assert_eq!(after, snapshot("o", &[("a", set(2)), ("c", set(1)), ("d", set(1))]));
-        assert_eq!(after.after(&look(&[], &[("c", set(1))], false)), snapshot("o", &[("c", set(1))]));
+        assert_eq!(after.after(&listing(&[], &[("c", set(1))], false)), snapshot("o", &[("c", set(1))]));
     }
 
     #[test]
     fn only_a_standby_is_not_believed_to_have_gone_back() {
         let known = snapshot("o", &[("a", set(5)), ("b", set(5)), ("c", set(5))]);
         let seen = [("a", set(4)), ("b", set(6))];
-        assert_eq!(known.after(&look(&[], &seen, true)), snapshot("o", &[("a", set(5)), ("b", set(6))]));
-        assert_eq!(known.after(&look(&[], &seen, false)), snapshot("o", &seen));
-        let anew = [("a", KeyState { updated_at: Some(Timestamp::now()), ..set(1) })];
-        assert_eq!(known.after(&look(&[], &anew, true)), snapshot("o", &anew));
+        assert_eq!(known.after(&listing(&[], &seen, true)), snapshot("o", &[("a", set(5)), ("b", set(6))]));
+        assert_eq!(known.after(&listing(&[], &seen, false)), snapshot("o", &seen));
+        let again = [("a", KeyState { updated_at: Some(Timestamp::now()), ..set(1) })];
+        assert_eq!(known.after(&listing(&[], &again, true)), snapshot("o", &again));
         let other = Snapshot { org: "other".into(), ..known };
-        assert_eq!(other.after(&look(&[], &seen, true)), snapshot("o", &seen));
+        assert_eq!(other.after(&listing(&[], &seen, true)), snapshot("o", &seen));
     }
 
     #[test]

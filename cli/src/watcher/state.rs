@@ -1,9 +1,9 @@
-//! All that the task knows and the reader may be told. It is a state and no queue, so that a reader who sleeps costs
-//! nothing and is told the last of everything. Pure: no network.
+//! The state that the task publishes, and the events between two states. A state and not a queue, so that a
+//! slow reader costs no memory, and gets the last change of each key. Pure: no network.
 
 use super::{
     Event, EventKind, Mode,
-    snapshot::{Look, Snapshot},
+    snapshot::{Listing, Snapshot},
 };
 use crate::{Error, Timestamp};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 pub(super) struct State {
     pub snapshot: Arc<Snapshot>,
     pub mode: Mode,
-    /// How many sessions there have been.
+    /// Counts the sessions.
     session: u64,
-    /// The last one, over or not.
+    /// The last outage, even if over.
     outage: Option<Outage>,
     is_connected: bool,
     /// When the server last answered.
-    answered: Timestamp,
-    /// When something last changed.
-    changed: Timestamp,
+    last_answer: Timestamp,
+    /// The time of the last event.
+    last_change: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,54 +30,54 @@ struct Outage {
 }
 
 impl State {
-    pub fn first(look: &Look, mode: Mode) -> Self {
+    pub fn first(listing: &Listing, mode: Mode) -> Self {
         let now = Timestamp::now();
         Self {
-            snapshot: Arc::new(Snapshot::default().after(look)),
+            snapshot: Arc::new(Snapshot::default().after(listing)),
             mode,
             session: 1,
             outage: None,
             is_connected: true,
-            answered: now,
-            changed: now,
+            last_answer: now,
+            last_change: now,
         }
     }
 
-    /// Takes in what was seen; tells whether that is anything new.
-    pub fn update(&mut self, look: &Look) -> bool {
+    /// Applies an answer, and returns whether it differs from the snapshot.
+    pub fn update(&mut self, listing: &Listing) -> bool {
         let now = Timestamp::now();
-        self.answered = now;
-        let snapshot = self.snapshot.after(look);
+        self.last_answer = now;
+        let snapshot = self.snapshot.after(listing);
         let differs = snapshot != *self.snapshot;
         if differs {
-            self.changed = now;
+            self.last_change = now;
             self.snapshot = Arc::new(snapshot);
         }
         differs
     }
 
-    /// The connection is lost, or cannot be had for another reason than before.
+    /// Records a lost connection, or a new reason why the watcher cannot reconnect.
     pub fn disconnect(&mut self, lost: Error) {
         let reason = match lost {
             Error::Disconnected { reason } => reason,
             other => other.to_string(),
         };
-        self.outage = Some(Outage { since: self.answered, reason });
+        self.outage = Some(Outage { since: self.last_answer, reason });
         self.is_connected = false;
-        self.changed = Timestamp::now();
+        self.last_change = Timestamp::now();
     }
 
-    /// There is a connection again.
-    pub fn reconnect(&mut self, look: &Look, mode: Mode) {
-        self.update(look);
+    /// Records a new session.
+    pub fn reconnect(&mut self, listing: &Listing, mode: Mode) {
+        self.update(listing);
         self.mode = mode;
         self.session += 1;
         self.is_connected = true;
-        self.changed = self.answered;
+        self.last_change = self.last_answer;
     }
 
-    /// What a reader is told first.
-    pub fn introduction(&self, initial: bool) -> Vec<Event> {
+    /// The first events of a reader.
+    pub fn first_events(&self, initial: bool) -> Vec<Event> {
         let Snapshot { org, states } = &*self.snapshot;
         let mut kinds = vec![EventKind::Synced { org: org.to_string(), keys: states.len(), mode: self.mode }];
         if initial {
@@ -86,17 +86,17 @@ impl State {
         self.dated(kinds)
     }
 
-    /// What a reader is told who knows of `told`.
-    pub fn events_since(&self, told: &Self) -> Vec<Event> {
+    /// The events since the state that was reported last.
+    pub fn events_since(&self, reported: &Self) -> Vec<Event> {
         let mut kinds = Vec::new();
-        let is_renewed = self.session > told.session;
+        let is_renewed = self.session > reported.session;
         if is_renewed {
-            // It came and went while the reader was away.
-            kinds.extend(self.disconnected().filter(|_| told.is_connected));
+            // The outage began and ended between two calls of `recv`.
+            kinds.extend(self.disconnected().filter(|_| reported.is_connected));
             kinds.push(EventKind::Reconnected { mode: self.mode });
         }
-        kinds.extend(self.snapshot.changes_since(&told.snapshot));
-        if !self.is_connected && (told.is_connected || is_renewed || self.outage != told.outage) {
+        kinds.extend(self.snapshot.changes_since(&reported.snapshot));
+        if !self.is_connected && (reported.is_connected || is_renewed || self.outage != reported.outage) {
             kinds.extend(self.disconnected());
         }
         self.dated(kinds)
@@ -108,7 +108,7 @@ impl State {
     }
 
     fn dated(&self, kinds: Vec<EventKind>) -> Vec<Event> {
-        kinds.into_iter().map(|kind| Event { kind, at: self.changed }).collect()
+        kinds.into_iter().map(|kind| Event { kind, at: self.last_change }).collect()
     }
 }
 
@@ -117,9 +117,14 @@ mod tests {
     use super::*;
     use crate::watcher::{KeyState, dirty_keys::Scope};
 
-    fn look(revision: i64) -> Look {
+    fn listing(revision: i64) -> Listing {
         let state = KeyState { revision, has_credentials: true, is_enabled: true, updated_at: None };
-        Look { org: "o".into(), scope: Scope::Whole, states: [("k".into(), state)].into(), is_standby: false }
+        Listing {
+            org: "o".into(),
+            scope: Scope::Whole,
+            states: [("k".into(), state)].into(),
+            is_standby: false,
+        }
     }
 
     fn lost() -> Error {
@@ -137,34 +142,34 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_told_the_last_of_everything_in_order() {
-        let first = State::first(&look(1), Mode::Listening);
-        let mut view = first.clone();
-        assert!(!view.update(&look(1)));
-        assert!(view.update(&look(2)) && view.update(&look(3)));
-        assert_eq!(words(&view.events_since(&first)), ["changed 3"]);
+    fn a_reader_gets_the_last_change_of_each_key_in_order() {
+        let first = State::first(&listing(1), Mode::Listening);
+        let mut state = first.clone();
+        assert!(!state.update(&listing(1)));
+        assert!(state.update(&listing(2)) && state.update(&listing(3)));
+        assert_eq!(words(&state.events_since(&first)), ["changed 3"]);
 
-        view.disconnect(lost());
-        assert_eq!(words(&view.events_since(&first)), ["changed 3", "disconnected gone"]);
-        let told = view.clone();
-        assert!(view.events_since(&told).is_empty());
-        view.disconnect(Error::NotificationsLost);
-        assert_eq!(words(&view.events_since(&told)).len(), 1);
+        state.disconnect(lost());
+        assert_eq!(words(&state.events_since(&first)), ["changed 3", "disconnected gone"]);
+        let reported = state.clone();
+        assert!(state.events_since(&reported).is_empty());
+        state.disconnect(Error::NotificationsLost);
+        assert_eq!(words(&state.events_since(&reported)).len(), 1);
 
-        view.reconnect(&look(5), Mode::Listening);
-        assert_eq!(words(&view.events_since(&told)), ["reconnected", "changed 5"]);
-        assert_eq!(words(&view.events_since(&first)).split_off(1), ["reconnected", "changed 5"]);
-        view.disconnect(lost());
-        assert_eq!(words(&view.events_since(&told)), ["reconnected", "changed 5", "disconnected gone"]);
+        state.reconnect(&listing(5), Mode::Listening);
+        assert_eq!(words(&state.events_since(&reported)), ["reconnected", "changed 5"]);
+        assert_eq!(words(&state.events_since(&first)).split_off(1), ["reconnected", "changed 5"]);
+        state.disconnect(lost());
+        assert_eq!(words(&state.events_since(&reported)), ["reconnected", "changed 5", "disconnected gone"]);
     }
 
     #[test]
     fn an_outage_counts_from_the_last_answer() {
-        let mut view = State::first(&look(1), Mode::Listening);
-        let answered = view.answered;
-        view.disconnect(lost());
-        let told = view.introduction(false);
-        assert_eq!(told.len(), 1);
-        assert_eq!(view.outage.as_ref().map(|outage| outage.since), Some(answered));
+        let mut state = State::first(&listing(1), Mode::Listening);
+        let last_answer = state.last_answer;
+        state.disconnect(lost());
+        let reported = state.first_events(false);
+        assert_eq!(reported.len(), 1);
+        assert_eq!(state.outage.as_ref().map(|outage| outage.since), Some(last_answer));
     }
 }

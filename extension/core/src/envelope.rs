@@ -1,4 +1,4 @@
-//! A credential as it is stored: XChaCha20-Poly1305 under the keyring's primary key, bound to its place.
+//! The form of a stored credential: XChaCha20-Poly1305 under the keyring's primary key, bound to its place.
 //!
 //! | bytes | content |
 //! | --- | --- |
@@ -8,10 +8,10 @@
 //! | 24 | nonce, random for each write |
 //! | rest | ciphertext and its tag of 16 bytes |
 //!
-//! The associated data is the version, then purpose, org, integration key and key id, each behind its length in four
-//! bytes: a ciphertext that is moved to another row, org or table does not authenticate. The revision is not in it, as
-//! only the upsert itself knows it; who can write to the table can therefore put an older ciphertext of the same row
-//! back.
+//! The associated data is the version, then purpose, org, integration key and key id, each behind its length
+//! in four bytes. So a ciphertext that was moved to another row, org or table does not authenticate. The
+//! revision is not in the associated data, because only the upsert knows it. So a role that can write to the
+//! table can restore an older ciphertext of the same row.
 
 use crate::frame::{self, bind};
 use crate::keyring::Keyring;
@@ -40,7 +40,7 @@ impl Purpose {
     }
 }
 
-/// Where a ciphertext belongs.
+/// The place that a ciphertext is bound to.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// Its table.
@@ -54,8 +54,8 @@ pub struct Place<'a> {
 /// Why a value cannot be encrypted or decrypted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Not an envelope, or one of a later version.
-    #[error("the stored ciphertext is not of a form that this release knows")]
+    /// Not an envelope, or an envelope of a later version.
+    #[error("the stored ciphertext has a form that this release does not know")]
     Malformed,
     /// Encrypted with a key that the keyring does not have.
     #[error("the stored ciphertext needs key {0}, which the keyring does not have")]
@@ -64,7 +64,7 @@ pub enum EnvelopeError {
     #[error("the stored ciphertext does not authenticate")]
     NotAuthentic,
     /// The operating system gave no random bytes, or the cipher refused.
-    #[error("the value could not be encrypted")]
+    #[error("cannot encrypt the value")]
     Encrypt,
 }
 
@@ -75,7 +75,7 @@ pub fn encrypt(keyring: &Keyring, place: Place<'_>, plaintext: &str) -> Result<V
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| EnvelopeError::Encrypt)?;
 
-    // Sized once: growing would leave a copy of the plaintext behind.
+    // Full size at once, because growing would leave a copy of the plaintext behind.
     let mut envelope = Vec::with_capacity(head.len() + NONCE_BYTES + plaintext.len() + TAG_BYTES);
     envelope.extend(head);
     envelope.extend(nonce);
@@ -93,7 +93,7 @@ pub fn encrypt(keyring: &Keyring, place: Place<'_>, plaintext: &str) -> Result<V
     Ok(envelope)
 }
 
-/// Decrypts what [`encrypt`] made for the same `place`.
+/// Decrypts an envelope that [`encrypt`] made for the same `place`.
 pub fn decrypt(
     keyring: &Keyring,
     place: Place<'_>,
@@ -111,7 +111,7 @@ pub fn decrypt(
             &Tag::from(*tag),
         )
         .map_err(|_| EnvelopeError::NotAuthentic)?;
-    // What authenticates is what encrypt was given, a str; the check costs little and spares an unsafe block.
+    // An authentic plaintext is the str that encrypt took. The check costs little and saves an unsafe block.
     String::from_utf8(std::mem::take(&mut *plaintext)).map(Zeroizing::new).map_err(|error| {
         error.into_bytes().zeroize();
         EnvelopeError::NotAuthentic

@@ -89,7 +89,7 @@ impl ErrorCode {
         self.row().1
     }
 
-    /// The SQLSTATE that Postgres reports.
+    /// Its SQLSTATE.
     #[must_use]
     pub const fn sqlstate(self) -> &'static str {
         self.row().2
@@ -101,7 +101,7 @@ impl ErrorCode {
         self.row().3
     }
 
-    /// The code that a SQLSTATE stands for, if it is one of ours.
+    /// The code of a SQLSTATE, if the SQLSTATE is one of ours.
     #[must_use]
     pub fn from_sqlstate(sqlstate: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.sqlstate() == sqlstate)
@@ -130,7 +130,7 @@ impl fmt::Display for ErrorCode {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Which row of the error table.
+    /// The error code.
     pub code: ErrorCode,
     /// What happened.
     pub message: String,
@@ -142,6 +142,37 @@ impl Refusal {
     /// A refusal with `code`.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into() }
+    }
+
+    /// The catalog does not have the key. The message does not repeat the key, which may be a misplaced secret.
+    #[must_use]
+    pub fn integration_not_found() -> Self {
+        Self::new(
+            ErrorCode::IntegrationNotFound,
+            "the catalog has no integration with this key",
+            "SELECT key FROM integration_credentials.list_integrations() lists the keys; \
+             admin_register_integration() adds an integration.",
+        )
+    }
+
+    /// The catalog entry is disabled.
+    #[must_use]
+    pub fn integration_disabled(key: &str) -> Self {
+        Self::new(
+            ErrorCode::IntegrationDisabled,
+            format!("integration {key:?} is disabled"),
+            "admin_set_integration_enabled(key, true, actor) enables it.",
+        )
+    }
+
+    /// The org has no credential for the key.
+    #[must_use]
+    pub fn credentials_not_set(key: &str) -> Self {
+        Self::new(
+            ErrorCode::CredentialsNotSet,
+            format!("this org has no credential for integration {key:?}"),
+            "admin_set_integration_credentials(key, value, actor) sets the credential.",
+        )
     }
 }
 

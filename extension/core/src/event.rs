@@ -1,4 +1,4 @@
-//! The payload of a notification. Any role may LISTEN, so it says what changed and never a value.
+//! The payload of a notification. Any role may LISTEN, so a payload names the change and never has a value.
 
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
@@ -6,7 +6,7 @@ use std::ffi::CStr;
 /// The channel that events are sent on.
 pub const CHANNEL: &str = "integration_credentials";
 
-/// The payload that says: something changed, look at everything again. It is about no org and no key.
+/// The payload that tells every listener to read the whole list again. It names no org and no key.
 pub const RESYNC: &CStr = c"{\"v\":1,\"op\":\"resync\"}";
 
 /// What was done.
@@ -30,7 +30,7 @@ pub struct Event {
     pub org: String,
     /// The integration key.
     pub key: String,
-    /// The revision that the change led to; 0 where the org has never had a credential.
+    /// The revision after the change; 0 where the org never had a credential.
     pub revision: i64,
     /// What was done.
     pub operation: Operation,
@@ -42,8 +42,8 @@ pub enum EventError {
     /// Not JSON of the expected form.
     #[error("not an event: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// A form that this version does not know.
-    #[error("an event of version {0}, and only version 1 is known")]
+    /// A version that this release does not know.
+    #[error("an event of version {0}; this release knows version 1")]
     Version(u32),
 }
 

@@ -1,4 +1,5 @@
-//! How an envelope and a sealed value begin: a byte for the version, one for the length of the key id, and the id.
+//! The head of an envelope and of a sealed value: a byte for the version, a byte for the length of the key
+//! id, the id.
 
 use crate::keyring::is_id;
 
@@ -8,7 +9,8 @@ pub fn head(version: u8, id: &str) -> Option<Vec<u8>> {
     Some([&[version, length], id.as_bytes()].concat())
 }
 
-/// The key id of a frame of this version, and what follows it. An id may be shown in an error, so it must look like one.
+/// The key id of a frame of this version, and the rest. Errors show the id, so it must have the form of an
+/// id.
 pub fn split(version: u8, frame: &[u8]) -> Option<(&str, &[u8])> {
     let (&[found, length], rest) = frame.split_first_chunk()?;
     let (id, rest) = rest.split_at_checked(length.into())?;
@@ -16,11 +18,11 @@ pub fn split(version: u8, frame: &[u8]) -> Option<(&str, &[u8])> {
     (found == version).then_some((id, rest))
 }
 
-/// Texts one after the other, each behind its length, so that none can be taken for a part of its neighbour.
+/// Concatenates texts, each behind its length, so that different lists never give the same bytes.
 pub fn bind(parts: &[&str]) -> Vec<u8> {
     let mut data = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
     for part in parts {
-        // Lengths are limited far below u32::MAX, so saturating can never make two places look alike.
+        // Lengths are limited far below u32::MAX, so saturating never makes two places equal.
         data.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
         data.extend(part.as_bytes());
     }

@@ -1,8 +1,9 @@
-//! A JSON document as Postgres keeps it, so that it need not be written as text for Postgres to read.
+//! Writes a JSON document in Postgres' own form, which is faster than a text that Postgres parses.
 //!
-//! Its form is that of `utils/jsonb.h`, unchanged since Postgres 9.4: it is on disk. An object is a header with the number
-//! of fields, an entry of four bytes for each name and then for each value, and what these consist of, in the same order.
-//! An entry has the kind of the part and its length or, in every 32nd, where it ends.
+//! The form is that of `utils/jsonb.h`, unchanged since Postgres 9.4, because it is on disk. An object is a
+//! header with the number of fields, then an entry of four bytes for each name and for each value, then their
+//! contents in the same order. An entry has the kind of its part and the length or, in every 32nd entry, the
+//! end offset.
 
 use serde_json::{Map, Value};
 
@@ -16,11 +17,11 @@ const CONTAINER: u32 = 0x5000_0000;
 
 const HAS_END: u32 = 0x8000_0000;
 const END_EVERY: usize = 32;
-/// The most that an entry can say of a length, and a header of a number.
+/// The largest length in an entry, and the largest number of fields in a header.
 const MOST: u32 = 0x0fff_ffff;
 
-/// The bytes of an object, without the length that goes before. `None` if it has what is left to Postgres: numbers, arrays,
-/// and the character that it refuses.
+/// The bytes of an object, without the length in front. `None` for parts that Postgres must parse: numbers,
+/// arrays, and the character that it refuses.
 #[must_use]
 pub fn object(fields: &Map<String, Value>) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(256);

@@ -1,10 +1,10 @@
-//! The keyring: a JSON document that is kept outside the database.
+//! The keyring: a JSON document outside the database.
 //!
 //! ```json
 //! {"version": 1, "primary": "k5c8e01d2", "keys": [{"id": "k5c8e01d2", "key": "<32 bytes in base64>"}]}
 //! ```
 //!
-//! New ciphertexts are made with the primary key; the others stay for reading what was written before.
+//! The primary key encrypts new values. The other keys stay to decrypt older values.
 
 use crate::locked_page::{KEY_BYTES, LockedKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The id that each ciphertext names.
+    /// Its id, which each ciphertext names.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -42,7 +42,7 @@ impl Key {
     }
 }
 
-/// What is wrong with a keyring. Says where, never what stands there.
+/// The problem of a keyring: where it is, never the text there.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// Not JSON, or not of this form.
@@ -56,10 +56,10 @@ pub enum KeyringError {
     /// A version that this release does not know.
     #[error("the keyring has version {0}; this release reads version 1")]
     Version(u32),
-    /// An id that cannot be one.
+    /// An id of another form.
     #[error("key number {0} of the keyring has an id that is not 1 to 64 letters, digits, '-' or '_'")]
     Id(usize),
-    /// The same id twice.
+    /// Two keys with one id.
     #[error("the keyring has two keys with the id {0}")]
     Duplicate(String),
     /// Key material of another length, or not base64.
@@ -69,7 +69,7 @@ pub enum KeyringError {
     #[error("the keyring's primary key is not among its keys")]
     Primary,
     /// The operating system gave no memory or no random bytes.
-    #[error("no memory or no random bytes for a key: {0}")]
+    #[error("cannot create or copy a key: {0}")]
     System(String),
 }
 
@@ -117,7 +117,7 @@ impl Keyring {
         Ok(Self { primary, keys })
     }
 
-    /// The document, to be written where only the server's user can read it.
+    /// The document, to be written to a file that only the server's user can read.
     pub fn to_document(&self) -> Result<Zeroizing<String>, KeyringError> {
         let keys = self.keys.iter().map(|key| DocumentKey {
             id: key.id.clone(),
@@ -125,13 +125,13 @@ impl Keyring {
         });
         let document =
             Document { version: VERSION, primary: self.primary().id.clone(), keys: keys.collect() };
-        // Room for all of it at once, so that no half-grown copy is left behind unwiped.
+        // Full size at once, because growing would leave an unwiped copy behind.
         let mut text = Vec::with_capacity(128 + self.keys.len() * 256);
         let written = serde_json::to_writer_pretty(&mut text, &document);
         text.push(b'\n');
         match (written, String::from_utf8(text)) {
             (Ok(()), Ok(text)) => Ok(Zeroizing::new(text)),
-            _ => Err(KeyringError::System("the document could not be written".into())),
+            _ => Err(KeyringError::System("the document is not UTF-8 JSON".into())),
         }
     }
 
@@ -148,13 +148,13 @@ impl Keyring {
         Ok(self.primary_id())
     }
 
-    /// The key that new ciphertexts are made with.
+    /// The key that encrypts new values.
     #[must_use]
     pub fn primary(&self) -> &Key {
         &self.keys[self.primary]
     }
 
-    /// Its id.
+    /// The id of the primary key.
     #[must_use]
     pub fn primary_id(&self) -> &str {
         self.primary().id()
@@ -196,7 +196,7 @@ fn random_key() -> Result<Key, KeyringError> {
 }
 
 fn decode_key(id: String, text: &str) -> Result<Key, KeyringError> {
-    // The decoder wants room for a whole group of three bytes more.
+    // The decoder needs room for one more group of three bytes.
     let mut bytes = Zeroizing::new([0; KEY_BYTES + 3]);
     match STANDARD.decode_slice(text, bytes.as_mut_slice()) {
         Ok(KEY_BYTES) => {}

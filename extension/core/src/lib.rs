@@ -1,20 +1,20 @@
-//! What the extension and its client share: no Postgres, no network, no clock.
+//! The code that the extension and its client share, without Postgres, network and clock.
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | [`error`] | the error codes, their status and SQLSTATE, and a failure that carries one |
+//! | [`error`] | the error codes, their status and SQLSTATE, and a refusal that carries one |
 //! | [`limits`] | how long a key, a value and an actor may be |
-//! | `rules` | what the catalog demands of a value (with the feature of that name) |
-//! | [`keyring`] | the keys, and the document they are kept in |
-//! | [`buffer`] | memory for what runs in hooks |
-//! | [`envelope`] | a credential as it is stored: encrypted, bound to its place |
-//! | [`seal`] | a value that its owner encrypted, to a public key of the server |
-//! | [`redact`] | a text without the secret |
-//! | [`sql_text`] | the text of statements and messages, without what may be a secret |
-//! | [`tool`] | which parameters of which tool are sensitive |
+//! | `rules` | the catalog's rules for a value (with the feature of that name) |
+//! | [`keyring`] | the keys, and their document |
+//! | [`buffer`] | fallible memory for code in hooks |
+//! | [`envelope`] | a stored credential: encrypted, bound to its place |
+//! | [`seal`] | a value that a client encrypted to a public key of the server |
+//! | [`redact`] | removing a known secret from a text |
+//! | [`sql_text`] | redacting statements and messages that may hold a secret |
+//! | [`tool`] | the metered functions, and their sensitive parameters |
 //! | [`event`] | the payload of a notification |
 //! | [`jsonb`] | a JSON document in Postgres' own form |
-//! | [`ring_buffer`] | payloads on their way from the transactions that committed to the process that sends them |
+//! | [`ring_buffer`] | the queue of payloads between committing transactions and the worker |
 
 pub mod buffer;
 pub mod envelope;

@@ -1,4 +1,4 @@
-//! How long an argument may be, in characters (Unicode scalar values), not bytes.
+//! The lengths of arguments, in characters (Unicode scalar values), not bytes.
 
 use crate::error::{ErrorCode, Refusal};
 
@@ -6,7 +6,7 @@ use crate::error::{ErrorCode, Refusal};
 pub const MAX_KEY_CHARS: usize = 255;
 /// The longest value that the setting `integration_credentials.max_value_length` can allow.
 pub const MAX_VALUE_CHARS: usize = 1 << 20;
-/// The longest value, unless that setting says otherwise.
+/// The default of that setting.
 pub const DEFAULT_VALUE_CHARS: usize = 8192;
 /// The longest actor.
 pub const MAX_ACTOR_CHARS: usize = 255;
@@ -34,16 +34,16 @@ pub fn actor(argument: Option<&str>) -> Result<&str, Refusal> {
     check("actor", argument, MAX_ACTOR_CHARS)
 }
 
-/// An argument that is there, not empty, and of at most `max` characters.
+/// Checks that an argument is not NULL, not empty, and has at most `max` characters.
 pub fn check<'a>(name: &str, argument: Option<&'a str>, max: usize) -> Result<&'a str, Refusal> {
     let problem = match argument {
         None => "is NULL".to_owned(),
         Some("") => "is empty".to_owned(),
-        // A character takes at least one byte, so most arguments need not be counted.
+        // A character takes at least one byte, so the characters of a short text need not be counted.
         Some(text) if text.len() <= max => return Ok(text),
         Some(text) => match text.chars().count() {
             count if count <= max => return Ok(text),
-            count => format!("has {count} characters, and {max} are allowed"),
+            count => format!("has {count} characters; at most {max} are allowed"),
         },
     };
     Err(Refusal::new(
@@ -64,7 +64,7 @@ mod tests {
                 assert!(value(Some(&unit.repeat(max)), max).is_ok());
                 let refusal = value(Some(&unit.repeat(max + 1)), max).unwrap_err();
                 assert_eq!(refusal.code, ErrorCode::InvalidRequest);
-                let expected = format!("value has {} characters, and {max} are allowed", max + 1);
+                let expected = format!("value has {} characters; at most {max} are allowed", max + 1);
                 assert_eq!(refusal.message, expected);
                 assert!(refusal.hint.contains("integration_credentials.max_value_length"));
             }

@@ -1,4 +1,4 @@
-//! Memory for a key: a page of its own that core dumps leave out, and that is wiped before it is given back.
+//! Memory for a key: a page of its own, left out of core dumps, and wiped before it is unmapped.
 
 use std::{io, ptr::NonNull};
 use zeroize::Zeroize;
@@ -12,7 +12,7 @@ pub struct LockedKey(NonNull<[u8; KEY_BYTES]>);
 impl LockedKey {
     /// Maps a page and lets `fill` write the key straight into it.
     pub fn new(fill: impl FnOnce(&mut [u8; KEY_BYTES])) -> io::Result<Self> {
-        // SAFETY: a new private mapping, with no address asked for, touches nothing that exists.
+        // SAFETY: a new private mapping at an address of the kernel's choice, which overlaps no other.
         let page = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -35,7 +35,8 @@ impl LockedKey {
         if unsafe { libc::madvise(page, KEY_BYTES, libc::MADV_DONTDUMP) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // Keeps it out of swap. The limit for locked memory may be spent, and an unlocked key is still usable.
+        // Keeps the key out of swap. Beyond the limit of locked memory this fails, and an unlocked key is still
+        // usable.
         // SAFETY: the range is the mapping made above.
         unsafe { libc::mlock(page, KEY_BYTES) };
         fill(key.bytes_mut());
@@ -57,12 +58,12 @@ impl LockedKey {
 impl Drop for LockedKey {
     fn drop(&mut self) {
         self.bytes_mut().zeroize();
-        // SAFETY: the mapping made in new, which nothing refers to any more.
+        // SAFETY: the mapping of `new`, to which no reference exists any more.
         unsafe { libc::munmap(self.0.as_ptr().cast(), KEY_BYTES) };
     }
 }
 
-// SAFETY: the page belongs to this value alone, and shared access only reads.
+// SAFETY: only this value owns the page, and shared access only reads.
 unsafe impl Send for LockedKey {}
 // SAFETY: as above.
 unsafe impl Sync for LockedKey {}
@@ -78,7 +79,8 @@ mod tests {
         assert_eq!(key.bytes(), &[7; KEY_BYTES]);
         let address = key.0.as_ptr() as usize;
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        // Neighbouring pages with the same flags are shown as one mapping, so the page need not be where it starts.
+        // Neighbouring pages with the same flags are shown as one mapping, so the page need not be where it
+        // starts.
         let flags = maps
             .lines()
             .skip_while(|line| !range(line).is_some_and(|range| range.contains(&address)))

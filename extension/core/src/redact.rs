@@ -1,12 +1,12 @@
-//! A text that other code wrote, without the secret that it may have put there.
+//! Removes a known secret from a text that other code wrote.
 //!
-//! Any eight bytes in a row that the text shares with the secret are taken out, in capital or small (ASCII) letters, and
-//! in each of the forms that a message is likely to hold it in: plain, quoted for SQL, escaped for JSON, in hex and in
-//! base64. So is a shorter secret, as a whole. Of a secret that is a JSON object only the values are secret and not the
-//! names, so that `client_id is missing` can still be said; each value is secret as it is spelled there, and as it is
-//! meant.
+//! Any eight consecutive bytes that the text shares with the secret are removed, in upper or lower (ASCII)
+//! case, and in each form that a message is likely to have: plain, quoted for SQL, escaped for JSON, in hex
+//! and in base64. A shorter secret is removed as a whole. In a JSON object only the values are secret and not
+//! the names, so that a message may say `client_id is missing`. Each value is secret as it is spelled and as
+//! it is decoded.
 //!
-//! Code that means to smuggle a secret out (one letter at a time, reversed, summed up) is not stopped by this.
+//! This does not stop code that exfiltrates a secret on purpose: one letter at a time, reversed, or as a sum.
 
 use crate::buffer::Buffer;
 use crate::sql_text::Dropped;
@@ -24,16 +24,16 @@ use std::ops::Range;
 #[cfg(feature = "rules")]
 use zeroize::Zeroize;
 
-/// What stands where a secret was.
+/// The replacement of a secret.
 pub const REDACTED: &str = "<redacted>";
 
 /// The longest reason that a validator or sync handler may give, in characters.
 pub const MAX_REASON_CHARS: usize = 500;
 
-/// Searching for a secret takes a hundred times its length in memory.
+/// The longest secret that is searched for, in bytes. The search takes a hundred times as much memory.
 const MAX_SEARCHED_BYTES: usize = 64 << 10;
 const WINDOW: usize = 8;
-/// Where the secret is shorter, the gaps alone would tell what it was.
+/// A text with a shorter secret is replaced as a whole, because the gaps alone would reveal the secret.
 const SHORT: usize = 4;
 
 /// `text` without `secret`, cut at [`MAX_REASON_CHARS`].
@@ -41,7 +41,7 @@ const SHORT: usize = 4;
 pub fn reason(text: &str, secret: &str) -> String {
     if secret.len() > MAX_SEARCHED_BYTES {
         return format!(
-            "{REDACTED} (no reason is shown that was given for a value of more than {MAX_SEARCHED_BYTES} bytes)"
+            "{REDACTED} (reasons for a value of more than {MAX_SEARCHED_BYTES} bytes are not shown)"
         );
     }
     let mut redacted = redact(text, secret);
@@ -57,23 +57,23 @@ pub fn redact(text: &str, secret: &str) -> String {
     let mut needles = Needles::default();
     match needles.add(secret).and_then(|()| needles.hide(text.as_bytes())) {
         Ok(None) => text.to_owned(),
-        // What is left out begins and ends between characters.
+        // Pieces are cut between characters, so the rest is UTF-8.
         Ok(Some(redacted)) => String::from_utf8(redacted).unwrap_or_else(|_| REDACTED.to_owned()),
         Err(dropped) => dropped.text().to_owned(),
     }
 }
 
-/// The forms of secrets, to be sought in texts in linear time. Only hashes of their pieces are kept.
+/// The forms of secrets, for a search in linear time. Only hashes of their pieces are kept.
 #[derive(Default)]
 pub struct Needles {
     pieces: HashSet<u64, RandomState>,
-    /// Which lengths there are of forms that are shorter than a window: a bit for each.
+    /// The lengths of the forms that are shorter than a window, a bit for each length.
     lengths: u8,
     has_short_secret: bool,
 }
 
 impl Needles {
-    /// Adds a secret. Fails where there is no memory, and may then have added a part of it.
+    /// Adds a secret. Without memory it fails, and may have added a part of the secret.
     pub fn add(&mut self, secret: &str) -> Result<(), Dropped> {
         self.has_short_secret |= secret.len() < SHORT;
         let is_document = secret.trim_ascii_start().starts_with(['{', '[']);
@@ -97,7 +97,7 @@ impl Needles {
         self.add_encoded(&secret.bytes())
     }
 
-    /// As it is, and as SQL and JSON would quote it.
+    /// Adds the plain form, and the forms quoted for SQL and JSON.
     fn add_written(&mut self, text: impl Iterator<Item = u8> + Clone) -> Result<(), Dropped> {
         self.add_form(text.clone())?;
         let is_special = |byte| matches!(byte, b'\'' | b'\\' | b'"' | ..b' ');
@@ -111,7 +111,7 @@ impl Needles {
         Ok(())
     }
 
-    /// In hex and in base64, wherever in a group of three bytes it begins.
+    /// Adds the forms in hex, and in base64 at each of the three alignments.
     fn add_encoded(&mut self, text: &(impl Iterator<Item = u8> + Clone)) -> Result<(), Dropped> {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.add_form(
@@ -158,7 +158,7 @@ impl Needles {
         self.pieces.contains(&self.pieces.hasher().hash_one(piece))
     }
 
-    /// The text without the secrets; `None` if there is none in it.
+    /// The text without the secrets; `None` if it contains none.
     pub fn hide(&self, text: &[u8]) -> Result<Option<Vec<u8>>, Dropped> {
         let mut copy = Copy { text, bytes: None, kept_to: 0, found: 0..0 };
         let mut window = Window::default();
@@ -187,7 +187,7 @@ impl Needles {
     }
 }
 
-/// The last eight bytes, in small letters.
+/// The last eight bytes, in lower case.
 #[derive(Clone, Copy, Default)]
 struct Window(u64);
 
@@ -201,18 +201,19 @@ impl Window {
     }
 }
 
-/// A copy of a text without what was found in it.
+/// A copy of a text without the found pieces.
 struct Copy<'a> {
     text: &'a [u8],
     bytes: Option<Buffer>,
     kept_to: usize,
-    /// What was found last, which may still grow.
+    /// The last found range, which may still grow.
     found: Range<usize>,
 }
 
 impl Copy<'_> {
-    /// Pieces are left out in the order of their ends. One may begin within a character: all bytes of characters that
-    /// are not ASCII have the highest bit, in every encoding that a server has.
+    /// Leaves a piece out; pieces come in the order of their ends. A piece may begin or end within a
+    /// character, so it is extended over all adjacent non-ASCII bytes. In every server encoding, those have
+    /// the highest bit set.
     fn leave_out(&mut self, start: usize, end: usize) -> Result<(), Dropped> {
         if end <= self.found.end {
             return Ok(());
@@ -286,7 +287,7 @@ impl<T: Iterator<Item = u8>, E: Engine> Iterator for Base64<'_, T, E> {
     }
 }
 
-/// How JSON spells a byte within a string.
+/// The JSON escape of a byte within a string.
 fn json_escaped(byte: u8) -> impl Iterator<Item = u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let (mut spelled, length) = ([byte, 0, 0, 0, 0, 0], 1);
@@ -314,7 +315,7 @@ fn json_escaped(byte: u8) -> impl Iterator<Item = u8> {
     spelled.into_iter().take(length)
 }
 
-/// The bytes that a JSON string means.
+/// The decoded bytes of a JSON string.
 #[derive(Clone)]
 struct Unescaped<'a> {
     spelled: std::str::Chars<'a>,
@@ -374,8 +375,8 @@ impl Iterator for Unescaped<'_> {
     }
 }
 
-/// The strings and numbers of a valid JSON text, but for the names of members. A parsed document would not do: it has
-/// lost how they were spelled, and of two members with one name all but the last.
+/// The strings and numbers of a valid JSON text, except the names of members. A parsed document does not
+/// suffice: it has lost the spelling, and of two members with one name all but the last.
 fn json_values(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

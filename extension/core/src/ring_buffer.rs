@@ -1,19 +1,20 @@
-//! A queue of payloads in a fixed piece of memory, each for a database.
+//! A queue of payloads for databases, in memory of a fixed size.
 //!
-//! An entry is made before its transaction commits, so that afterwards nothing can fail, and in the order in which those
-//! that wait for each other commit. It is sent when it is known how its transaction ended.
+//! A transaction appends its entries before it commits, so that nothing can fail afterwards. Transactions
+//! that change one credential wait for each other, so their entries are in commit order. An entry is sent
+//! after its transaction has committed.
 
-/// How much it holds, in bytes: some thousands of ordinary payloads.
+/// The capacity in bytes: some thousands of ordinary payloads.
 pub const CAPACITY: usize = 256 * 1024;
 
-/// What a payload takes beside itself: how its transaction ended, its database, and its length.
+/// The header of a payload: the state of its transaction, its database, and its length.
 const HEADER: usize = size_of::<u8>() + size_of::<u32>() + size_of::<u16>();
 
 const UNDECIDED: u8 = 0;
 const COMMITTED: u8 = 1;
 const ABORTED: u8 = 2;
 
-/// The queue. Positions only grow; where they stand in the memory is their remainder.
+/// The queue. Positions only grow; their remainder is the place in memory.
 #[derive(Debug)]
 #[repr(C)]
 pub struct RingBuffer {
@@ -24,7 +25,7 @@ pub struct RingBuffer {
 
 /// The entries of a transaction.
 #[derive(Clone, Copy, Debug)]
-#[must_use = "entries that are never settled hold up all that come after"]
+#[must_use = "entries that are never settled block all later entries"]
 pub struct Entries {
     start: u64,
     end: u64,
@@ -40,7 +41,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Whether there is nothing to take off the queue. There may be where there is nothing to send.
+    /// Whether the batch takes nothing off the queue. A batch of aborted payloads takes some off, but sends
+    /// none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.start == self.end
@@ -55,7 +57,7 @@ impl Default for RingBuffer {
 }
 
 impl RingBuffer {
-    /// Appends the payloads of a transaction that is about to commit; `None` if there is no room for all of them.
+    /// Appends the payloads of a transaction that is about to commit; `None` without room for all of them.
     pub fn append<'a>(
         &mut self,
         database: u32,
@@ -75,8 +77,8 @@ impl RingBuffer {
         Some(Entries { start, end: self.written })
     }
 
-    /// Says how the transaction ended that the entries are of. Returns whether they are at the front: the others are found
-    /// by who takes off the front.
+    /// Marks entries as committed or aborted. Returns whether they are at the front, so that the worker must
+    /// wake: it finds later entries by itself.
     pub fn settle(&mut self, entries: Entries, is_committed: bool) -> bool {
         let mut position = entries.start;
         while position < entries.end {
@@ -88,14 +90,14 @@ impl RingBuffer {
         entries.start == self.read
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the queue is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.read == self.written
     }
 
-    /// Copies what was committed, from the front to the first entry that is undecided, in about `limit` bytes. It stays
-    /// until it is `done`.
+    /// Copies the committed payloads from the front up to the first undecided entry, about `limit` bytes.
+    /// They stay in the queue until `done`.
     #[must_use]
     pub fn front(&self, limit: usize) -> Batch {
         let mut batch = Batch { payloads: Vec::new(), start: self.read, end: self.read };
@@ -153,7 +155,8 @@ impl RingBuffer {
     }
 }
 
-/// Where `length` bytes stand: a range up to the end of the memory, and how many go on at its beginning.
+/// The place of `length` bytes: a range up to the end of the memory, and how many bytes continue at its
+/// beginning.
 fn split(position: u64, length: usize) -> (std::ops::Range<usize>, usize) {
     let start = usize::try_from(position % (CAPACITY as u64)).unwrap_or_default();
     let first = length.min(CAPACITY - start);

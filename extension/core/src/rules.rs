@@ -1,24 +1,25 @@
-//! What the catalog demands of a value, declared in its `rules` column and checked here, in linear time.
+//! The rules for a value, declared in the catalog's `rules` column and checked here in linear time.
 //!
 //! | rule | type | holds when |
 //! | --- | --- | --- |
 //! | `minLength`, `maxLength` | integer, characters | the value is no shorter, no longer |
 //! | `prefix` | text | the value begins with it |
 //! | `pattern` | regular expression (`regex` crate) | the whole value matches |
-//! | `schema` | JSON Schema (draft 2020-12 unless it names another) | the value is JSON that is valid under it |
+//! | `schema` | JSON Schema (draft 2020-12 unless it names another) | the value is JSON that is valid under the schema |
 //!
-//! A schema is a tree: `$ref` and its kin are refused, as a few of them can describe one that takes years to walk, and so
-//! are `unevaluatedItems` and `unevaluatedProperties`, which walk it again. Rules have at most 64 KiB.
+//! A schema is a tree. `$ref`, `$dynamicRef` and `$recursiveRef` are refused, because a few of them can
+//! describe a schema that takes years to walk. `unevaluatedItems` and `unevaluatedProperties` are refused,
+//! because they walk the tree again. Rules have at most 64 KiB.
 //!
-//! A few bytes of a pattern, such as `\w{9999}`, compile to megabytes, and each place in a schema keeps its path. So the patterns
-//! of an integration, that of the schema and its own, are limited in number, in length and in what they compile to, all
-//! together, and so are the paths.
+//! A few bytes of a pattern, such as `\w{9999}`, compile to megabytes, and each place in a schema keeps its
+//! path. So the patterns of an integration, in the rule `pattern` and in the schema, share limits of number,
+//! length and compiled size. The paths share a limit too.
 //!
-//! A pattern takes time by its compiled size times the length of the value, and cannot be interrupted. So pattern and schema
-//! are not for values of more than 64 KiB, which are refused.
+//! Matching takes the compiled size times the length of the value, and cannot be interrupted. So the rules
+//! `pattern` and `schema` refuse values of more than 64 KiB.
 //!
-//! A message names the rule and where it stands, never anything of the value: not even a property's name, unless the
-//! schema itself has it.
+//! A message names the rule and its place, never a part of the value: not even the name of a property, unless
+//! the schema has it.
 
 use crate::limits::MAX_VALUE_CHARS;
 use crate::redact::wipe;
@@ -33,15 +34,16 @@ pub const MAX_BYTES: usize = 64 << 10;
 const MAX_MATCHED_BYTES: usize = 64 << 10;
 /// The most patterns.
 const MAX_PATTERNS: usize = 64;
-/// The most bytes that patterns have together: before a class of Unicode is compiled, it takes a thousand times its name.
+/// The most bytes of all patterns together. Before compilation, a Unicode class takes a thousand times its
+/// name.
 const MAX_PATTERN_BYTES: usize = 4 << 10;
-/// What the patterns compile to together, at most, in bytes: ordinary ones, and others.
+/// The largest compiled size of all patterns together, in bytes: of ordinary patterns, and of any.
 const PROGRAM_BYTES: [usize; 2] = [64 << 10, 2 << 20];
 /// The most bytes of the paths of all places in a schema.
 const MAX_PATH_BYTES: usize = 1 << 20;
-/// What [`Rules::compile`] allocates at most, in bytes, with room to spare: 20 MB were measured.
+/// The most that [`Rules::compile`] allocates, in bytes, with a margin: 20 MB were measured.
 pub const COMPILE_BYTES: usize = 64 << 20;
-/// What [`Rules::check`] allocates at most, in bytes: 12 MB were measured.
+/// The most that [`Rules::check`] allocates, in bytes, with a margin: 12 MB were measured.
 pub const CHECK_BYTES: usize = 24 << 20;
 const REFUSED_KEYWORDS: [&str; 5] =
     ["$ref", "$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"];
@@ -75,31 +77,29 @@ pub enum RulesError {
     #[error("rules are not of the expected form: {0}")]
     Form(serde_json::Error),
     /// Longer than they may be.
-    #[error("rules have {0} bytes, and at most {MAX_BYTES} are possible")]
+    #[error("rules have {0} bytes; at most {MAX_BYTES} are allowed")]
     Size(usize),
     /// The lengths leave no room.
     #[error("minLength {0} is greater than maxLength {1}")]
     Lengths(usize, usize),
     /// Longer than any value may be.
-    #[error("{0} {1} is greater than {MAX_VALUE_CHARS}, the most that a value can ever have")]
+    #[error("{0} {1} is greater than {MAX_VALUE_CHARS}, the length of the longest value")]
     Limit(&'static str, usize),
-    /// Not a regular expression, or one that is too large.
+    /// Not a regular expression, or a too large one.
     #[error("pattern is not a regular expression of the regex crate: {0}")]
     Pattern(String),
     /// Too many patterns.
-    #[error("pattern and schema have {0} patterns, and at most {MAX_PATTERNS} are possible")]
+    #[error("pattern and schema have {0} patterns; at most {MAX_PATTERNS} are allowed")]
     Patterns(usize),
     /// Patterns that are too long.
-    #[error(
-        "the patterns of pattern and schema have {0} bytes, and at most {MAX_PATTERN_BYTES} are possible"
-    )]
+    #[error("the patterns of pattern and schema have {0} bytes; at most {MAX_PATTERN_BYTES} are allowed")]
     PatternSize(usize),
     /// Too many places that lie too deep.
     #[error(
-        "the paths of all places in the schema have {0} bytes, and at most {MAX_PATH_BYTES} are possible: nest it less, or shorten its names"
+        "the paths of all places in the schema have {0} bytes; at most {MAX_PATH_BYTES} are allowed: nest it less, or shorten its names"
     )]
     Paths(usize),
-    /// Not a JSON Schema, or one that refers to something outside itself.
+    /// Not a JSON Schema, or a schema with a refused keyword.
     #[error("schema is not a JSON Schema: {0}")]
     Schema(String),
 }
@@ -142,17 +142,17 @@ impl Rules {
             })
         };
         let [ordinary, most] = PROGRAM_BYTES;
-        // What is wrong for another reason is wrong again.
+        // Rules with another error fail again.
         compile(ordinary).or_else(|_| compile(most))
     }
 
-    /// How much memory they keep, in bytes, at most and by and large.
+    /// The memory that the compiled rules keep, in bytes: an upper estimate.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Whether to check a value may take memory by more than its length.
+    /// Whether a check may take much more memory than the length of the value.
     #[must_use]
     pub fn are_costly(&self) -> bool {
         self.pattern.is_some() || self.schema.is_some()
@@ -172,7 +172,7 @@ impl Rules {
         }
         if value.len() > MAX_MATCHED_BYTES && self.are_costly() {
             return Err(format!(
-                "the value has {} bytes, and the rules pattern and schema are for values of at most {MAX_MATCHED_BYTES}",
+                "the value has {} bytes; the rules pattern and schema take values of at most {MAX_MATCHED_BYTES}",
                 value.len()
             ));
         }
@@ -185,7 +185,7 @@ impl Rules {
     }
 }
 
-/// How much there is to compile.
+/// The amount that there is to compile.
 #[derive(Default)]
 struct Extent {
     patterns: usize,
@@ -199,13 +199,14 @@ impl Extent {
         self.pattern_bytes += pattern.len();
     }
 
-    /// Adds a schema, or a part of one at a path of so many bytes, and refuses what it may not have.
+    /// Adds a schema, or a part of one at a path of so many bytes, and refuses a schema with a refused
+    /// keyword.
     fn add_schema(&mut self, schema: &Value, path: usize) -> Result<(), RulesError> {
         self.path_bytes += path;
         match schema {
             Value::Object(members) => {
                 if let Some(keyword) = REFUSED_KEYWORDS.into_iter().find(|&word| members.contains_key(word)) {
-                    let problem = format!("{keyword} is not supported, write out what it refers to");
+                    let problem = format!("{keyword} is not supported; write the schema out without it");
                     return Err(RulesError::Schema(problem));
                 }
                 if let Some(Value::String(pattern)) = members.get("pattern") {
@@ -233,7 +234,8 @@ impl Extent {
         }
     }
 
-    /// As was measured of the worst rules of each kind: a program, its caches, and 75 bytes for each byte of a schema.
+    /// Measured with the worst rules of each kind: a program, its caches, and 75 bytes for each byte of a
+    /// schema.
     fn weight(&self, declared: usize, program: usize) -> usize {
         let programs = if self.patterns > 0 { 4 * program } else { 0 };
         programs + 96 * declared + 2 * self.path_bytes
@@ -242,7 +244,7 @@ impl Extent {
 
 fn compile_pattern(source: &str, limit: usize) -> Result<(String, Regex), RulesError> {
     let build = |source: &str| RegexBuilder::new(source).size_limit(limit).dfa_size_limit(limit).build();
-    // Alone first, or `a)|(b` would be taken for two halves of the group that it is put into.
+    // Alone first, because `a)|(b` would be valid inside the group.
     match build(source).and_then(|_| build(&format!(r"\A(?:{source})\z"))) {
         Ok(regex) => Ok((source.to_owned(), regex)),
         Err(regex::Error::CompiledTooBig(_)) => Err(RulesError::Pattern(too_large(limit))),
@@ -264,11 +266,11 @@ fn compile_schema(schema: &Value, limit: usize) -> Result<Validator, RulesError>
         })
 }
 
-/// A pattern that compiles to more than its share.
+/// The problem of a pattern that compiles to more than its share.
 fn too_large(limit: usize) -> String {
     format!(
-        "it compiles to more than {limit} bytes, its share of {}: repeat less, and write [a-z] rather than \\w or \\p{{L}}, \
-         which have thousands of characters",
+        "it compiles to more than {limit} bytes, its share of {}: repeat less, and write [a-z] instead of \\w or \\p{{L}}, \
+         which match thousands of characters",
         PROGRAM_BYTES[1]
     )
 }
@@ -278,7 +280,7 @@ fn last_line(text: &str) -> String {
 }
 
 fn check_schema(schema: &Validator, value: &str) -> Result<(), String> {
-    // serde_json's own message quotes nothing, but says where the value stops to be JSON.
+    // Only the position of serde_json's error, which quotes nothing.
     let mut document: Value = serde_json::from_str(value).map_err(|error| {
         format!("the value is not JSON (line {}, column {})", error.line(), error.column())
     })?;
@@ -394,10 +396,10 @@ mod tests {
         for (rules, expected) in [
             (json!({"pattern": r"\w{200}"}), "more than 2097152 bytes"),
             (json!({"pattern": "(?:(?:a?){300}){300}Z"}), "more than 2097152 bytes"),
-            (json!({"pattern": r"\p{L}".repeat(1000)}), "5000 bytes, and at most 4096"),
+            (json!({"pattern": r"\p{L}".repeat(1000)}), "5000 bytes; at most 4096"),
             (json!({"schema": {"pattern": r"\p{L}{200}"}}), "more than 2097152 bytes"),
             (json!({"schema": {"patternProperties": {r"\p{L}{200}": {}}}}), "more than 2097152 bytes"),
-            (json!({"pattern": "a", "schema": {"allOf": patterns(64)}}), "65 patterns, and at most 64"),
+            (json!({"pattern": "a", "schema": {"allOf": patterns(64)}}), "65 patterns; at most 64"),
             (
                 json!({"schema": {"allOf": [{"pattern": "a".repeat(4000)}, {"pattern": "b".repeat(97)}]}}),
                 "4097 bytes",

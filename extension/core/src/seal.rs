@@ -1,4 +1,5 @@
-//! A sealed value: encrypted by whoever has it, to a public key of the server, so that no SQL ever holds the plaintext.
+//! A sealed value: encrypted by the client to a public key of the server, so that no SQL ever holds the
+//! plaintext.
 //!
 //! HPKE (RFC 9180), base mode, one shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 //!
@@ -11,12 +12,14 @@
 //! | 32 | encapsulated key |
 //! | rest | ciphertext and its tag of 16 bytes |
 //!
-//! `info` is [`INFO`]. The AAD is the text `configured_integrations`, the org, the integration key and the session role,
-//! each behind its length as four bytes, big-endian, and then the time as it stands in the frame. So a value that was
-//! sealed for one org, key or role does not open for another, and one that somebody has recorded not for long.
+//! `info` is [`INFO`]. The AAD is the text `configured_integrations`, the org, the integration key and the
+//! session role, each behind its length as four bytes, big-endian, and then the eight bytes of the time. So a
+//! value that was sealed for one org, key or role does not open for another, and a recorded value opens for a
+//! short time only.
 //!
-//! The private key is derived from the keyring's key of the same id (`DeriveKeyPair` of RFC 9180 over [`INFO`], a zero
-//! byte, and the key), so it rotates with the keyring, and what was sealed to an old key still opens while that is kept.
+//! The private key is derived from the keyring's key of the same id (`DeriveKeyPair` of RFC 9180 over
+//! [`INFO`], a zero byte, and the key). So it rotates with the keyring, and a value sealed to an old key
+//! opens while the keyring has that key.
 
 use crate::envelope::Purpose;
 use crate::frame::{self, bind};
@@ -32,13 +35,13 @@ use zeroize::{Zeroize, Zeroizing};
 pub const INFO: &[u8] = b"integration_credentials sealed value v2";
 /// The length of a public key, and of an encapsulated one.
 pub const PUBLIC_KEY_BYTES: usize = 32;
-/// The longest sealed value: four bytes a character, and the frame around them.
+/// The longest sealed value, in bytes: four for each character, and the frame.
 pub const MAX_SEALED_BYTES: usize =
     4 * MAX_VALUE_CHARS + 2 + u8::MAX as usize + TIME_BYTES + PUBLIC_KEY_BYTES + 16;
 
-/// For how many seconds a sealed value opens.
+/// How long a sealed value opens, in seconds.
 pub const LIFETIME_SECONDS: u64 = 600;
-/// By how many seconds the clock that issued the key may be ahead of the one that opens.
+/// How far the clock that issued the key may be ahead of the clock that opens, in seconds.
 pub const CLOCK_SKEW_SECONDS: u64 = 60;
 
 /// The form of the frame.
@@ -48,7 +51,7 @@ type PrivateKey = <X25519HkdfSha256 as Kem>::PrivateKey;
 type PublicKey = <X25519HkdfSha256 as Kem>::PublicKey;
 type EncappedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
 
-/// Where to seal to.
+/// The key to seal to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealingKey {
     /// The id of the keyring's key that opens it.
@@ -57,7 +60,7 @@ pub struct SealingKey {
     pub public: [u8; PUBLIC_KEY_BYTES],
 }
 
-/// What a value is sealed for. It opens for nothing else.
+/// The terms that a value is sealed for. It opens for no others.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// The org.
@@ -68,35 +71,35 @@ pub struct Terms<'a> {
     pub role: &'a str,
 }
 
-/// Why a value cannot be sealed or opened. Says what is wrong with the frame, and nothing of what is in it.
+/// Why a value cannot be sealed or opened: the problem of the frame, and nothing of its content.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Nothing there, or more than the longest value needs.
-    #[error("the sealed value has {0} bytes, and 1 to {MAX_SEALED_BYTES} are possible")]
+    /// Empty, or longer than the longest value needs.
+    #[error("the sealed value has {0} bytes; 1 to {MAX_SEALED_BYTES} are allowed")]
     Length(usize),
-    /// Of the form that knew neither role nor time.
-    #[error("the sealed value is of form 1, which opens no more: this release takes form 2")]
+    /// Of form 1, which had neither role nor time.
+    #[error("the sealed value has form 1; this release opens form 2")]
     FormOne,
     /// Sealed too long ago.
-    #[error("the sealed value is {0} seconds old, and opens for {LIFETIME_SECONDS}")]
+    #[error("the sealed value is {0} seconds old; it expires after {LIFETIME_SECONDS}")]
     Expired(u64),
-    /// Of the future.
+    /// Dated in the future.
     #[error(
-        "the sealed value is dated {0} seconds ahead of this server's clock, and {CLOCK_SKEW_SECONDS} are allowed"
+        "the sealed value is {0} seconds ahead of this server's clock; at most {CLOCK_SKEW_SECONDS} are allowed"
     )]
     Early(u64),
-    /// Cut short, or of a later version.
-    #[error("the sealed value is truncated, or of a form that this release does not know")]
+    /// Truncated, or of a later version.
+    #[error("the sealed value is truncated, or has a form that this release does not know")]
     Malformed,
-    /// Sealed to a key that the keyring does not have, or no longer has.
+    /// Sealed to a key that the keyring does not have.
     #[error("the value is sealed to key {0}, which the keyring does not have")]
     UnknownKey(String),
-    /// Altered, or sealed on other terms, or to another key of the same id.
+    /// Altered, or sealed for other terms, or to another key of the same id.
     #[error(
         "the sealed value does not open: it was altered, or sealed for another org, integration or session role"
     )]
     NotAuthentic,
-    /// Opened, and not UTF-8.
+    /// Opened, but not UTF-8.
     #[error("the sealed value is not UTF-8 text")]
     NotText,
     /// Not 32 bytes of a public key.
@@ -104,7 +107,7 @@ pub enum SealError {
     PublicKey,
 }
 
-/// The key to seal to now.
+/// The current key to seal to.
 #[must_use]
 pub fn sealing_key(keyring: &Keyring) -> SealingKey {
     let (_, public) = key_pair(keyring.primary());
@@ -116,7 +119,7 @@ fn key_pair(key: &Key) -> (PrivateKey, PublicKey) {
     X25519HkdfSha256::derive_keypair(&material)
 }
 
-/// Seals a value on these terms. `issued_at` is the server's time, which it told along with the key.
+/// Seals a value for these terms. `issued_at` is the server's time, which comes with the key.
 pub fn seal(to: &SealingKey, terms: Terms<'_>, issued_at: u64, value: &str) -> Result<Vec<u8>, SealError> {
     let public = PublicKey::from_bytes(&to.public).map_err(|_| SealError::PublicKey)?;
     let head = frame::head(VERSION, &to.id).ok_or(SealError::PublicKey)?;
@@ -132,7 +135,7 @@ pub fn seal(to: &SealingKey, terms: Terms<'_>, issued_at: u64, value: &str) -> R
     Ok([head.as_slice(), &time, &encapped.to_bytes(), &ciphertext].concat())
 }
 
-/// Opens a value that was sealed on these terms, and not too long before `now`, in seconds since 1970.
+/// Opens a value that was sealed for these terms, and not too long before `now`, in seconds since 1970.
 pub fn open(
     keyring: &Keyring,
     terms: Terms<'_>,

@@ -1,4 +1,4 @@
-//! The tools that are metered, and which of their parameters are sensitive: declared here, once.
+//! The metered functions, and which of their parameters are sensitive.
 
 use crate::redact::REDACTED;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ pub struct Tool {
     pub key: &'static str,
     /// The parameters that are metered.
     pub parameters: &'static [&'static str],
-    /// Those of them whose content nobody may see.
+    /// The parameters whose content must not be shown.
     pub sensitive: &'static [&'static str],
 }
 
@@ -20,7 +20,7 @@ pub static SET: Tool = Tool {
     parameters: &["key", "value", "actor"],
     sensitive: &["value"],
 };
-/// Sets or rotates a credential that comes sealed.
+/// Sets or rotates a credential from a sealed value.
 pub static SET_SEALED: Tool = Tool {
     key: "admin_set_integration_credentials_sealed",
     parameters: &["key", "sealed", "actor"],
@@ -32,7 +32,7 @@ pub static REMOVE: Tool =
 /// Adds or replaces a catalog entry.
 pub static REGISTER: Tool =
     Tool { key: "admin_register_integration", parameters: &["key", "display_name", "actor"], sensitive: &[] };
-/// Takes a catalog entry out.
+/// Removes a catalog entry.
 pub static UNREGISTER: Tool =
     Tool { key: "admin_unregister_integration", parameters: &["key", "actor"], sensitive: &[] };
 /// Enables or disables a catalog entry.
@@ -48,7 +48,7 @@ impl Tool {
         ALL.into_iter().find(|tool| tool.key == key)
     }
 
-    /// The parameters as they may be metered: what the tool does not know is left out, what is sensitive is replaced.
+    /// The parameters to meter: unknown parameters are left out, sensitive ones are replaced.
     #[must_use]
     pub fn redact(&self, mut given: Map<String, Value>) -> Map<String, Value> {
         let mut redacted = Map::new();

@@ -1,4 +1,4 @@
-//! The events of this transaction, and what its end does with them.
+//! The events of this transaction, and what happens to them at its end.
 
 use super::queue::{self, HandedOver};
 use super::{send, two_phase};
@@ -10,9 +10,10 @@ use std::ffi::{CString, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
-/// Of so many sessions in a database, some may be listeners, and to wake them is left to the worker.
+/// From so many sessions in a database on, the worker sends: some sessions may be listeners, and waking them
+/// takes time.
 const MANY_SESSIONS: c_int = 16;
-/// How long the number of sessions is good for.
+/// How long the number of sessions is cached.
 const COUNTED: Duration = Duration::from_secs(1);
 
 struct Event {
@@ -28,7 +29,7 @@ thread_local! {
 }
 
 pub fn install() {
-    // SAFETY: for the postmaster; processes inherit them.
+    // SAFETY: in the postmaster; its processes inherit the callbacks.
     unsafe {
         pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction), std::ptr::null_mut());
@@ -36,7 +37,7 @@ pub fn install() {
     }
 }
 
-/// Keeps a payload for the end of the transaction. One that has just been kept is kept once, as by NOTIFY.
+/// Keeps a payload for the end of the transaction. A repeated payload is kept once, as NOTIFY does.
 pub fn add(payload: CString) {
     // SAFETY: within a transaction.
     let nest_level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
@@ -67,7 +68,7 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _argumen
 
 fn before_commit() {
     EVENTS.with_borrow(|events| {
-        // Nothing overtakes an event that has been handed over: those of one key are sent in the order of their revisions.
+        // No event overtakes a queued one: the events of a key are sent in the order of their revisions.
         if sessions() < MANY_SESSIONS
             && queue::is_empty()
             && Lock::notify().try_acquire(Mode::AccessExclusive)
@@ -76,14 +77,14 @@ fn before_commit() {
         }
         match HandedOver::new(payloads(events)) {
             Some(handed_over) => HANDED_OVER.set(Some(handed_over)),
-            // What is always right, if slow: wait for the lock.
+            // Slow, but always right: NOTIFY waits for the lock.
             None => send_all(events),
         }
     });
 }
 
-/// When a transaction has given back its locks. By then its commit is visible, and the other sessions have been told that
-/// what they know of the catalog is outdated, as they have before Postgres sends a NOTIFY.
+/// Called when a transaction has released its locks. By then its commit is visible and its invalidation
+/// messages are sent, as before Postgres sends a NOTIFY.
 #[pg_guard]
 unsafe extern "C-unwind" fn released(
     phase: pg_sys::ResourceReleasePhase::Type,
@@ -109,7 +110,7 @@ fn payloads(events: &[Event]) -> impl Iterator<Item = &CString> + Clone {
     events.iter().map(|event| &event.payload)
 }
 
-/// How many sessions the database has, or had a moment ago.
+/// How many sessions the database has, from a cache of a second.
 fn sessions() -> c_int {
     if let Some((counted, sessions)) = SESSIONS.get()
         && counted.elapsed() < COUNTED
@@ -123,11 +124,11 @@ fn sessions() -> c_int {
 
 /// How many sessions a database has now.
 pub fn count_sessions(database: pg_sys::Oid) -> c_int {
-    // SAFETY: counts entries of shared memory, under a lock of its own.
+    // SAFETY: counts entries of shared memory, under a lock that Postgres takes for it.
     unsafe { pg_sys::CountDBBackends(database) }
 }
 
-/// What a subtransaction announced goes with it, or becomes its parent's.
+/// The events of a subtransaction are dropped when it aborts, and go to its parent when it commits.
 #[pg_guard]
 unsafe extern "C-unwind" fn subtransaction(
     event: pg_sys::SubXactEvent::Type,

@@ -1,4 +1,4 @@
-//! The queue from the transactions that committed to the worker, in shared memory.
+//! The queue between committing transactions and the worker, in shared memory.
 
 use crate::pg::session;
 use integration_credentials_core::ring_buffer::{Batch, Entries, RingBuffer};
@@ -12,7 +12,8 @@ static QUEUE: PgLwLock<Queue> = unsafe { PgLwLock::new(c"integration_credentials
 #[derive(Default)]
 struct Queue {
     ring: RingBuffer,
-    /// The worker's latch, NULL while there is no worker. In shared memory, so that it is where it is in every process.
+    /// The worker's latch, NULL while there is no worker. In shared memory, whose address is the same in
+    /// every process.
     latch: Latch,
     /// How many transactions with events have been prepared.
     prepared: u64,
@@ -29,27 +30,27 @@ impl Default for Latch {
 // SAFETY: plain numbers, and a pointer into shared memory.
 unsafe impl PGRXSharedMemory for Queue {}
 
-/// How much is handed over at once, in bytes: some hundreds of ordinary payloads.
+/// The size of a batch, in bytes: some hundreds of ordinary payloads.
 const BATCH: usize = 64 * 1024;
 
-/// Asks for the shared memory, when Postgres lets libraries ask. By hand, for pgrx's macro asks for the versions of Postgres
-/// that this crate is not for.
+/// Requests the shared memory. By hand, because pgrx's macro has code for majors that this crate does not
+/// support.
 pub fn request_memory() {
-    // SAFETY: `hooks` calls this in the postmaster, when memory may be asked for.
+    // SAFETY: `hooks` calls this in the postmaster, when memory may be requested.
     unsafe { QUEUE.on_shmem_request() };
 }
 
-/// Makes the queue, when Postgres has the shared memory.
+/// Initializes the queue.
 pub fn initialize() {
-    // SAFETY: `hooks` calls this in the postmaster, when the memory is there.
+    // SAFETY: `hooks` calls this in the postmaster, when the shared memory exists.
     unsafe { QUEUE.on_shmem_startup(Queue::default()) };
 }
 
-/// Payloads in the queue, of a transaction that is about to commit.
+/// The queued payloads of a transaction that is about to commit.
 pub struct HandedOver(Entries);
 
 impl HandedOver {
-    /// Puts payloads into the queue; `None` if there is no worker or no room.
+    /// Queues payloads; `None` without a worker or without room.
     pub fn new<'a>(payloads: impl Iterator<Item = &'a CString> + Clone) -> Option<Self> {
         let database = session::database().to_u32();
         let mut queue = QUEUE.exclusive();
@@ -59,30 +60,31 @@ impl HandedOver {
         queue.ring.append(database, payloads.map(CString::as_bytes)).map(Self)
     }
 
-    /// Says how the transaction ended, and wakes the worker if it waits for that.
+    /// Marks the payloads as committed or aborted, and wakes the worker if they are at the front.
     pub fn settle(self, is_committed: bool) {
         let mut queue = QUEUE.exclusive();
         let is_awaited = queue.ring.settle(self.0, is_committed);
         let latch = queue.latch.0;
         drop(queue);
         if is_awaited && !latch.is_null() {
-            // SAFETY: the latch of a slot in shared memory. If the worker is gone, whoever has its slot wakes for nothing.
+            // SAFETY: the latch of a slot in shared memory. If the worker has exited, the next process of
+            // that slot wakes for nothing.
             unsafe { pg_sys::SetLatch(latch) };
         }
     }
 }
 
-/// Whether all that was put into the queue has been sent, or its transaction has aborted.
+/// Whether the queue is empty.
 pub fn is_empty() -> bool {
     QUEUE.share().ring.is_empty()
 }
 
-/// What is to be sent next. It stays in the queue until it is `done`, so that a worker that fails loses nothing.
+/// The next batch. It stays in the queue until `done`, so that a worker that fails loses nothing.
 pub fn next() -> Batch {
     QUEUE.share().ring.front(BATCH)
 }
 
-/// Takes off the queue what has been sent.
+/// Removes a batch that was sent.
 pub fn done(batch: &Batch) {
     QUEUE.exclusive().ring.done(batch);
 }
@@ -97,9 +99,9 @@ pub fn prepared() -> u64 {
     QUEUE.share().prepared
 }
 
-/// Says that this process is the worker, until it exits.
+/// Registers this process as the worker, until it exits.
 pub fn attend() {
-    // SAFETY: this process' latch, which is in shared memory for one that has a slot there.
+    // SAFETY: this process' latch, which is in shared memory, because a background worker has a slot there.
     unsafe {
         QUEUE.exclusive().latch = Latch(pg_sys::MyLatch);
         pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::null());

@@ -1,7 +1,8 @@
-//! A prepared transaction, which may commit in another session, after a restart.
+//! Prepared transactions, which may commit in another session, after a restart.
 //!
-//! What survives with it is its locks. So one with events takes a lock that says so; who commits a prepared transaction
-//! while such a lock is held announces that everybody should look again.
+//! The locks of a prepared transaction survive with it, its events do not. So a transaction with events takes
+//! a lock as a mark. A session that commits a prepared transaction while such a lock is held announces a
+//! resync.
 
 use super::queue;
 use crate::pg::lock::{Lock, Mode};
@@ -13,21 +14,22 @@ thread_local! {
     static SEEN: Cell<Option<(bool, u64)>> = const { Cell::new(None) };
 }
 
-/// Marks this transaction, which is being prepared, as one that has something to announce. It waits at most for somebody
-/// who is just looking.
+/// Marks this transaction, which is being prepared, as one with events. It waits at most for a session that
+/// tests the mark at this moment.
 pub fn mark() {
     Lock::prepared_events().acquire(Mode::Shared);
     queue::count_prepared();
 }
 
-/// Whether a prepared transaction of this database may have something to announce.
+/// Whether a prepared transaction of this database may have events.
 pub fn is_any_marked() -> bool {
     Lock::prepared_events().is_held(Mode::Exclusive)
 }
 
-/// Whether the transaction that commits now may have committed a prepared one with events. A worker of logical replication
-/// commits it without a command, in a transaction of its own; a worker's first transaction only finds out what there is to
-/// do. Since 16, another worker may have prepared it, so the count of prepared ones is shared.
+/// Whether the transaction that commits now may have committed a prepared one with events. An apply worker of
+/// logical replication does so without a command, in a transaction for each. A worker's first transaction
+/// only reads the state.
+/// Since 16 another worker may have prepared the transaction, so the count of prepared ones is shared.
 pub fn may_have_committed_one() -> bool {
     // SAFETY: asks for a variable of this process.
     if !unsafe { pg_sys::IsLogicalWorker() } {

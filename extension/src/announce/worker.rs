@@ -1,4 +1,4 @@
-//! The process that sends what was handed over: one for the whole cluster, connected to no database.
+//! The background worker that sends the queue: one for the whole cluster, connected to no database.
 
 use super::queue;
 use crate::pg::ffi::die;
@@ -10,14 +10,15 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_long};
 use std::time::Duration;
 
-/// How long to rest after a batch, for each session that it may have woken: so that in a crowd one transaction sends for
-/// many, and the machine has time for something else than to wake them.
+/// How long to rest after a batch, for each session that it may have woken. So with many sessions, one
+/// transaction sends the events of many, and waking listeners does not take the whole machine.
 const REST_PER_SESSION: Duration = Duration::from_micros(20);
 /// With 1 ms, 8 callers that set credentials get through 2.7 % fewer calls, and 32 get through 1.7 % fewer.
 const SHORTEST_REST: Duration = Duration::from_millis(3);
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
-/// Asks the postmaster for the worker. Restarted a second after it fails: what it was to send is still in the queue.
+/// Registers the worker with the postmaster, which restarts it a second after a failure. Its batch is still
+/// queued.
 pub fn register() {
     BackgroundWorkerBuilder::new("integration_credentials notifier")
         .set_library("integration_credentials")
@@ -31,14 +32,15 @@ pub fn register() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Datum) {
-    // SAFETY: the order in which a background worker starts. The default handler of SIGTERM ends the process wherever it
-    // is, which in the middle of a commit takes the server down; this one, where the process asks for interrupts.
+    // SAFETY: the order in which a background worker starts. The default handler of SIGTERM ends the process
+    // at once, and in the middle of a commit that takes the server down. `die` waits until the process checks
+    // for interrupts.
     unsafe {
         version::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
     BackgroundWorker::connect_worker_to_spi(None, None);
-    // SAFETY: a setting of this process. A notification that a crash forgets is missed by nobody, for no listener's
+    // SAFETY: a setting of this process. No listener misses a notification that a crash loses, because no
     // connection outlives the crash.
     unsafe {
         pg_sys::SetConfigOption(
@@ -62,7 +64,7 @@ pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Dat
     }
 }
 
-/// Sends a batch, a transaction for each database. Returns which they were.
+/// Sends a batch, with a transaction for each database. Returns the databases.
 fn send(batch: &Batch) -> Vec<pg_sys::Oid> {
     let mut databases: HashMap<u32, Vec<CString>> = HashMap::new();
     for (database, payload) in &batch.payloads {
@@ -74,8 +76,9 @@ fn send(batch: &Batch) -> Vec<pg_sys::Oid> {
         .into_iter()
         .map(|(database, payloads)| {
             let database = pg_sys::Oid::from(database);
-            // SAFETY: a transaction that does nothing but notify. A notification is for the database that the process says
-            // it is in at commit, and nothing else of this commit asks for it. An error ends the process.
+            // SAFETY: a transaction that does nothing but notify. Postgres reads MyDatabaseId at commit for
+            // the database of a notification, and nothing else of this commit reads it. An error ends the
+            // process.
             unsafe {
                 pg_sys::SetCurrentStatementStartTimestamp();
                 pg_sys::StartTransactionCommand();
@@ -97,7 +100,7 @@ fn rest(databases: &[pg_sys::Oid]) {
     wait(0, Some(rest.clamp(SHORTEST_REST, LONGEST_REST)));
 }
 
-/// Waits for what is asked for, or for the time to pass. Ends the process if the server ends.
+/// Waits for the events or the timeout. Exits if the postmaster is dead.
 fn wait(events: u32, timeout: Option<Duration>) {
     let flags = events | pg_sys::WL_EXIT_ON_PM_DEATH | timeout.map_or(0, |_| pg_sys::WL_TIMEOUT);
     let timeout = timeout.map_or(-1, |timeout| c_long::try_from(timeout.as_millis()).unwrap_or(c_long::MAX));

@@ -1,7 +1,9 @@
-//! Which role called. Functions that write to the audit log run as their owner, and the log names the role that called.
+//! The role that called. Functions that write to the audit log run as their owner, and the log names the
+//! calling role.
 //!
-//! SECURITY DEFINER would run them as their owner too, but keeps to itself which role it puts aside: the role of SET ROLE,
-//! or the owner of another definer function that calls ours. So these functions are declared without it, and do it here.
+//! A SECURITY DEFINER function cannot see which role called: the role of SET ROLE, or the owner of another
+//! definer function that calls ours. So these functions are declared without SECURITY DEFINER, and switch the
+//! role here.
 
 use crate::pg::call::{Answer, Call};
 use crate::pg::error::Raised;
@@ -18,7 +20,7 @@ use std::ffi::CStr;
 pub struct Role(pg_sys::Oid);
 
 impl Role {
-    /// The role that logged in or, after SET SESSION AUTHORIZATION, the one that this named.
+    /// The session role: the role that logged in, or that SET SESSION AUTHORIZATION named.
     pub fn session() -> Self {
         // SAFETY: a variable of this session.
         Self(unsafe { pg_sys::GetSessionUserId() })
@@ -26,28 +28,29 @@ impl Role {
 
     /// Its name.
     pub fn name(self) -> String {
-        // SAFETY: a C string of Postgres', which is copied.
+        // SAFETY: a C string of Postgres, which is copied.
         let name = unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(self.0, false)) };
         name.to_string_lossy().into_owned()
     }
 
     /// Whether it is a superuser.
     pub fn is_superuser(self) -> bool {
-        // SAFETY: asks for a role that may be gone.
+        // SAFETY: Postgres answers false for a role that was dropped.
         unsafe { pg_sys::superuser_arg(self.0) }
     }
 }
 
-/// Who calls, and how the session came to be that role.
+/// The calling role, and the security context that it calls in.
 #[derive(Clone, Copy)]
 pub struct Caller {
-    /// The role that calls.
+    /// The calling role.
     pub role: Role,
     context: i32,
 }
 
-// The org of a role's own sessions, in the order in which Postgres applies settings; where none of them says it, whether no
-// setting of this session's role does either. Every name is qualified: this may run as whoever calls.
+// Whether the sessions of a role have this org, in the order in which Postgres applies settings. Without such
+// a setting: whether this session has its org from the server's configuration. Qualified names, because this
+// may run as any role.
 statement!(stable IS_OF_ORG(OIDOID, TEXTOID) "
     SELECT COALESCE(
         (SELECT pg_catalog.substr(entry, pg_catalog.length('integration_credentials.org_slug=') OPERATOR(pg_catalog.+) 1)
@@ -65,12 +68,12 @@ statement!(stable IS_OF_ORG(OIDOID, TEXTOID) "
          FROM pg_catalog.pg_settings AS g WHERE g.name OPERATOR(pg_catalog.=) 'integration_credentials.org_slug'))");
 
 thread_local! {
-    /// A role that was found to be of this session's org, which is known by its name.
-    static KNOWN: RefCell<Option<(pg_sys::Oid, String)>> = const { RefCell::new(None) };
+    /// The role that was last found to be of an org, and the org.
+    static LAST_OF_ORG: RefCell<Option<(pg_sys::Oid, String)>> = const { RefCell::new(None) };
 }
 
 impl Caller {
-    /// The caller of the function that begins to run.
+    /// The caller of the function that begins now.
     pub fn now() -> Self {
         let (mut role, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: variables of this session.
@@ -78,8 +81,9 @@ impl Caller {
         Self { role: Role(role), context }
     }
 
-    /// Whether somebody else's code runs in this session: a SECURITY DEFINER function, or one that maintenance runs for
-    /// the owner of a table. The session, its role and its org are then not the caller's own.
+    /// Whether the code of another role runs in this session: a SECURITY DEFINER function, or a function that
+    /// maintenance runs for the owner of a table. The session, its role and its org are then not the
+    /// caller's.
     pub fn is_guest(self) -> bool {
         let switched = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
         self.context & switched.cast_signed() != 0
@@ -87,26 +91,26 @@ impl Caller {
             && !sandbox::is_inside()
     }
 
-    /// Refuses a guest of another org: the org is the session's, and the right to act on it is the role's.
+    /// Refuses a guest of another org: the session has the org, but the role has the right to act on it.
     pub fn check_org(self, org: &str) -> Result<(), Refusal> {
         if !self.is_guest() || self.role.is_superuser() || self.may_choose_org() {
             return Ok(());
         }
-        let is_known = KNOWN.with_borrow(|known| {
-            known.as_ref().is_some_and(|(role, name)| *role == self.role.0 && name == org)
+        let is_cached = LAST_OF_ORG.with_borrow(|last| {
+            last.as_ref().is_some_and(|(role, name)| *role == self.role.0 && name == org)
         });
-        let is_of_org = is_known
+        let is_of_org = is_cached
             || first(&IS_OF_ORG, &[argument(self.role.0), argument(org)], |row| row.get::<bool>(1))
                 .flatten()
                 .unwrap_or(false);
         if !is_of_org {
             return Err(Refusal::new(
                 ErrorCode::ForbiddenAdminScope,
-                "permission denied: this session is of another org than the role whose function calls",
-                "Call from a session of that role's own, or give the role and this session the same integration_credentials.org_slug.",
+                "permission denied: the role whose function calls belongs to another org than this session",
+                "Call in a session of that role, or give the role and this session the same integration_credentials.org_slug.",
             ));
         }
-        KNOWN.set(Some((self.role.0, org.to_owned())));
+        LAST_OF_ORG.set(Some((self.role.0, org.to_owned())));
         Ok(())
     }
 
@@ -123,7 +127,7 @@ impl Caller {
     }
 }
 
-/// Runs a call as the owner of the function that was called. When an error ends it, Postgres sets the role back as it ends
+/// Runs a call as the owner of the called function. After an error, Postgres resets the role at the end of
 /// the transaction or subtransaction, as it does for SECURITY DEFINER.
 pub fn as_owner(call: &Call, function: fn(&Call) -> Answer) -> Answer {
     let owner = owner(call);
@@ -134,28 +138,32 @@ pub fn as_owner(call: &Call, function: fn(&Call) -> Answer) -> Answer {
         pg_sys::SetUserIdAndSecContext(owner, context | changed);
     }
     let answer = function(call);
-    // SAFETY: as they were.
+    // SAFETY: the values read above.
     unsafe { pg_sys::SetUserIdAndSecContext(role.0, context) };
     answer
 }
 
 #[allow(clippy::cast_ptr_alignment, reason = "Postgres aligns its rows for any type")]
 fn owner(call: &Call) -> pg_sys::Oid {
-    // SAFETY: a valid call, whose flinfo is there where the function was looked up by its oid. The row is of pg_proc.
+    // SAFETY: a valid call, whose flinfo is NULL or valid. The row is of pg_proc.
     unsafe {
         let function = (*call.raw()).flinfo.as_ref().map_or(pg_sys::InvalidOid, |info| info.fn_oid);
         let identifier = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
         let row = pg_sys::SearchSysCache1(identifier, function.into_datum().unwrap_or(pg_sys::Datum::null()));
         if row.is_null() {
-            Raised::internal("integration_credentials: called by no function of the catalog").throw()
+            Raised::internal(
+                "internal error in integration_credentials: the called function is not in pg_proc",
+            )
+            .throw()
         }
         let pg_sys::FormData_pg_proc { proowner, pronamespace, .. } =
             *pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>();
         pg_sys::ReleaseSysCache(row);
-        // The tables are found by the name of their schema, and another schema of that name would be another owner's.
+        // The tables are found by the name of their schema. After a rename, another role could have made that
+        // schema.
         if pronamespace != pg_sys::get_namespace_oid(c"integration_credentials".as_ptr(), true) {
             Raised::internal(
-                "the schema integration_credentials of this extension was renamed; rename it back",
+                "the schema of the extension integration_credentials was renamed; rename it back",
             )
             .throw()
         }

@@ -1,4 +1,4 @@
-//! The calls about the catalog: adding, replacing, removing and switching entries.
+//! The calls that add, replace, remove, enable and disable entries of the catalog.
 
 use crate::announce::announce;
 use crate::audit;
@@ -19,7 +19,8 @@ use serde_json::json;
 
 const MAX_TEXT_CHARS: usize = 2048;
 
-// In this order, because an INSERT over an entry that came with the extension replaces it, switches and all.
+// UPDATE first, because an INSERT over a shipped entry replaces the whole row, is_enabled and functions
+// included.
 statement!(volatile REPLACE(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID) "
     UPDATE integration_credentials.integration_catalog
     SET display_name = $2, rules = $3::pg_catalog.jsonb, docs_url = $4, example = $5,
@@ -59,7 +60,7 @@ pub fn call_register(call: &Call) -> Answer {
     let replaced = write(&REPLACE);
     let added = if replaced.is_none() { write(&REGISTER) } else { None };
     let was_update = added.is_none();
-    // Neither: somebody else has added it just now.
+    // Neither wrote a row: another transaction has just added the entry.
     let is_enabled = replaced.or(added).or_else(|| write(&REPLACE));
     audit::write(call, &org, actor, "register_integration", key, &json!({"wasUpdate": was_update}));
     metering.finish(&org, actor, None, json!({"key": key, "display_name": display_name, "actor": actor}));
@@ -70,11 +71,11 @@ fn refuse_rules(error: &RulesError) -> Refusal {
     Refusal::new(
         ErrorCode::InvalidRequest,
         error.to_string(),
-        "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each of them optional.",
+        "Rules are a JSON object of minLength, maxLength, prefix, pattern and schema, each optional.",
     )
 }
 
-/// A text that may be left out.
+/// An optional text.
 pub(super) fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&'a str>, Refusal> {
     text.map(|text| limits::check(name, Some(text), MAX_TEXT_CHARS)).transpose()
 }
@@ -82,14 +83,15 @@ pub(super) fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&
 statement!(volatile IN_USE(TEXTOID) "
     SELECT FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NOT NULL LIMIT 1");
-// Lets nobody set a credential between the look and the removal; who sets one locks it first.
+// Conflicts with the lock of each set call, so that no credential is set between the query above and the
+// removal.
 statement!(volatile LOCK() "
     LOCK TABLE integration_credentials.configured_integrations IN SHARE ROW EXCLUSIVE MODE");
-// What is left of removed credentials goes with the entry.
+// Deletes the rows of removed credentials with the entry.
 statement!(volatile FORGET(TEXTOID) "
     DELETE FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NULL");
-// The functions of an entry are a superuser's to take off, and to be registered again they would need one.
+// Only a superuser may remove an entry with functions: only a superuser could register the functions again.
 statement!(volatile UNREGISTER(TEXTOID, BOOLOID) "
     DELETE FROM integration_credentials.integration_catalog
     WHERE integration_key = $1 AND ($2 OR (validator IS NULL AND sync_handler IS NULL))
@@ -115,13 +117,13 @@ pub fn call_unregister(call: &Call) -> Answer {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!("integration {key:?} is in use: an org has a credential for it"),
-            "Have it removed first with admin_remove_integration_credentials(), or disable the integration instead.",
+            "Remove the credential in each org with admin_remove_integration_credentials(), or disable the integration.",
         ));
     }
     execute(&FORGET, &[argument(key)]);
     let may_take_off = call.caller.role.is_superuser();
     if first(&UNREGISTER, &[argument(key), argument(may_take_off)], |_| Ok(())).is_none() {
-        // It is there no longer, or has a function.
+        // The entry is gone, or has a function.
         catalog::find(key)?;
         return Err(forbidden(&format!(
             "unregister integration {key:?}, which has a validator or a sync handler"
@@ -138,14 +140,15 @@ statement!(volatile SWITCH(TEXTOID, BOOLOID) "
     SET is_enabled = $2, updated_at = pg_catalog.clock_timestamp()
     WHERE integration_key = $1 AND is_enabled <> $2
     RETURNING true");
-// Every org that has had a credential is told, and the caller's own in any case.
+// The orgs that have, or had, a credential, and the caller's own org in any case.
 statement!(volatile AFFECTED(TEXTOID, TEXTOID) "
     SELECT org_slug, revision FROM integration_credentials.configured_integrations WHERE integration_key = $1
     UNION ALL
     SELECT $2, 0 WHERE NOT EXISTS (
         SELECT FROM integration_credentials.configured_integrations WHERE integration_key = $1 AND org_slug = $2)");
 
-/// `admin_set_integration_enabled(key, enabled, actor)`. Where it is so already, nothing is audited or announced.
+/// `admin_set_integration_enabled(key, enabled, actor)`. A call that changes nothing is not audited or
+/// announced.
 pub fn call_set_enabled(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET_ENABLED);
     let key = limits::key(call.text(0))?;

@@ -1,4 +1,4 @@
-//! The calls that name the functions of an entry: its validator and its sync handler.
+//! The calls that register the functions of an entry: its validator and its sync handler.
 
 use super::caller::Role;
 use crate::audit;
@@ -59,12 +59,12 @@ pub fn call_register_sync_handler(call: &Call) -> Answer {
     Ok(call::VOID)
 }
 
-/// The signature and the owner as they are stored; `None` takes the function off.
+/// The signature and the owner to store; `None` removes the function.
 fn resolve(signature: Option<&str>, shape: &Shape) -> Result<(Option<String>, Option<String>), Refusal> {
     let Some(signature) = optional("the signature", signature)? else { return Ok((None, None)) };
     let routine =
         catch_unwind(AssertUnwindSafe(|| Routine::find(signature, shape))).unwrap_or_else(|payload| {
-            // Postgres raises what it cannot parse; we raise it too, as one of our own errors.
+            // Postgres raises an error for a signature that it cannot parse. Its message goes into ours.
             let raised = Raised::from_panic(payload);
             if raised.is_interrupt {
                 raised.throw()

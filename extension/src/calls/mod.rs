@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
 //! | `catalog` | the calls about the catalog |
-//! | `functions` | naming the validator and the sync handler of an entry |
+//! | `functions` | registering the validator and the sync handler of an entry |
 //! | `caller` | the role that called, and running as the owner |
 //! | `key_lock` | one transaction at a time changes a credential |
 

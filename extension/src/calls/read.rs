@@ -1,4 +1,4 @@
-//! `get_integration_credentials(key)` and its siblings: for all keys, and for the aggregator.
+//! The calls that read: one credential, all credentials, and that of the aggregator.
 
 use crate::memory;
 use crate::pg::call::{Answer, Call, VOID};
@@ -9,7 +9,7 @@ use crate::pg::text::{self, Raw};
 use crate::pg::tuplestore::Rows;
 use crate::{catalog, keyring, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
-use integration_credentials_core::error::{ErrorCode, Refusal};
+use integration_credentials_core::error::Refusal;
 use integration_credentials_core::limits;
 use pgrx::IntoDatum;
 use pgrx::datum::TimestampWithTimeZone;
@@ -30,7 +30,7 @@ pub fn call_get(call: &Call) -> Answer {
     get(call, Purpose::Credential, CREDENTIALS, |_| ()).map(|(value, ())| value.as_str().into_datum())
 }
 
-/// `get_integration_credentials_with_revision(key)`: of the same row as the value.
+/// `get_integration_credentials_with_revision(key)`: value and revision come from one row.
 pub fn call_get_with_revision(call: &Call) -> Answer {
     let mut rows = Rows::<3>::of(call);
     let (value, (revision, updated_at)) = get(call, Purpose::Credential, CREDENTIALS, |row| {
@@ -46,7 +46,8 @@ pub fn call_get_aggregator(call: &Call) -> Answer {
     found.map(|(value, ())| value.as_str().into_datum())
 }
 
-/// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a value.
+/// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a
+/// value.
 pub fn call_get_all(call: &Call) -> Answer {
     let org = settings::current_org(call)?;
     let mut rows = Rows::<5>::of(call);
@@ -54,7 +55,7 @@ pub fn call_get_all(call: &Call) -> Answer {
     let of_org = [argument(org.as_str())];
     let mut add_all = |credentials: SpiTupleTable<'_>| {
         for row in credentials {
-            // One that is not UTF-8 becomes another, under which nothing decrypts.
+            // A key that is not UTF-8 becomes another text, under which nothing decrypts.
             let key = row.get(1)?.map(|Raw(bytes)| text::lossy(&bytes)).unwrap_or_default();
             if !enabled.contains(&key) {
                 continue;
@@ -65,7 +66,7 @@ pub fn call_get_all(call: &Call) -> Answer {
             if let Ok(value) = &value {
                 redaction::remember(value);
             }
-            // Without a keyring, there is no value at all.
+            // Without a keyring no value can be decrypted: the call fails once, instead of once for each row.
             if value.is_err()
                 && let Err(refusal) = keyring::sealing_key()
             {
@@ -84,7 +85,7 @@ pub fn call_get_all(call: &Call) -> Answer {
     index_scan::query(&[CREDENTIALS], || run(&ALL, &of_org, &mut add_all))
 }
 
-/// The value of a row, and what else is read of it.
+/// The value of a row, and the other columns that `read` takes.
 fn get<R>(
     call: &Call,
     purpose: Purpose,
@@ -101,18 +102,9 @@ fn get<R>(
             (ciphertext.to_vec(), read(row))
         })
     });
-    let (ciphertext, read) = found.flatten().ok_or_else(|| not_set(key))?;
+    let (ciphertext, read) = found.flatten().ok_or_else(|| Refusal::credentials_not_set(key))?;
     let value = keyring::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
-    // What the caller's statement makes of it may end in an error that quotes it.
+    // A later error of the caller's statement may quote the value.
     redaction::remember(&value);
     Ok((value, read))
-}
-
-/// The refusal of a key that this org has no credential for.
-pub fn not_set(key: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::CredentialsNotSet,
-        format!("there is no credential for integration {key:?}"),
-        "admin_set_integration_credentials(key, value, actor) sets one.",
-    )
 }

@@ -1,7 +1,8 @@
-//! `admin_remove_integration_credentials(key, actor)`: clears the value and keeps the row, so that the revision goes on.
+//! `admin_remove_integration_credentials(key, actor)`: clears the value and keeps the row, so that the
+//! revision grows on.
 
+use super::key_lock;
 use super::set::State;
-use super::{key_lock, read};
 use crate::announce::announce;
 use crate::audit;
 use crate::metering::Metering;
@@ -10,6 +11,7 @@ use crate::pg::prepared::{argument, first, statement};
 use crate::pg::{relation, timestamp};
 use crate::user_functions::sync_handler;
 use crate::{catalog, settings};
+use integration_credentials_core::error::Refusal;
 use integration_credentials_core::event::{Event, Operation};
 use integration_credentials_core::{limits, tool};
 use pgrx::datum::TimestampWithTimeZone;
@@ -22,7 +24,8 @@ statement!(volatile CLEAR(TEXTOID, TEXTOID) "
     WHERE org_slug = $1 AND integration_key = $2 AND ciphertext IS NOT NULL
     RETURNING revision, updated_at");
 
-/// Answers the call. A disabled entry is no obstacle: who has disabled a leaked credential wants it gone, too.
+/// Answers the call, also for a disabled entry: an operator disables a leaked credential, and then removes
+/// it.
 pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::REMOVE);
     let key = limits::key(call.text(0))?;
@@ -32,7 +35,7 @@ pub fn call(call: &Call) -> Answer {
 
     relation::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
     key_lock::acquire(&org, key);
-    let (revision, updated_at) = clear(&org, key).ok_or_else(|| read::not_set(key))?;
+    let (revision, updated_at) = clear(&org, key).ok_or_else(|| Refusal::credentials_not_set(key))?;
     sync_handler::forget(&org, key);
 
     announce(&Event { org: org.clone(), key: key.to_owned(), revision, operation: Operation::Remove });

@@ -1,4 +1,4 @@
-//! The set call and its steps, in order: for a value that comes as it is, and for one that comes sealed.
+//! The set calls: for a plain value and for a sealed value, and the steps that both share.
 
 use super::caller::Role;
 use super::key_lock;
@@ -26,10 +26,11 @@ use serde::Serialize;
 use serde_json::json;
 use std::rc::Rc;
 
-/// How often a call may have the value in memory at a time: opened, encrypted, as an argument, and remembered.
+/// The most copies of the value that a call has in memory: opened, encrypted, as arguments, and kept for
+/// redaction.
 const COPIES: usize = 8;
 
-// xmax is 0 in a row that was just inserted, and this transaction's own id in one that ON CONFLICT locked to update.
+// xmax is 0 in an inserted row, and the id of this transaction in a row that ON CONFLICT locked to update.
 statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
     VALUES ($1, $2, $3)
@@ -45,7 +46,7 @@ struct Saved {
     updated_at: String,
 }
 
-/// What is to be set, wherever the value came from.
+/// A checked request, plain or opened.
 struct Request<'a> {
     call: &'a Call,
     org: &'a str,
@@ -75,15 +76,15 @@ pub fn call_sealed(call: &Call) -> Answer {
         Refusal::new(
             ErrorCode::InvalidRequest,
             "sealed is NULL",
-            "Give a value that was sealed to sealing_key().",
+            "Give a value sealed to the key that sealing_key() returns.",
         )
     })?;
     let actor = limits::actor(call.text(2))?;
     if call.caller.is_guest() && !call.caller.role.is_superuser() {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
-            "a sealed value does not open in a function of another role",
-            "Call as the role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
+            "cannot open a sealed value in a function of another role",
+            "Call as the session role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
         ));
     }
     let org = settings::current_org(call)?;
@@ -93,7 +94,7 @@ pub fn call_sealed(call: &Call) -> Answer {
     set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
 }
 
-/// `sealing_key()`: what a client needs to know to seal a value.
+/// `sealing_key()`: the key, and the terms that a client seals a value for.
 pub fn call_sealing_key(call: &Call) -> Answer {
     let org = settings::current_org(call)?;
     let SealingKey { id, public } = keyring::sealing_key()?;
@@ -107,11 +108,11 @@ pub fn call_sealing_key(call: &Call) -> Answer {
     })))
 }
 
-/// In the text of a statement a value is hidden wherever we can reach, which is not everywhere.
+/// Gives a notice for a literal, or refuses it: redaction does not reach every place that shows a statement.
 fn discourage_literals() -> Result<(), Refusal> {
     let came = redaction::how_the_value_came();
-    let message = "the value was written into the text of the statement, where others may see it";
-    let hint = "Pass it as a parameter or, better, sealed: see sealing_key(), or use `intcred set`.";
+    let message = "the value is a literal in the text of the statement, where other roles may see it";
+    let hint = "Pass the value as a parameter. Better, seal it: use `intcred set`, or see sealing_key().";
     match came {
         Came::Otherwise => Ok(()),
         _ if settings::refuse_literals() => Err(Refusal::new(ErrorCode::InvalidRequest, message, hint)),
@@ -123,7 +124,7 @@ fn discourage_literals() -> Result<(), Refusal> {
     }
 }
 
-/// What a change comes to.
+/// The receipt of a change.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State<'a> {
@@ -135,7 +136,7 @@ pub struct State<'a> {
     pub error: Option<Problem>,
 }
 
-/// What the sync handler made of it.
+/// The failure of a sync handler.
 #[derive(Serialize)]
 pub struct Problem {
     status: u16,
@@ -147,13 +148,14 @@ pub struct Problem {
 ///
 /// 1. Find the entry of the catalog, which must be enabled.
 /// 2. Lock the table of credentials: from here on, `admin_unregister_integration()` waits.
-/// 3. Check the value, by the rules and then by the validator, while no row is locked: a validator may be slow.
+/// 3. Check the value by the rules, then by the validator, while no row is locked: a validator may be slow.
 /// 4. Encrypt, so that the plaintext never enters a tuple.
-/// 5. Queue for the credential. Then upsert it: one INSERT ... ON CONFLICT, whose xmax tells an insert from an update.
-/// 6. Find the entry again, and check again if it differs: it may have been disabled, or have got other rules, while this
-///    transaction waited in 2, 3 or 5. A refusal here takes the upsert back.
+/// 5. Queue for the credential, then upsert the row by one INSERT ... ON CONFLICT. Its xmax distinguishes
+///    insert and update.
+/// 6. Find the entry again, and check the value again if the entry differs: another transaction may have
+///    disabled it or changed its rules while this one waited in 2, 3 or 5. A refusal here rolls back the upsert.
 /// 7. Keep the event for the commit.
-/// 8. Run the sync handler by the entry of step 6. A failure shows in the result, and does not take the upsert back.
+/// 8. Run the sync handler of the entry of step 6. The result shows a failure, and the upsert stays.
 /// 9. Write the audit row and the metering row.
 fn set(metering: Metering, request: &Request<'_>) -> Answer {
     let &Request { call, org, key, value, actor, .. } = request;
@@ -175,7 +177,7 @@ fn set(metering: Metering, request: &Request<'_>) -> Answer {
 
     audit::write(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
     let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
-    // Not even to be redacted is the value copied: its name is enough.
+    // The value is not copied, not even to be redacted: metering needs only the parameter's name.
     metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
 
     let error = sync_problem.map(|message| {
@@ -185,16 +187,16 @@ fn set(metering: Metering, request: &Request<'_>) -> Answer {
     Ok(call::json(&State { key, is_configured: true, has_credentials: true, updated_at, error }))
 }
 
-/// The entry by which a value is checked. A sealed value is not to be asked about by rules that the caller makes up, and
-/// takes back without a trace.
+/// The entry that a value is checked by. A caller could probe a sealed value with rules of its own and roll
+/// them back without a trace, so uncommitted rules and functions do not see a sealed value.
 fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Refusal> {
     let entry = catalog::find_enabled(request.key)?;
     if request.is_sealed && (entry.is_uncommitted || validator::is_uncommitted(&entry)) {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!(
-                "this transaction has changed the entry of integration {:?} or one of its functions, and a sealed value \
-                 is not checked by what may be rolled back",
+                "this transaction has changed integration {:?} or one of its functions; uncommitted rules and functions \
+                 cannot check a sealed value",
                 request.key
             ),
             "Commit the change first, then set the value in a transaction of its own.",

@@ -1,8 +1,8 @@
-//! The entries that this session has seen, so that it does not look for them at every call.
+//! The catalog entries that this session has cached.
 //!
-//! Whoever changes the catalog, in whatever way, fires a trigger that sends the message by which Postgres itself tells its
-//! sessions of a changed table. So nothing is known any longer once the change has committed or, in the session that
-//! makes it, as soon as it is made, and again if it is taken back.
+//! Any change of the catalog fires a trigger that sends Postgres' own invalidation message for the table. So
+//! the cache is invalidated in every session at the commit. In the session that makes the change it is
+//! invalidated at once, and again at a rollback.
 
 use super::Entry;
 use crate::pg::call::{Answer, Call, VOID};
@@ -12,44 +12,47 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// More entries than catalogs have. Beyond that, it begins anew.
+/// More entries than catalogs have. A full cache is emptied.
 const MOST: usize = 10_000;
-/// Rules that are longer, in bytes, are looked for each time.
+/// Entries with longer rules, in bytes, are not cached.
 const LONGEST_RULES: usize = 1024;
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static CACHE: RefCell<Cache> = RefCell::default();
 }
 
 #[derive(Default)]
-struct Known {
+struct Cache {
+    /// The number of invalidations when the entries were read.
     as_of: u64,
     entries: HashMap<Box<str>, Rc<Entry>>,
 }
 
-/// The entry of a key by all that has been committed so far, if it is known.
+/// The cached entry of a key, if no committed change has invalidated it.
 pub fn get(key: &str) -> Option<Rc<Entry>> {
-    // SAFETY: within a transaction. They take up the messages that are there: our own, and those of others.
+    // SAFETY: within a transaction. The calls process pending invalidation messages, of this session and of
+    // others.
     unsafe {
         pg_sys::CommandCounterIncrement();
         pg_sys::AcceptInvalidationMessages();
     }
-    KNOWN.with_borrow(|known| known.entries.get(key).filter(|_| known.as_of == changes()).cloned())
+    CACHE.with_borrow(|cache| cache.entries.get(key).filter(|_| cache.as_of == changes()).cloned())
 }
 
-/// Looks for the entry of a key, and remembers it.
-pub fn learn(key: &str, look: impl FnOnce() -> Option<Entry>) -> Option<Rc<Entry>> {
+/// Reads the entry of a key, and caches it.
+pub fn fill(key: &str, read: impl FnOnce() -> Option<Entry>) -> Option<Rc<Entry>> {
     let as_of = changes();
-    let entry = Rc::new(look()?);
-    // A statement that fails takes back what it has written before its triggers have told anybody. And if the catalog
-    // changed meanwhile, what was seen may be of before.
+    let entry = Rc::new(read()?);
+    // A statement that fails rolls back its rows before its triggers have sent an invalidation, so
+    // uncommitted entries are not cached. Nor is an entry that raced with an invalidation: it may be the old
+    // one.
     if !entry.is_uncommitted && as_of == changes() && entry.rules.len() <= LONGEST_RULES {
-        KNOWN.with_borrow_mut(|known| {
-            if known.as_of != as_of || known.entries.len() >= MOST {
-                known.entries.clear();
+        CACHE.with_borrow_mut(|cache| {
+            if cache.as_of != as_of || cache.entries.len() >= MOST {
+                cache.entries.clear();
             }
-            known.as_of = as_of;
-            known.entries.insert(key.into(), entry.clone());
+            cache.as_of = as_of;
+            cache.entries.insert(key.into(), entry.clone());
         });
     }
     Some(entry)
@@ -62,7 +65,7 @@ fn changes() -> u64 {
 /// `catalog_changed()`, the trigger
 #[expect(clippy::unnecessary_wraps, reason = "the form of every call")]
 pub fn call_changed(_: &Call) -> Answer {
-    // SAFETY: within a transaction, which sends it when it commits.
+    // SAFETY: within a transaction, which sends the message at its commit.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation::oid(super::TABLE)) };
     Ok(VOID)
 }

@@ -3,7 +3,7 @@
 use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::jsonb::Document;
 use crate::pg::text::{self, Raw, Text};
-use integration_credentials_core::error::{ErrorCode, Refusal};
+use integration_credentials_core::error::Refusal;
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -13,10 +13,10 @@ pub mod cache;
 /// Its table.
 pub const TABLE: &CStr = c"integration_catalog";
 
-/// A catalog entry, as far as setting a credential needs it.
+/// The columns of a catalog entry that setting a credential needs.
 #[derive(PartialEq, Eq)]
 pub struct Entry {
-    /// Whether this transaction has written it, and may still take it back.
+    /// Whether this transaction has written it, and may still roll it back.
     pub is_uncommitted: bool,
     is_enabled: bool,
     /// Its rules.
@@ -32,7 +32,7 @@ pub struct Entry {
 pub struct Sync {
     /// The function.
     pub handler: Registered,
-    /// What becomes of a failure.
+    /// Where a failure shows.
     pub mode: SyncMode,
 }
 
@@ -41,16 +41,16 @@ pub struct Sync {
 pub struct Registered {
     /// Its signature.
     pub signature: String,
-    /// The role it belonged to; `None` is one of ours.
+    /// Its owner at registration; `None` for a function of the extension.
     pub owner: Option<String>,
 }
 
-/// What becomes of the failure of a sync handler.
+/// Where the failure of a sync handler shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
-    /// It shows in the result.
+    /// In the result of the call.
     Surface,
-    /// It is logged.
+    /// In the server's log.
     Background,
 }
 
@@ -65,17 +65,17 @@ impl SyncMode {
     }
 }
 
-/// Refuses a key that the catalog does not have now. What the transaction may still see of the catalog of before does not
-/// count, in whatever isolation level: what was disabled is not to be used.
+/// Finds an entry as of now, in any isolation level. An older snapshot of the transaction does not count,
+/// because a disabled entry must not be used.
 pub fn find(key: &str) -> Result<Rc<Entry>, Refusal> {
-    let look = || index_scan::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
-    cache::get(key).or_else(|| cache::learn(key, look)).ok_or_else(not_found)
+    let read = || index_scan::find(TABLE, [(c"integration_key", key)], AsOf::Now, read);
+    cache::get(key).or_else(|| cache::fill(key, read)).ok_or_else(Refusal::integration_not_found)
 }
 
-/// Refuses a key that the catalog does not have, or whose entry is disabled.
+/// Finds an entry, and refuses a disabled one.
 pub fn find_enabled(key: &str) -> Result<Rc<Entry>, Refusal> {
     let entry = find(key)?;
-    if entry.is_enabled { Ok(entry) } else { Err(disabled(key)) }
+    if entry.is_enabled { Ok(entry) } else { Err(Refusal::integration_disabled(key)) }
 }
 
 /// The keys of the entries that are enabled now.
@@ -102,23 +102,4 @@ fn read(row: &Row) -> Entry {
             .zip(mode)
             .map(|(handler, mode)| Sync { handler, mode }),
     }
-}
-
-/// The refusal of a key that the catalog does not have. It is not repeated: it may be a value in the wrong place.
-fn not_found() -> Refusal {
-    Refusal::new(
-        ErrorCode::IntegrationNotFound,
-        "there is no integration with this key in the catalog",
-        "SELECT key FROM integration_credentials.list_integrations() shows what there is; \
-         admin_register_integration() adds one.",
-    )
-}
-
-/// The refusal of a disabled entry.
-fn disabled(key: &str) -> Refusal {
-    Refusal::new(
-        ErrorCode::IntegrationDisabled,
-        format!("the integration {key:?} is disabled"),
-        "admin_set_integration_enabled(key, true, actor) enables it.",
-    )
 }

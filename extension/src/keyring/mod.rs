@@ -1,7 +1,6 @@
-//! The keyring, as this session knows it: read at first use, and again after a configuration reload.
+//! The keyring that this session caches: read at its first use, and again after a configuration reload.
 
 use crate::memory;
-
 use crate::settings::{self, KeyringSource};
 use integration_credentials_core::envelope::{self, EnvelopeError, Place};
 use integration_credentials_core::error::{ErrorCode, Refusal};
@@ -15,7 +14,7 @@ use zeroize::Zeroizing;
 
 mod source;
 
-/// How long a key that was not found is taken to be missing still: reading the keyring may be a call of a KMS.
+/// How long a missing key is not searched for again: reading the keyring may call a KMS.
 const MISSING: Duration = Duration::from_secs(5);
 
 struct Loaded {
@@ -33,7 +32,7 @@ pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Refusal> {
     envelope::encrypt(&*keyring()?, place, value).map_err(|error| refusal(&error))
 }
 
-/// Decrypts what lies at a place.
+/// Decrypts the ciphertext of a place.
 pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Refusal> {
     memory::require_copies(ciphertext, 2);
     with_known_key(
@@ -53,7 +52,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Opens a value that was sealed on these terms.
+/// Opens a value that was sealed for these terms.
 pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Refusal> {
     with_known_key(
         |keyring| seal::open(keyring, terms, now(), sealed),
@@ -63,12 +62,12 @@ pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Refusa
         Refusal::new(
             ErrorCode::InvalidRequest,
             error.to_string(),
-            "Call sealing_key() in a session of the role that sets the value, and seal the value again by its answer.",
+            "Call sealing_key() as the session role that sets the value, and seal the value again to the key it returns.",
         )
     })
 }
 
-/// Tries again with the keyring read anew when a key is unknown: another session may have seen one that was added.
+/// Reads the keyring again when a key is unknown: another session may already use a key that was added.
 fn with_known_key<T, E>(
     attempt: impl Fn(&Keyring) -> Result<T, E>,
     is_unknown: impl Fn(&E) -> bool,
@@ -86,17 +85,17 @@ fn with_known_key<T, E>(
 }
 
 fn keyring() -> Result<Rc<Keyring>, Refusal> {
-    let known = LOADED.with_borrow(|loaded| {
+    let cached = LOADED.with_borrow(|loaded| {
         loaded
             .as_ref()
             .filter(|loaded| loaded.at_reload == last_reload())
             .map(|loaded| loaded.keyring.clone())
     });
-    known.map_or_else(load, Ok)
+    cached.map_or_else(load, Ok)
 }
 
 fn last_reload() -> pg_sys::TimestampTz {
-    // SAFETY: a variable of the server, written when this process takes up a reload.
+    // SAFETY: a variable of the server, written when this process handles a reload.
     unsafe { pg_sys::PgReloadTime }
 }
 
@@ -114,8 +113,10 @@ fn load() -> Result<Rc<Keyring>, Refusal> {
 fn unusable(problem: &str, setting: &str) -> Refusal {
     Refusal::new(
         ErrorCode::EncryptionUnavailable,
-        format!("the keyring cannot be used: {problem}"),
-        format!("Correct integration_credentials.{setting} or what it names, then reload the configuration."),
+        format!("cannot use the keyring: {problem}"),
+        format!(
+            "Correct integration_credentials.{setting}, or the file or command it names, then reload the configuration."
+        ),
     )
 }
 
@@ -125,8 +126,8 @@ fn refusal(error: &EnvelopeError) -> Refusal {
             "Put the missing key back into the keyring, or set the credential again."
         }
         EnvelopeError::NotAuthentic | EnvelopeError::Malformed => {
-            "The keyring is another one than the row was written with, or the row was altered: restore the right \
-             keyring, or set the credential again."
+            "The keyring has another key with this id, or the row was altered. Restore the keyring that wrote the row, \
+             or set the credential again."
         }
         EnvelopeError::Encrypt => "Check the operating system's source of random bytes, then try again.",
     };

@@ -1,6 +1,6 @@
-//! Where the keyring's document comes from: a file, or the output of a command.
+//! The source of the keyring's document: a file, or the output of a command.
 //!
-//! What is said of a problem goes to the caller, who may not know the path or the command.
+//! The messages go to the calling role, which may not see the path or the command, so they name neither.
 
 use integration_credentials_core::keyring::MAX_DOCUMENT_BYTES;
 use pgrx::pg_sys;
@@ -19,18 +19,21 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How soon a cancel is noticed while the command runs.
 const POLL_MILLISECONDS: i32 = 100;
 
-/// Reads a file that nobody can read but the server's user and root or, of a file that is root's, a group: the rule that
-/// Postgres has for `ssl_key_file`, by which platforms mount secrets. Links are followed.
+/// Reads a file that only the server's user and root can read; a file of root may also be readable by its
+/// group. Postgres has this rule for `ssl_key_file`, and platforms mount secrets by it. Symbolic links are
+/// followed.
 pub fn read_file(path: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
     let file = OpenOptions::new()
         .read(true)
-        // A FIFO must not block the session; whether it is a file is checked below.
+        // A FIFO must not block the session; the type is checked below.
         .custom_flags(libc::O_NONBLOCK)
         .open(OsStr::from_bytes(path.to_bytes()))
-        .map_err(|error| format!("the file cannot be opened ({})", error.kind()))?;
-    let metadata = file.metadata().map_err(|error| error.kind().to_string())?;
+        .map_err(|error| format!("cannot open the file ({})", error.kind()))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| format!("cannot read the permissions of the file ({})", error.kind()))?;
     if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err("the file is not a regular file".to_owned());
     }
     refuse_exposed(metadata.uid(), metadata.mode())?;
     read_all(file, || Ok(()))
@@ -40,22 +43,20 @@ fn refuse_exposed(owner: u32, mode: u32) -> Result<(), String> {
     const ROOT: u32 = 0;
     // SAFETY: geteuid cannot fail.
     let server_user = unsafe { libc::geteuid() };
-    let (whose, allowed) = match owner {
-        _ if owner == server_user => ("the server user's", 0o600),
-        ROOT => ("root's", 0o640),
-        _ => return Err("the file belongs to another user than the server's and root".to_owned()),
+    let (user, allowed) = match owner {
+        _ if owner == server_user => ("the server's user", 0o600),
+        ROOT => ("root", 0o640),
+        _ => return Err("the owner of the file is neither the server's user nor root".to_owned()),
     };
-    // Its owner may do anything, as with Postgres' own.
+    // Any permission of the owner is fine, as for ssl_key_file.
     if mode & 0o077 & !allowed == 0 {
         return Ok(());
     }
     let mode = mode & 0o7777;
-    Err(format!(
-        "its permissions {mode:04o} let others in; those of a file that is {whose} must be {allowed:04o} or less"
-    ))
+    Err(format!("the file has permissions {mode:04o}; a file of {user} must have {allowed:04o} or less"))
 }
 
-/// Reads up to the limit into a buffer that never grows, so that no copy is left behind.
+/// Reads up to the limit into a buffer that never grows, because growing would leave a copy of a key behind.
 fn read_all(
     mut source: impl Read,
     mut before_each: impl FnMut() -> Result<(), String>,
@@ -66,7 +67,7 @@ fn read_all(
         before_each()?;
         match source.read(&mut document[length..]) {
             Ok(0) if length == MAX_DOCUMENT_BYTES => {
-                return Err(format!("it is longer than {MAX_DOCUMENT_BYTES} bytes"));
+                return Err(format!("its document is longer than {MAX_DOCUMENT_BYTES} bytes"));
             }
             Ok(0) => {
                 document.truncate(length);
@@ -74,20 +75,21 @@ fn read_all(
             }
             Ok(read) => length += read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(format!("it cannot be read ({})", error.kind())),
+            Err(error) => return Err(format!("cannot read its document ({})", error.kind())),
         }
     }
 }
 
-/// Ends the command and whatever it started, also when a cancel unwinds.
+/// A running command. Dropping it, as a cancel does, kills the command and all processes of its group.
 struct Running {
     child: Child,
-    /// Waited for: its id may by now be another's.
+    /// Whether the child was waited for, after which its id may belong to another process.
     is_gone: bool,
 }
 
 impl Running {
-    /// Takes up a cancel. A session that is told to end leaves without unwinding, so then the command goes first.
+    /// Handles a cancel. A session that is terminated exits without unwinding, so the command is killed
+    /// first.
     fn check_for_interrupts(&mut self) {
         // SAFETY: a flag of the server.
         if unsafe { pg_sys::ProcDiePending } != 0 {
@@ -98,14 +100,14 @@ impl Running {
 
     fn try_wait(&mut self) -> Result<Option<ExitStatus>, String> {
         let status = self.child.try_wait();
-        let status = status.map_err(|error| format!("the command's end was not seen ({})", error.kind()))?;
+        let status = status.map_err(|error| format!("cannot wait for the command ({})", error.kind()))?;
         self.is_gone |= status.is_some();
         Ok(status)
     }
 
     fn kill(&mut self) {
         if let (false, Ok(group)) = (self.is_gone, i32::try_from(self.child.id())) {
-            // SAFETY: the group was made for this child.
+            // SAFETY: the process group was made for this child.
             unsafe { libc::kill(-group, libc::SIGKILL) };
             let _ = self.child.wait();
             self.is_gone = true;
@@ -119,7 +121,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs a shell command and takes its standard output.
+/// Runs a shell command and returns its standard output.
 pub fn run_command(command: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut shell = Command::new("/bin/sh");
     shell
@@ -127,7 +129,7 @@ pub fn run_command(command: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
         .arg(OsStr::from_bytes(command.to_bytes()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // Whatever it says there could be a key, and would end up in the server's log.
+        // Standard error may hold a key, and would go to the server's log.
         .stderr(Stdio::null())
         .process_group(0);
     // SAFETY: one system call, which marks the session's socket and data files to be closed at exec.
@@ -137,7 +139,7 @@ pub fn run_command(command: &CStr) -> Result<Zeroizing<Vec<u8>>, String> {
             Ok(())
         });
     }
-    let child = shell.spawn().map_err(|error| format!("the command cannot be started ({})", error.kind()))?;
+    let child = shell.spawn().map_err(|error| format!("cannot start the command ({})", error.kind()))?;
     let mut running = Running { child, is_gone: false };
     let Some(output) = running.child.stdout.take() else {
         return Err("the command has no output".to_owned());
@@ -167,7 +169,7 @@ fn wait_readable(running: &mut Running, descriptor: i32, deadline: Instant) -> R
             return Err(timed_out());
         }
         let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one descriptor, as announced; it is open as long as the reader that is waited for.
+        // SAFETY: an array of one descriptor, which is open as long as its reader.
         if unsafe { libc::poll(&raw mut poll, 1, POLL_MILLISECONDS) } > 0 {
             return Ok(());
         }

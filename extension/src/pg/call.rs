@@ -1,4 +1,4 @@
-//! How a call comes in from Postgres: its arguments, its result, and what becomes of an error or a panic.
+//! The boundary between Postgres and a call: its arguments, its result, and its errors and panics.
 
 use super::error::{Raised, raise};
 use super::jsonb::{self, Document, Unreadable};
@@ -21,7 +21,8 @@ macro_rules! sql_functions {
         pub unsafe extern "C-unwind" fn $name(
             fcinfo: pgrx::pg_sys::FunctionCallInfo,
         ) -> pgrx::pg_sys::Datum {
-            // SAFETY: the function manager passes a valid call, with the arguments that sql/functions.sql declares.
+            // SAFETY: the function manager passes a valid call, with the arguments that sql/functions.sql
+            // declares.
             unsafe { $crate::pg::call::enter(fcinfo, $function) }
         }
 
@@ -36,10 +37,10 @@ macro_rules! sql_functions {
 }
 pub(crate) use sql_functions;
 
-/// No argument that a call takes is longer. What is may have a gigabyte, and is not even unpacked.
+/// The longest argument of any call, in bytes. A longer argument, up to a gigabyte, is not even detoasted.
 const MAX_ARGUMENT_BYTES: usize = 16 << 20;
 
-/// A call as it came in. Arguments are borrowed from Postgres' memory: a secret is not copied on its way in.
+/// A call. Its arguments are borrowed from Postgres' memory, so that a secret is not copied on its way in.
 pub struct Call {
     fcinfo: pg_sys::FunctionCallInfo,
     /// The role that called.
@@ -53,11 +54,12 @@ impl Call {
     }
 
     fn argument<T: FromDatum>(&self, index: usize) -> Option<T> {
-        // SAFETY: `enter` got a valid call, and each caller asks for the type that sql/functions.sql declares.
+        // SAFETY: `enter` got a valid call, and each caller asks for the type that sql/functions.sql
+        // declares.
         unsafe { fcinfo::pg_getarg(self.fcinfo, index) }
     }
 
-    /// A text argument; `None` is NULL. One that is not UTF-8 ends the call.
+    /// A text argument; `None` is NULL. Raises an error for a text that is not UTF-8.
     pub fn text(&self, index: usize) -> Option<&str> {
         self.bytes(index).map(|bytes| str::from_utf8(bytes).unwrap_or_else(|_| refuse_encoding(index)))
     }
@@ -70,7 +72,7 @@ impl Call {
         }
     }
 
-    /// How many bytes an argument of variable length has when it is unpacked.
+    /// The detoasted size of an argument of variable length, in bytes.
     fn size(&self, index: usize) -> Option<usize> {
         // SAFETY: as above; each caller asks for an argument of variable length.
         let datum = unsafe { fcinfo::pg_getarg_datum(self.fcinfo, index) }?;
@@ -105,8 +107,11 @@ impl Call {
 fn refuse_length(index: usize, bytes: usize) -> ! {
     Raised::from(Refusal::new(
         ErrorCode::InvalidRequest,
-        format!("argument {} of the call has {bytes} bytes, and {MAX_ARGUMENT_BYTES} are allowed", index + 1),
-        "No argument is as long as that: see the lengths in the documentation of the function.",
+        format!(
+            "argument {} of the call has {bytes} bytes; at most {MAX_ARGUMENT_BYTES} are allowed",
+            index + 1
+        ),
+        "Give a shorter argument. The documentation of the function has the lengths.",
     ))
     .throw()
 }
@@ -115,13 +120,13 @@ fn refuse_encoding(index: usize) -> ! {
     Raised::from(Refusal::new(
         ErrorCode::InvalidRequest,
         format!("argument {} of the call is not valid UTF-8", index + 1),
-        "Postgres checks what a client sends, and not what comes by dblink or a foreign table. Give text, or a secret of \
-         bytes in base64 or hex.",
+        "Postgres checks text from a client, but not text from dblink or a foreign table. Give UTF-8, or a binary secret \
+         in base64 or hex.",
     ))
     .throw()
 }
 
-/// What a call comes to; `None` is NULL.
+/// The result of a call; `None` is NULL.
 pub type Answer = Result<Option<pg_sys::Datum>, Refusal>;
 
 /// A jsonb result.
@@ -132,7 +137,7 @@ pub fn json(document: &impl Serialize) -> Option<pg_sys::Datum> {
 /// A void result.
 pub const VOID: Option<pg_sys::Datum> = Some(pg_sys::Datum::null());
 
-/// Runs one call, and turns whatever comes of it into a result or an error of Postgres.
+/// Runs one call, and turns its outcome, a panic included, into a result or an error of Postgres.
 ///
 /// # Safety
 /// `fcinfo` must be the valid call of a function with the arguments that `function` asks for.

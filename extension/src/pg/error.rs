@@ -1,5 +1,6 @@
-//! How an error, a notice or a line of the log goes out. Written by hand, because pgrx's own way knows neither the
-//! extension's SQLSTATEs nor `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for one.
+//! Raising errors, sending notices and writing log lines. By hand, because pgrx's own way supports neither
+//! our SQLSTATEs nor `errhidestmt`, and puts a backtrace into DETAIL when the server's environment asks for
+//! one.
 
 use super::ffi::{
     errcode, errdetail_internal, errfinish, errhidecontext, errhidestmt, errhint, errmsg_internal, errstart,
@@ -10,14 +11,14 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 use std::any::Any;
 use std::ffi::{CStr, CString, c_char, c_int};
 
-/// An error on its way to the client: nothing but what may be shown.
+/// An error on its way to the client, with nothing that must not be shown.
 pub struct Raised {
     /// Postgres' packed form.
     pub sqlstate: c_int,
     /// What happened.
     pub message: String,
-    /// Whether it is this session that was told to stop, by a cancel, a timeout or a shutdown. The SQLSTATE alone does
-    /// not tell, for a function may raise any, and a foreign server sends its own.
+    /// Whether a cancel, a timeout or a shutdown interrupted this session. The SQLSTATE does not tell,
+    /// because a function may raise any SQLSTATE, and a foreign server sends its own.
     pub is_interrupt: bool,
     detail: Option<String>,
     hint: Option<String>,
@@ -30,7 +31,7 @@ impl From<Refusal> for Raised {
 }
 
 impl From<&ErrorReportWithLevel> for Raised {
-    // The DETAIL is left behind: in errors of Postgres it is where whole rows are shown.
+    // Without the DETAIL, where Postgres shows whole rows.
     fn from(report: &ErrorReportWithLevel) -> Self {
         Self {
             is_interrupt: report.function_name() == Some("ProcessInterrupts"),
@@ -59,24 +60,27 @@ impl Raised {
         if let Ok(raised) = payload.downcast::<Self>() {
             return *raised;
         }
-        // The text of a panic is made where nobody thought of secrets, so it is not passed on.
-        Self::internal("integration_credentials met a bug and gave up; nothing was changed")
+        // The text of a panic may quote a secret, so it is not passed on.
+        Self::internal("internal error in integration_credentials; this call had no effect")
     }
 
-    /// An error that no user can have caused.
+    /// An error that no caller can cause: a bug, or an altered object of the extension.
     pub fn internal(message: impl Into<String>) -> Self {
         Self {
-            hint: Some("Please report what was called, without the value.".to_owned()),
+            hint: Some(
+                "If an object of the extension was altered, undo that. Otherwise report the call, without the value."
+                    .to_owned(),
+            ),
             ..Self::new(pack("XX000"), message.into())
         }
     }
 
-    /// As Postgres says it.
+    /// Postgres' own error.
     pub fn out_of_memory() -> Self {
         Self::new(pack("53200"), "out of memory".to_owned())
     }
 
-    /// A transaction that lost a race, and may be run again as it was.
+    /// The error of a transaction that lost a race, and may be run again unchanged.
     pub fn try_again(message: impl Into<String>) -> Self {
         Self {
             hint: Some("Run the transaction again.".to_owned()),
@@ -107,7 +111,7 @@ pub const fn class(sqlstate: c_int) -> c_int {
     sqlstate & CLASS
 }
 
-/// By this address the log hook knows a message of ours.
+/// The log hook recognizes our messages by this address.
 pub static FILE: &CStr = c"integration_credentials";
 /// The class of our own SQLSTATEs, packed.
 pub const OWN_CLASS: c_int = pack("IC");
@@ -119,13 +123,13 @@ const AS_IS: &CStr = c"%s";
 /// # Safety
 /// Jumps out of every frame up to Postgres' own: none of them may have a destructor left to run.
 pub unsafe fn raise(raised: Raised) -> ! {
-    // SAFETY: the caller vouches for the frames; `report` has dropped what it was given before it jumps.
+    // SAFETY: the caller vouches for the frames; `report` drops its arguments before it jumps.
     unsafe { report(PgLogLevel::ERROR, raised) };
     // errfinish does not return for ERROR.
     std::process::abort()
 }
 
-/// Raises an ERROR out of a hook.
+/// Raises an ERROR from a hook.
 ///
 /// # Safety
 /// Jumps out of every frame up to Postgres' own: none of them may have a destructor left to run.
@@ -149,7 +153,7 @@ pub fn notice(message: &str, hint: &str) {
 
 /// `ereport` with statement and context hidden: the statement may hold the secret as a literal.
 unsafe fn report(level: PgLogLevel, raised: Raised) {
-    // SAFETY: these follow the order that elog.h prescribes. The strings are copied by the err* calls.
+    // SAFETY: the order of calls that elog.h prescribes. The err* calls copy the strings.
     unsafe {
         if !errstart(level as c_int, std::ptr::null()) {
             return;
@@ -163,7 +167,7 @@ unsafe fn report(level: PgLogLevel, raised: Raised) {
             (detail, errdetail_internal),
             (hint, errhint),
         ] {
-            // Text that came from Postgres, or goes to it, has no NUL.
+            // A text of Postgres has no NUL.
             if let Some(text) = text.and_then(|text| CString::new(text).ok()) {
                 set(AS_IS.as_ptr(), text.as_ptr());
             }
@@ -174,11 +178,11 @@ unsafe fn report(level: PgLogLevel, raised: Raised) {
     }
 }
 
-/// The refusal of a role that is not allowed to do this.
+/// The refusal of a role that is no superuser.
 pub fn forbidden(what: &str) -> Refusal {
     Refusal::new(
         ErrorCode::ForbiddenAdminScope,
         format!("permission denied: only a superuser may {what}"),
-        "Ask a superuser of this cluster to do it.",
+        "Ask a superuser to run this call.",
     )
 }

@@ -1,8 +1,8 @@
-//! What pgrx's bindings lack: symbols that the server exports, with their prototypes as in the headers named here, of
-//! each major.
+//! What pgrx's bindings lack: symbols that the server exports, with their prototypes as in the headers named
+//! here, in all supported majors.
 //!
-//! Some are left out of the bindings. Of the others, the bindings have a guard around them, which catches an error in order
-//! to raise it again: it would translate every error of every statement, and is nothing for a signal handler.
+//! The bindings lack some of them. Around the others the bindings put a guard, which catches an error and
+//! raises it again. That would rewrite every error of every statement, and must not run in a signal handler.
 
 use pgrx::pg_sys;
 use std::ffi::{c_char, c_int, c_void};

@@ -1,7 +1,7 @@
-//! Adding a row to a log of ours, as INSERT would, without starting a query for it, which costs more than the row.
+//! Appends a row to a log without an INSERT, because starting a query costs more than the row.
 //!
-//! Only while the table is as sql/tables.sql made it: whoever has given it a trigger, a rule, a policy, a constraint or
-//! another column gets an INSERT. Indexes, of whatever kind, are the executor's business either way.
+//! Only while the table is as sql/tables.sql made it. With a trigger, a rule, a policy, a constraint or
+//! another column, a plain INSERT runs instead. The executor maintains indexes of any kind in both cases.
 
 use super::ffi::nextval_internal;
 use super::prepared::{Statement, execute};
@@ -18,7 +18,7 @@ pub struct Log {
     pub table: &'static CStr,
     /// The name of the sequence of its ids.
     pub ids: &'static CStr,
-    /// The INSERT, which takes the other columns in the order in which they are given.
+    /// The INSERT, with the other columns as parameters in the order of `append`.
     pub insert: &'static LocalKey<Statement>,
 }
 
@@ -44,14 +44,15 @@ pub fn append(log: &Log, columns: &[Column]) {
     }
 }
 
-/// Adds a row; `false` if that is for the INSERT to do.
+/// Appends a row; `false` if the table needs the INSERT.
 fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
     let ids = relation::oid(log.ids);
     if ids == pg_sys::InvalidOid {
         return false;
     }
-    // SAFETY: in a transaction that may write. What an error leaves open is closed at its end, to which the lock is kept,
-    // as that of an INSERT is. nextval, which may raise an error, is called under a guard.
+    // SAFETY: in a transaction that may write. Postgres closes open relations after an error, and keeps the
+    // lock to the end of the transaction, as for an INSERT. nextval may raise an error, so it is called under
+    // a guard.
     unsafe {
         let relation = relation::open(log.table, pg_sys::RowExclusiveLock);
         let is_plain = is_plain(&*relation);
@@ -69,9 +70,9 @@ fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
     }
 }
 
-/// Whether nothing but columns and indexes says what becomes of a row.
+/// Whether the table has only columns and indexes: no trigger, rule, policy, constraint or partition.
 unsafe fn is_plain(relation: &pg_sys::RelationData) -> bool {
-    // SAFETY: a relation that is open, whose parts are there or NULL.
+    // SAFETY: an open relation, whose parts are valid or NULL.
     unsafe {
         let class = &*relation.rd_rel;
         let constraints = (*relation.rd_att).constr.as_ref();
@@ -85,9 +86,10 @@ unsafe fn is_plain(relation: &pg_sys::RelationData) -> bool {
     }
 }
 
-/// Inserts a row of these columns, if they are those of the table.
+/// Inserts a row, if the table has exactly these columns.
 unsafe fn insert(relation: pg_sys::Relation, defaults: &[Column], columns: &[Column]) -> bool {
-    // SAFETY: a relation that is open for writing. The slot is of the table, and has as many values as attributes.
+    // SAFETY: a relation that is open for writing. The slot was made for the table, so it has a value for
+    // each attribute.
     unsafe {
         let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
         let is_complete = fill(&*slot, (*relation).rd_att, defaults, columns);

@@ -1,7 +1,8 @@
-//! Reading one row of a table of ours by its primary key, as a query would, without the executor.
+//! Reads a row of the extension's tables by its primary key, as a query would, without the executor.
 //!
-//! What a query sees is what the index leads to, with the same locks. Row security does not apply to the owner of a table,
-//! nor triggers to reading. A snapshot is older than a lock that had to be waited for: what that means is dealt with here.
+//! The scan sees the same rows as a query, under the same locks. Row security does not apply to the owner of
+//! a table, nor do triggers to reads. A snapshot may be older than a lock that had to be waited for; this
+//! module handles that case.
 
 use super::error::Raised;
 use super::{relation, version};
@@ -22,7 +23,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether this transaction has written it, and may still take it back.
+    /// Whether this transaction has written it, and may still roll it back.
     pub fn is_uncommitted(&self) -> bool {
         // SAFETY: a tuple that is being read.
         unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xmin(self.tuple)) }
@@ -32,7 +33,7 @@ impl Row {
     pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
         let attribute = attribute(self.descriptor, column, T::type_oid());
         let mut is_null = false;
-        // SAFETY: an attribute of this tuple, whose type has been looked at.
+        // SAFETY: an attribute of this tuple, whose type was checked.
         unsafe {
             let datum =
                 pg_sys::heap_getattr(self.tuple, attribute.attnum.into(), self.descriptor, &mut is_null);
@@ -41,12 +42,12 @@ impl Row {
     }
 }
 
-/// As of when to read.
+/// The snapshot to read with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
-    /// The statement that called; under `REPEATABLE READ`, the transaction.
+    /// Of the calling statement; under `REPEATABLE READ`, of the transaction.
     Statement,
-    /// Now, whatever the isolation level: what this transaction has done, and others have committed.
+    /// Of now, in any isolation level: with all changes of this transaction, and all committed ones.
     Now,
 }
 
@@ -57,14 +58,14 @@ pub fn find<const N: usize, R>(
     as_of: AsOf,
     read: impl Fn(&Row) -> R,
 ) -> Option<R> {
-    // SAFETY: what an error leaves open is closed at the end of the transaction, to which the lock on the table is kept, as
-    // that of a query is.
+    // SAFETY: Postgres closes open relations after an error, and keeps the lock on the table to the end of
+    // the transaction, as for a query.
     unsafe {
         let relation = relation::open(table, pg_sys::AccessShareLock);
         let found = match as_of {
             AsOf::Now => latest(|| first(relation, &key, &read)),
-            // The statement may have had its snapshot before it waited for the lock. Of a table that was rewritten meanwhile
-            // such a snapshot shows nothing: all of its rows are new.
+            // The statement may have taken its snapshot before it waited for the lock. If the table was
+            // rewritten in between, such a snapshot shows no row, because all rows are new.
             AsOf::Statement => first(relation, &key, &read).or_else(|| {
                 refuse_if_rewritten(relation);
                 transactions(|| first(relation, &key, &read))
@@ -92,10 +93,10 @@ pub fn all<R>(table: &'static CStr, read: impl Fn(&Row) -> R) -> Vec<R> {
     }
 }
 
-/// Runs a query of these tables, which are locked before it has its snapshot.
+/// Runs a query of these tables, which are locked before the query takes its snapshot.
 pub fn query<R>(tables: &[&'static CStr], query: impl FnOnce() -> R) -> R {
     for &table in tables {
-        // SAFETY: opened just now. An error closes it.
+        // SAFETY: opened just now. Postgres closes it after an error.
         unsafe {
             let relation = relation::open(table, pg_sys::AccessShareLock);
             refuse_if_rewritten(relation);
@@ -106,28 +107,30 @@ pub fn query<R>(tables: &[&'static CStr], query: impl FnOnce() -> R) -> R {
 }
 
 /// Under a snapshot of now.
-fn latest<R>(look: impl FnOnce() -> R) -> R {
-    // SAFETY: within a transaction, and no parallel one: no function that comes here is declared safe for that.
+fn latest<R>(scan: impl FnOnce() -> R) -> R {
+    // SAFETY: within a transaction, and in no parallel worker: no function that comes here is declared
+    // PARALLEL SAFE.
     under(
         unsafe {
             pg_sys::CommandCounterIncrement();
             pg_sys::GetLatestSnapshot()
         },
-        look,
+        scan,
     )
 }
 
 /// Under the snapshot that a new statement of this transaction would have.
-fn transactions<R>(look: impl FnOnce() -> R) -> R {
+fn transactions<R>(scan: impl FnOnce() -> R) -> R {
     // SAFETY: within a transaction.
-    under(unsafe { pg_sys::GetTransactionSnapshot() }, look)
+    under(unsafe { pg_sys::GetTransactionSnapshot() }, scan)
 }
 
-fn under<R>(snapshot: pg_sys::Snapshot, look: impl FnOnce() -> R) -> R {
-    // SAFETY: a valid snapshot, which is copied. An error pops it at the end of the transaction or subtransaction.
+fn under<R>(snapshot: pg_sys::Snapshot, scan: impl FnOnce() -> R) -> R {
+    // SAFETY: a valid snapshot, which is copied. After an error, the end of the transaction or subtransaction
+    // pops it.
     unsafe {
         pg_sys::PushActiveSnapshot(snapshot);
-        let result = look();
+        let result = scan();
         pg_sys::PopActiveSnapshot();
         result
     }
@@ -149,13 +152,13 @@ unsafe fn first<const N: usize, R>(
     found
 }
 
-/// Visits the rows that the active snapshot shows: by the primary key or, without a key, all.
+/// Visits the rows that the active snapshot shows: the row of a primary key or, without a key, all.
 unsafe fn scan<const N: usize>(
     relation: pg_sys::Relation,
     key: &[(&CStr, &str); N],
     mut visit: impl FnMut(&Row) -> ControlFlow<()>,
 ) {
-    // SAFETY: a relation that is open; names and keys outlive the scan.
+    // SAFETY: an open relation; names and keys outlive the scan.
     unsafe {
         let descriptor = (*relation).rd_att;
         let mut keys = key.map(|(column, text)| {
@@ -193,13 +196,13 @@ unsafe fn scan<const N: usize>(
     }
 }
 
-/// Asks a transaction with an old snapshot to try again where the table may have been rewritten since: to take its rows
-/// for missing would be wrong.
+/// Raises a serialization failure in a transaction whose snapshot may be older than a rewrite of the table:
+/// that snapshot shows no rows, which must not be reported as missing.
 unsafe fn refuse_if_rewritten(relation: pg_sys::Relation) {
     if !sees_an_old_snapshot() {
         return;
     }
-    // SAFETY: a relation that is open and locked, whose row in pg_class the cache of Postgres has.
+    // SAFETY: a relation that is open and locked, so that the syscache has its row of pg_class.
     let is_rewritten = unsafe {
         let class = pg_sys::SearchSysCache1(
             pg_sys::SysCacheIdentifier::RELOID.cast_signed(),
@@ -216,19 +219,20 @@ unsafe fn refuse_if_rewritten(relation: pg_sys::Relation) {
             && pg_sys::XidInMVCCSnapshot(changed_by, pg_sys::GetTransactionSnapshot())
     };
     if is_rewritten {
-        let problem = "could not serialize access: a table of integration_credentials was altered meanwhile";
+        let problem =
+            "could not serialize access: a table of integration_credentials was altered concurrently";
         Raised::try_again(problem).throw();
     }
 }
 
-/// Whether this transaction does not see what others commit meanwhile.
+/// Whether this transaction keeps its snapshot, so that it does not see concurrent commits.
 pub fn sees_an_old_snapshot() -> bool {
     // SAFETY: a variable of the server.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ.cast_signed() }
 }
 
 unsafe fn xmin(tuple: pg_sys::HeapTuple) -> pg_sys::TransactionId {
-    // SAFETY: the header of a tuple as it is on its page, where xmin is the field that every tuple has.
+    // SAFETY: the header of a tuple on its page, where every tuple has an xmin.
     unsafe { (*(*tuple).t_data).t_choice.t_heap.t_xmin }
 }
 
@@ -237,11 +241,11 @@ fn attribute<'a>(
     column: &CStr,
     type_oid: pg_sys::Oid,
 ) -> &'a pg_sys::FormData_pg_attribute {
-    // SAFETY: the descriptor of a relation that is open.
+    // SAFETY: the descriptor of an open relation.
     let mut columns = unsafe { relation::columns(descriptor) }.iter();
     columns.find(|attribute| relation::is_column(attribute, column, type_oid)).unwrap_or_else(|| {
         let problem = format!(
-            "integration_credentials: the table has no column {column:?} of the type it was made with"
+            "a table of integration_credentials lacks its column {column:?}, or has it with another type"
         );
         Raised::internal(problem).throw()
     })

@@ -1,4 +1,4 @@
-//! A JSON document as Postgres keeps it.
+//! A JSON document in Postgres' own form.
 
 use integration_credentials_core::{jsonb, rules};
 use pgrx::fcinfo::direct_function_call;
@@ -6,12 +6,12 @@ use pgrx::{FromDatum, IntoDatum, pg_sys};
 use serde_json::Value;
 use std::ffi::{CStr, CString};
 
-/// The most bytes of a document that is printed: a text of the longest rules makes a fifth of it.
+/// The longest document that is printed, in bytes. Rules of the longest text take a fifth of that.
 pub const MAX_BYTES: usize = 20 * rules::MAX_BYTES;
 
-/// Why a document cannot be had as text.
+/// Why a document cannot be read as text.
 pub enum Unreadable {
-    /// It is longer than rules may be, which have so many bytes.
+    /// It has so many bytes, more than rules may have.
     TooLong(usize),
     /// It is not UTF-8.
     NotUtf8,
@@ -25,7 +25,7 @@ impl Document {
     /// A value as a document.
     pub fn of(value: &Value) -> Self {
         let written = value.as_object().and_then(jsonb::object);
-        Self(written.unwrap_or_else(|| read_by_postgres(&value.to_string())))
+        Self(written.unwrap_or_else(|| parsed_by_postgres(&value.to_string())))
     }
 
     /// How many bytes it has.
@@ -33,13 +33,13 @@ impl Document {
         self.0.len()
     }
 
-    /// As Postgres writes it: `serde_json` reads neither every number nor every depth that jsonb can hold. Only as
-    /// long as rules may be.
+    /// The text that Postgres prints, up to the longest rules. Printed by Postgres, because `serde_json` can
+    /// represent neither every number nor every depth of a jsonb.
     pub fn text(&self) -> Result<String, Unreadable> {
         if self.len() > MAX_BYTES {
             return Err(Unreadable::TooLong(self.len()));
         }
-        // SAFETY: the datum is that of a jsonb. The C string is Postgres' own, and copied.
+        // SAFETY: the datum of a jsonb. The C string of Postgres is copied.
         let text =
             unsafe { direct_function_call::<&CStr>(pg_sys::jsonb_out, &[self.0.as_slice().into_datum()]) };
         match text.unwrap_or_default().to_str() {
@@ -67,9 +67,9 @@ impl IntoDatum for Document {
     }
 }
 
-fn read_by_postgres(text: &str) -> Vec<u8> {
+fn parsed_by_postgres(text: &str) -> Vec<u8> {
     let text = CString::new(text).unwrap_or_default();
-    // SAFETY: a C string. The document is copied.
+    // SAFETY: a C string. The result is copied.
     let document =
         unsafe { direct_function_call(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]) };
     document.unwrap_or_default()

@@ -1,20 +1,20 @@
-//! The locks that the extension takes beside those of tables, to the end of the transaction.
+//! The locks of the extension other than table locks, held to the end of the transaction.
 
 use super::session;
 use pgrx::pg_sys;
 
-/// What is locked.
+/// A lock.
 #[derive(Clone, Copy)]
 pub struct Lock(pg_sys::LOCKTAG);
 
 /// How a lock is held.
 #[derive(Clone, Copy)]
 pub enum Mode {
-    /// By any number.
+    /// By any number of transactions.
     Shared,
-    /// By one alone.
+    /// By one transaction.
     Exclusive,
-    /// By one alone, as NOTIFY holds its own.
+    /// By one transaction, in the mode in which NOTIFY takes its lock.
     AccessExclusive,
 }
 
@@ -30,17 +30,18 @@ impl Mode {
 }
 
 impl Lock {
-    /// What a prepared transaction holds that has something to announce.
+    /// The mark of a prepared transaction with events.
     pub fn prepared_events() -> Self {
         Self::advisory(0x1C, 0)
     }
 
-    /// What a transaction holds that changes a credential, by a digest of org and key.
+    /// The queue for a credential, by a digest of org and key.
     pub fn credential(digest: u64) -> Self {
         Self::advisory(0x1D, digest)
     }
 
-    /// What every transaction with a NOTIFY holds from its commit on: `PreCommit_Notify` locks "database 0".
+    /// The lock of every transaction with a NOTIFY, from before its commit: `PreCommit_Notify` locks
+    /// "database 0".
     pub fn notify() -> Self {
         Self(pg_sys::LOCKTAG {
             locktag_field1: 0,
@@ -52,7 +53,7 @@ impl Lock {
         })
     }
 
-    /// An advisory lock that no SQL function can take: theirs have 1 or 2 in the last field.
+    /// An advisory lock that no SQL function can take: those have 1 or 2 in the last field.
     fn advisory(purpose: u16, what: u64) -> Self {
         Self(pg_sys::LOCKTAG {
             locktag_field1: session::database().to_u32(),
@@ -69,16 +70,16 @@ impl Lock {
         self.take(mode, false);
     }
 
-    /// Takes the lock if no other session has to be waited for.
+    /// Takes the lock if it is free.
     pub fn try_acquire(self, mode: Mode) -> bool {
         self.take(mode, true)
     }
 
-    /// Whether another session holds it so that this one would have to wait.
+    /// Whether another session holds a conflicting lock.
     pub fn is_held(self, mode: Mode) -> bool {
         let is_free = self.try_acquire(mode);
         if is_free {
-            // SAFETY: a lock that was taken just now.
+            // SAFETY: the lock taken above.
             unsafe { pg_sys::LockRelease(&raw const self.0, mode.number(), false) };
         }
         !is_free

@@ -1,16 +1,16 @@
-//! What Postgres offers, in Rust: nothing here knows of credentials.
+//! Postgres' own functions, in Rust. Nothing here knows of credentials.
 //!
 //! | module | concept |
 //! | --- | --- |
-//! | `call` | how a call comes in, and how its result goes out |
-//! | `error` | how an error, a notice or a line of the log goes out |
-//! | `session` | what the server knows of this process |
-//! | `ffi` | what pgrx's bindings lack |
+//! | `call` | the boundary: arguments, results, errors and panics |
+//! | `error` | raising errors, sending notices, writing log lines |
+//! | `session` | the server's variables of this process |
+//! | `ffi` | symbols that pgrx's bindings lack |
 //! | `prepared` | SQL that is planned once a session |
-//! | `relation` | a table of the extension by its name |
-//! | `index_scan`, `heap_insert` | reading one row by its key; adding one to a log |
+//! | `relation` | tables of the extension by name, and their invalidations |
+//! | `index_scan`, `heap_insert` | reading a row by its key; appending a row to a log |
 //! | `tuplestore` | a result of many rows, which stays in memory |
-//! | `lock` | the locks that the extension takes beside those of tables |
+//! | `lock` | advisory locks of the extension, and the lock of NOTIFY |
 //! | `jsonb`, `text`, `timestamp` | values of these types |
 //! | `version` | what differs between the majors of Postgres |
 

@@ -8,7 +8,7 @@ use pgrx::spi::{OwnedPreparedStatement, PreparedStatement, Spi, SpiError, SpiTup
 use std::cell::OnceCell;
 use std::thread::LocalKey;
 
-/// A statement and, after its first run, its plan.
+/// A statement, with its plan after the first run.
 pub struct Statement {
     sql: &'static str,
     parameters: &'static [BuiltinOid],
@@ -17,7 +17,7 @@ pub struct Statement {
     plan: OnceCell<&'static OwnedPreparedStatement>,
 }
 
-/// Declares a statement that is planned once a session. The comment tells it apart in statistics and logs.
+/// Declares a statement that is planned once a session. Its comment marks it in statistics and logs.
 macro_rules! statement {
     ($access:ident $name:ident($($parameter:ident),*) $sql:literal) => {
         thread_local! {
@@ -30,12 +30,12 @@ macro_rules! statement {
 pub(crate) use statement;
 
 impl Statement {
-    /// Sees what this transaction has done so far, and may write.
+    /// A statement that may write, and sees all changes of this transaction.
     pub const fn volatile(sql: &'static str, parameters: &'static [BuiltinOid]) -> Self {
         Self { sql, parameters, writes: true, plan: OnceCell::new() }
     }
 
-    /// Does not write, so that it runs on a standby too.
+    /// A statement that does not write, so that it runs on a standby too.
     pub const fn stable(sql: &'static str, parameters: &'static [BuiltinOid]) -> Self {
         Self { sql, parameters, writes: false, plan: OnceCell::new() }
     }
@@ -57,7 +57,8 @@ impl Statement {
     }
 }
 
-/// Runs a statement and reads its result. Errors of Postgres unwind by themselves; what is left are misuses of SPI.
+/// Runs a statement and reads its result. Errors of Postgres unwind by themselves; an `SpiError` is a misuse
+/// of SPI.
 pub fn run<R>(
     statement: &'static LocalKey<Statement>,
     arguments: &[DatumWithOid<'_>],
@@ -74,7 +75,9 @@ pub fn run<R>(
             rows.and_then(read)
         })
     });
-    result.unwrap_or_else(|error| Raised::internal(format!("integration_credentials: {error}")).throw())
+    result.unwrap_or_else(|error| {
+        Raised::internal(format!("internal error in integration_credentials: {error}")).throw()
+    })
 }
 
 /// Runs a statement and reads its first row, if there is one.

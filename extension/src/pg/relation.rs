@@ -1,4 +1,5 @@
-//! Our tables, and sequences, by name: their oids, remembered, and word of their changes; opening one, and its columns.
+//! The tables and sequences of the extension by name: their cached oids, their invalidations, opening and
+//! columns.
 
 use super::error::Raised;
 use super::version;
@@ -12,7 +13,7 @@ const SCHEMA: &CStr = c"integration_credentials";
 #[derive(Clone, Copy)]
 struct Table {
     name: &'static CStr,
-    /// `InvalidOid` when it is to be looked up again.
+    /// `InvalidOid` after an invalidation.
     oid: pg_sys::Oid,
     changes: u64,
 }
@@ -22,12 +23,12 @@ thread_local! {
     static TABLES: RefCell<ManuallyDrop<Vec<Table>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
 }
 
-/// The oid of a table, or `InvalidOid` if it is not there.
+/// The oid of a table, or `InvalidOid` if it does not exist.
 pub fn oid(name: &'static CStr) -> pg_sys::Oid {
     find(name).oid
 }
 
-/// How many changes of a table this session has been told of.
+/// How many invalidations of a table this session has received.
 pub fn changes(name: &'static CStr) -> u64 {
     find(name).changes
 }
@@ -38,9 +39,9 @@ pub fn lock(name: &'static CStr, mode: u32) -> pg_sys::Oid {
     loop {
         let found = oid(name);
         if found == pg_sys::InvalidOid {
-            Raised::internal(format!("integration_credentials: the table {name:?} is missing")).throw();
+            Raised::internal(format!("table {name:?} of integration_credentials does not exist")).throw();
         }
-        // SAFETY: it waits, and may be cancelled. Meanwhile another table may have got the name.
+        // SAFETY: the call waits, and may be cancelled. During the wait another table may have got the name.
         unsafe {
             pg_sys::LockRelationOid(found, mode);
             if oid(name) == found {
@@ -53,14 +54,14 @@ pub fn lock(name: &'static CStr, mode: u32) -> pg_sys::Oid {
 
 /// Opens a table, which stays locked to the end of the transaction.
 pub fn open(name: &'static CStr, mode: u32) -> pg_sys::Relation {
-    // SAFETY: a table that is locked.
+    // SAFETY: a locked table.
     unsafe { pg_sys::table_open(lock(name, mode), pg_sys::NoLock.cast_signed()) }
 }
 
 /// Closes a table that was opened.
 ///
 /// # Safety
-/// It is open, and not used any more.
+/// The table is open, and not used any more.
 pub unsafe fn close(table: pg_sys::Relation) {
     // SAFETY: the caller vouches for it.
     unsafe { pg_sys::table_close(table, pg_sys::NoLock.cast_signed()) }
@@ -85,8 +86,8 @@ pub fn is_column(column: &pg_sys::FormData_pg_attribute, name: &CStr, type_oid: 
 }
 
 fn find(name: &'static CStr) -> Table {
-    let known = TABLES.with_borrow(|tables| tables.iter().find(|table| table.name == name).copied());
-    known.filter(|table| table.oid != pg_sys::InvalidOid).unwrap_or_else(|| learn(name, look_up(name)))
+    let cached = TABLES.with_borrow(|tables| tables.iter().find(|table| table.name == name).copied());
+    cached.filter(|table| table.oid != pg_sys::InvalidOid).unwrap_or_else(|| cache(name, look_up(name)))
 }
 
 fn look_up(name: &CStr) -> pg_sys::Oid {
@@ -97,23 +98,23 @@ fn look_up(name: &CStr) -> pg_sys::Oid {
     }
 }
 
-fn learn(name: &'static CStr, oid: pg_sys::Oid) -> Table {
+fn cache(name: &'static CStr, oid: pg_sys::Oid) -> Table {
     if TABLES.with_borrow(|tables| tables.is_empty()) {
         // SAFETY: a function of this library, which stays loaded.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
     }
     TABLES.with_borrow_mut(|tables| {
-        let known = tables.iter_mut().find(|table| table.name == name);
-        let table = Table { name, oid, changes: known.as_ref().map_or(0, |table| table.changes) };
-        match known {
-            Some(known) => *known = table,
+        let cached = tables.iter_mut().find(|table| table.name == name);
+        let table = Table { name, oid, changes: cached.as_ref().map_or(0, |table| table.changes) };
+        match cached {
+            Some(cached) => *cached = table,
             None => tables.push(table),
         }
         table
     })
 }
 
-/// Postgres' message that a table has changed, or (with no table) that any may have. It may be a table no longer.
+/// The callback of an invalidation: of a table, which may have been dropped, or of all tables (`InvalidOid`).
 unsafe extern "C-unwind" fn changed(_: pg_sys::Datum, oid: pg_sys::Oid) {
     TABLES.with_borrow_mut(|tables| {
         for table in tables.iter_mut().filter(|table| [table.oid, pg_sys::InvalidOid].contains(&oid)) {

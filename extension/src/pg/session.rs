@@ -1,15 +1,16 @@
-//! What the server knows of this process: variables that Postgres has set before it calls the library.
+//! The server's variables of this process, which Postgres sets before it calls the library.
 
 use super::version;
 use pgrx::pg_sys;
 
-/// The database of this session. The worker, which is connected to none, sets it for what it sends.
+/// The database of this session. The worker, which is connected to no database, sets it for each
+/// notification.
 pub fn database() -> pg_sys::Oid {
     // SAFETY: a variable of this process.
     unsafe { pg_sys::MyDatabaseId }
 }
 
-/// The transaction at work: a number that no other of this process has.
+/// The number of the current transaction, unique in this process.
 pub fn transaction() -> pg_sys::LocalTransactionId {
     // SAFETY: this process' own entry, which it has while it runs statements.
     version::transaction_of(unsafe { &*pg_sys::MyProc })

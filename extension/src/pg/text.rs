@@ -1,13 +1,14 @@
-//! A text of Postgres as Rust's, whose bytes must be UTF-8.
+//! Texts of Postgres, checked to be UTF-8.
 //!
-//! The database's encoding does not make them so: Postgres checks what a client sends, and not what comes by dblink, a
-//! foreign table or a library. pgrx takes them as they are, which Rust must not, so no text comes in but through here.
+//! The encoding of the database does not guarantee UTF-8: Postgres checks text from a client, but not from
+//! dblink, a foreign table or a library. pgrx does not check either, and a Rust string must be UTF-8, so
+//! every text comes in here.
 
 use super::error::Raised;
 use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
 use std::ffi::c_int;
 
-/// A text that one of our tables or the system catalog has.
+/// A text of a table of the extension or of the system catalog.
 pub struct Text(pub String);
 
 impl FromDatum for Text {
@@ -28,7 +29,7 @@ impl IntoDatum for Text {
     }
 }
 
-/// The bytes of a text, whatever they are.
+/// The bytes of a text in any encoding.
 pub struct Raw(pub Vec<u8>);
 
 impl FromDatum for Raw {
@@ -48,7 +49,7 @@ impl IntoDatum for Raw {
     }
 }
 
-/// What the bytes of a text are as far as they can be shown: for a message, which is worth more than its bytes.
+/// A text with U+FFFD in place of invalid bytes, for messages.
 pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -56,8 +57,7 @@ pub fn lossy(bytes: &[u8]) -> String {
 fn refuse_stored() -> ! {
     Raised::new(
         PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE as c_int,
-        "integration_credentials: a name or text in its tables or in the system catalog is not valid UTF-8"
-            .to_owned(),
+        "a text in a table of integration_credentials or in the system catalog is not valid UTF-8".to_owned(),
     )
     .throw()
 }

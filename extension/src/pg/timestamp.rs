@@ -1,4 +1,4 @@
-//! A moment, as the results write it.
+//! A timestamp in the form of the results.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 pub fn iso8601(moment: TimestampWithTimeZone) -> String {
     let (mut tm, mut microseconds) = (pg_sys::pg_tm::default(), 0);
     let none = std::ptr::null_mut();
-    // SAFETY: fills in the two; without a time zone to fill in, it is UTC. It fails for infinity alone, which no clock says.
+    // SAFETY: fills in both; without a time zone, in UTC. It fails only for infinity, which no clock returns.
     unsafe {
         pg_sys::timestamp2tm(
             moment.into_inner(),

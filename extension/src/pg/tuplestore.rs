@@ -1,11 +1,11 @@
-//! A result of many rows that stays in memory. What Postgres itself collects, for a function in SQL as for one that
-//! returns row by row, goes to a temporary file above `work_mem`, and these rows hold plaintext.
+//! A result of many rows that stays in memory. Above `work_mem`, Postgres writes the rows of an SQL function,
+//! or of a function that returns row by row, to a temporary file, and these rows hold plaintext.
 
 use super::call::Call;
 use super::error::Raised;
 use pgrx::{PgMemoryContexts, pg_sys};
 
-/// As much as there is: a store within its limit never touches the disk.
+/// No limit: a store within its limit never writes to disk.
 const UNLIMITED_KILOBYTES: i32 = i32::MAX;
 
 /// The rows of a `RETURNS TABLE` with `COLUMNS` columns.
@@ -15,29 +15,36 @@ pub struct Rows<const COLUMNS: usize> {
 }
 
 impl<const COLUMNS: usize> Rows<COLUMNS> {
-    /// Makes the rows that are yet to come the result of the call.
+    /// Makes the rows that will be pushed the result of the call.
     #[allow(
         clippy::cast_ptr_alignment,
         reason = "Postgres' nodes are told apart by their tag, and so aligned"
     )]
     pub fn of(call: &Call) -> Self {
         let fcinfo = call.raw();
-        // SAFETY: a valid call; where its result info is a ReturnSetInfo, the fields are the executor's and outlive it.
+        // SAFETY: a valid call; where its result info is a ReturnSetInfo, the fields are the executor's and
+        // outlive it.
         unsafe {
             let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             if info.is_null() || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo {
-                Raised::internal("integration_credentials: called where no rows are wanted").throw()
+                Raised::internal(
+                    "integration_credentials: a function that returns rows was called for a single value",
+                )
+                .throw()
             }
             let modes = (*info).allowedModes.cast_unsigned();
             if modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize == 0 {
-                Raised::internal("integration_credentials: called where rows cannot be kept").throw()
+                Raised::internal("integration_credentials: the caller does not accept a materialized result")
+                    .throw()
             }
             PgMemoryContexts::For((*(*info).econtext).ecxt_per_query_memory).switch_to(|_| {
                 let mut descriptor = std::ptr::null_mut();
                 pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &raw mut descriptor);
                 if descriptor.is_null() || usize::try_from((*descriptor).natts) != Ok(COLUMNS) {
-                    Raised::internal("integration_credentials: the function is declared with other columns")
-                        .throw()
+                    Raised::internal(
+                        "integration_credentials: the SQL function declares other columns than its library",
+                    )
+                    .throw()
                 }
                 let descriptor = pg_sys::CreateTupleDescCopy(descriptor);
                 let random = modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random != 0;
@@ -54,7 +61,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
     pub fn push(&mut self, row: [Option<pg_sys::Datum>; COLUMNS]) {
         let mut nulls = row.map(|value| value.is_none());
         let mut values = row.map(|value| value.unwrap_or(pg_sys::Datum::null()));
-        // SAFETY: both are as long as the descriptor, which was looked at; the store copies the values.
+        // SAFETY: both arrays are as long as the descriptor, which `of` checked; the store copies the values.
         unsafe {
             pg_sys::tuplestore_putvalues(
                 self.store,

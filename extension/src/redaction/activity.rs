@@ -1,9 +1,9 @@
-//! What `pg_stat_activity` shows of this session.
+//! Masks the text that `pg_stat_activity` shows of this session.
 //!
-//! A statement that fails before it is analyzed is shown as it came. The log hook overwrites it, unless
-//! `log_min_messages` keeps the error from the log and so from the hook. But after every error Postgres resets the memory
-//! of errors, and then that of messages; we have it call us back when it does, and each of the two calls asks for the
-//! other, for a call that asked for itself would be made again at once.
+//! A statement that fails before it is analyzed is shown unmasked. The log hook masks it, unless
+//! `log_min_messages` keeps the error from the log and so from the hook. But after every error Postgres
+//! resets `ErrorContext`, and then `MessageContext`. A reset callback on each registers the callback on the
+//! other, because a callback that registered itself again would run again at once.
 
 use super::text::{backslashes, go_on_with, holds_secret};
 use integration_credentials_core::buffer::Buffer;
@@ -15,7 +15,7 @@ use std::panic::catch_unwind;
 use std::ptr;
 
 thread_local! {
-    /// When the statement that was analyzed last began, and whether it may hold a secret.
+    /// When the last analyzed statement began, and whether it may hold a secret.
     static ANALYZED: Cell<(pg_sys::TimestampTz, bool)> = const { Cell::new((0, false)) };
     static WAS_LOGGED: Cell<bool> = const { Cell::new(false) };
     static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
@@ -34,7 +34,7 @@ pub fn note_analyzed(is_secret: bool) {
     ANALYZED.set((unsafe { pg_sys::GetCurrentStatementStartTimestamp() }, is_secret));
 }
 
-/// Whether the statement that was analyzed last may hold a secret.
+/// Whether the last analyzed statement may hold a secret.
 pub fn last_was_secret() -> bool {
     ANALYZED.get().1
 }
@@ -44,11 +44,11 @@ pub fn note_logged() {
     WAS_LOGGED.set(true);
 }
 
-/// Asks to be called after errors, once.
+/// Registers the callback for the next error, once.
 pub fn watch_errors() {
     // SAFETY: a variable of this process.
     if !unsafe { pg_sys::ErrorContext }.is_null() && !IS_WATCHED.replace(true) {
-        // SAFETY: the callback is of this process, and not registered.
+        // SAFETY: a static callback of this process, which is not registered now.
         unsafe {
             pg_sys::MemoryContextRegisterResetCallback(pg_sys::ErrorContext, AFTER_ERROR.with(Cell::as_ptr));
         };
@@ -57,7 +57,7 @@ pub fn watch_errors() {
 
 unsafe extern "C-unwind" fn error_is_over(_: *mut c_void) {
     let _ = catch_unwind(hide_what_failed);
-    // SAFETY: a variable of this process, which has not begun to serve a client while it is NULL.
+    // SAFETY: a variable of this process; NULL until the process serves a client.
     let messages = unsafe { pg_sys::MessageContext };
     if messages.is_null() {
         IS_WATCHED.set(false);
@@ -80,7 +80,7 @@ fn hide_what_failed() {
     // SAFETY: variables of this process.
     let (is_at_work, began) =
         unsafe { (!pg_sys::debug_query_string.is_null(), pg_sys::GetCurrentStatementStartTimestamp()) };
-    // While a statement is at work, it has caught the error itself.
+    // A statement that is still running has caught the error itself.
     if is_at_work {
         return;
     }
@@ -96,7 +96,7 @@ fn hide_what_failed() {
     }
 }
 
-/// Hides a statement that has done well without being analyzed: it is nothing but a comment, or was prepared before.
+/// Masks a statement that succeeded without being analyzed: only a comment, or prepared before.
 pub fn hide_what_was_not_analyzed() {
     // SAFETY: this process' own entry, which it alone writes to.
     let began = unsafe { pg_sys::MyBEEntry.as_ref() }.map(|entry| entry.st_activity_start_timestamp);
@@ -109,7 +109,7 @@ pub fn hide_what_was_not_analyzed() {
     }
 }
 
-/// What is shown of this session.
+/// The text that is shown of this session.
 fn shown() -> Option<&'static CStr> {
     // SAFETY: this process' own entry, which it alone writes to; its text is NULL or a C string.
     unsafe {
@@ -118,14 +118,14 @@ fn shown() -> Option<&'static CStr> {
     }
 }
 
-/// Whether a text may have been longer than what is kept of it.
+/// Whether a text may have been cut at `track_activity_query_size`.
 pub fn is_cut(shown: &[u8]) -> bool {
     limit().is_some_and(|limit| shown.len() + LONGEST_CHARACTER > limit)
 }
 
 const LONGEST_CHARACTER: usize = 4;
 
-/// What is kept of a statement, in bytes.
+/// How much of a statement `pg_stat_activity` keeps, in bytes.
 pub fn limit() -> Option<usize> {
     // SAFETY: a setting of the server.
     usize::try_from(unsafe { pg_sys::pgstat_track_activity_query_size })
@@ -164,6 +164,7 @@ fn report_dropped(why: Dropped) {
 /// # Safety
 /// `text` is a C string.
 pub unsafe fn report(text: *const c_char) {
-    // SAFETY: copies the text into this process' own entry. It is running, or it would have nothing to report.
+    // SAFETY: copies the text into this process' own entry. It is running, or it would have nothing to
+    // report.
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text) };
 }

@@ -1,4 +1,4 @@
-//! Every message on its way into the log. What is changed here is changed for the client, too.
+//! Redacts each message on its way to the log. The client gets the same redacted message.
 
 use super::text::{backslashes, current, is_from_client, is_known_hidden, is_running, is_secret};
 use super::{activity, shown, transaction_values};
@@ -25,7 +25,7 @@ const DROPPED: &CStr = c"<redacted: this could not be searched for secrets>";
 const TREE: &[u8] = b"<redacted: the tree of a statement that takes a secret>";
 const QUOTING: &[u8] = b"<redacted: a message that may quote a secret>";
 
-/// Says that a text may have been missed: the messages of the statement at work are dropped.
+/// Notes that a text may have been missed, so that the next message is dropped.
 pub fn distrust() {
     DISTRUSTED.set(true);
 }
@@ -33,7 +33,7 @@ pub fn distrust() {
 /// Redacts a message on its way to the log and the client.
 ///
 /// # Safety
-/// Postgres passes a valid message, which is this library's to change.
+/// Postgres passes a valid message, which a hook may change.
 pub unsafe fn redact(error: &mut pg_sys::ErrorData) {
     // SAFETY: the caller vouches for the message.
     unsafe {
@@ -63,7 +63,7 @@ fn texts(error: &mut pg_sys::ErrorData) -> impl Iterator<Item = &mut *mut c_char
     .filter(|text| !text.is_null())
 }
 
-/// Overwrites a text where it stands, as far as it reaches: there may be no memory for another.
+/// Overwrites a text in place, up to its length: there may be no memory for another text.
 fn drop_text(text: *mut c_char) {
     // SAFETY: a C string, in memory of its own.
     unsafe {
@@ -86,7 +86,7 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
         // SAFETY: the caller vouches for the message.
         unsafe {
             if is_ours(error) {
-                // Said by others: where it happened, and with which parameters.
+                // Other code adds the context, which may have the parameters.
                 forget(&mut error.context);
             } else if quotes_what_it_got(error) {
                 say_nothing(error);
@@ -103,14 +103,14 @@ unsafe fn redact_message(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// Whether our own code raised it, with nothing in it that is not ours: an error of Postgres' that passes through keeps its
+/// Whether our own code wrote the whole message. An error of Postgres that passes through our code keeps its
 /// SQLSTATE.
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
     let is_own = error.elevel < PgLogLevel::ERROR as c_int || class(error.sqlerrcode) == pg_error::OWN_CLASS;
     std::ptr::eq(error.filename, pg_error::FILE.as_ptr()) && is_own
 }
 
-/// Messages of Postgres that say what they stumbled on: malformed data, names, syntax, and notices of any kind.
+/// Whether a message may quote its input: malformed data, names, syntax, and notices of any kind.
 unsafe fn quotes_what_it_got(error: &pg_sys::ErrorData) -> bool {
     let quoting = [
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -124,29 +124,29 @@ unsafe fn quotes_what_it_got(error: &pg_sys::ErrorData) -> bool {
     ];
     let is_notice =
         error.elevel > PgLogLevel::LOG_SERVER_ONLY as c_int && error.elevel < PgLogLevel::ERROR as c_int;
-    // Of files, by the names that they were asked for.
+    // Errors of the system quote the names of files.
     let is_of_system = class(error.sqlerrcode) == class(PgSqlErrorCode::ERRCODE_SYSTEM_ERROR as c_int);
     // SAFETY: as for the caller.
     let is_of_postgres = unsafe { format(error) }.is_some_and(|format| format != c"%s");
-    // Of a right that is missing only names of existing objects are told.
+    // A permission error quotes only names of existing objects.
     error.sqlerrcode != PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as c_int
         && (quoting.into_iter().any(|code| class(code as c_int) == class(error.sqlerrcode))
             || (is_of_postgres && (is_notice || is_of_system)))
 }
 
-/// What a message is called in the source of the code that raised it, in any language.
+/// The untranslated format of a message, as in the source of the code that raised it.
 unsafe fn format(error: &pg_sys::ErrorData) -> Option<&CStr> {
     // SAFETY: the caller vouches for the message: NULL, or a constant of that code.
     unsafe { error.message_id.as_ref().map(|format| CStr::from_ptr(format)) }
 }
 
-/// Leaves of an error its code, its position, and what its source calls it in any language.
+/// Reduces an error to its SQLSTATE, its position, and its untranslated format.
 unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
     let context = error.assoc_context;
     if !error.message.is_null() {
         // SAFETY: as for the caller.
         let message = match unsafe { format(error) }.map(CStr::to_bytes) {
-            // What the scanner inserts is its name for the error.
+            // The first insert of the scanner is its description of the error.
             Some(b"%s at or near \"%s\"") => Some(&b"syntax error at or near \"%s\""[..]),
             Some(b"%s at end of input") => Some(&b"syntax error at end of input"[..]),
             Some(b"%s") | None => None,
@@ -167,13 +167,13 @@ unsafe fn say_nothing(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// What says more than the message itself does.
+/// The texts of a message other than the message itself.
 fn parts(error: &mut pg_sys::ErrorData) -> impl Iterator<Item = &mut *mut c_char> {
     let message = usize::from(!error.message.is_null());
     texts(error).skip(message)
 }
 
-/// Takes whatever may be a value out of the texts of a message.
+/// Redacts everything in the texts of a message that may be a value.
 unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>, is_own: bool) {
     let context = error.assoc_context;
     // SAFETY: C strings, and a context that is the message's.
@@ -190,8 +190,8 @@ unsafe fn hide_literals(error: &mut pg_sys::ErrorData, statement: Option<&[u8]>,
     }
 }
 
-/// Whether a message may show a statement's values without its name: what is written for the log alone, by pgaudit for
-/// one. A duration is none.
+/// Whether a message may show a statement's values without naming a function of ours: messages for the log
+/// alone, such as those of pgaudit. Durations show no value.
 unsafe fn says_more(error: &pg_sys::ErrorData, message: &[u8]) -> bool {
     // SAFETY: as for the caller.
     let is_duration = unsafe { format(error) } == Some(c"duration: %s ms");
@@ -199,7 +199,8 @@ unsafe fn says_more(error: &pg_sys::ErrorData, message: &[u8]) -> bool {
     (is_for_the_log && !is_duration) || message.starts_with(AUDIT)
 }
 
-/// A message that quotes the statement, or something of it. What stands before a statement is the server's own.
+/// Redacts a message that quotes the statement or a part of it. The text before the statement is the server's
+/// own.
 fn around(message: &[u8], statement: Option<&[u8]>) -> Result<Vec<u8>, Dropped> {
     let quoted = statement
         .filter(|_| message.len() <= MAX_BYTES)
@@ -218,7 +219,7 @@ fn around(message: &[u8], statement: Option<&[u8]>) -> Result<Vec<u8>, Dropped> 
 
 const AUDIT: &[u8] = b"AUDIT: ";
 
-/// The length of what a message of pgaudit says of a statement before it quotes it: class, command and object.
+/// The length of the fields before the statement in a message of pgaudit: class, command and object.
 fn audit_fields(message: &[u8]) -> usize {
     const FIELDS: usize = 7;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_., ".contains(&byte);
@@ -228,7 +229,7 @@ fn audit_fields(message: &[u8]) -> usize {
     ends.skip(FIELDS - 1).map(|(at, _)| AUDIT.len() + at + 1).next().unwrap_or(0)
 }
 
-/// What the server quotes of other sessions' statements may be cut before the name that tells what they are.
+/// Redacts quotations of other sessions' statements, which may be cut before the name of the function.
 unsafe fn hide_other_sessions(error: &mut pg_sys::ErrorData) {
     let Some(limit) = activity::limit() else { return };
     let context = error.assoc_context;
@@ -241,7 +242,7 @@ unsafe fn hide_other_sessions(error: &mut pg_sys::ErrorData) {
             let kept = without_cut_quotations(detail, known, limit, backslashes());
             put(&mut error.detail_log, kept, context);
         }
-        // What a process was doing that crashed.
+        // The postmaster quotes the statement of a process that crashed.
         let is_postmaster = pg_sys::MyProcPid == pg_sys::PostmasterPid;
         if is_postmaster
             && let Some(detail) = error.detail.as_ref()
@@ -255,7 +256,7 @@ unsafe fn hide_other_sessions(error: &mut pg_sys::ErrorData) {
 /// A longer text is not searched for values.
 const MOST_SEARCHED: usize = 1 << 20;
 
-/// Takes the values that this transaction has set out of the texts of a message.
+/// Redacts the values that this transaction has set from the texts of a message.
 unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
     if !transaction_values::is_any() && !activity::last_was_secret() {
         return;
@@ -282,7 +283,7 @@ unsafe fn hide_values(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// Sees to what the log writes of the statement itself.
+/// Masks the statement that the log appends to a message, or hides it.
 unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_error: bool) {
     let Some(text) = current().filter(|_| is_secret) else { return };
     let is_from_client = is_from_client(text.as_ptr());
@@ -290,7 +291,7 @@ unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_erro
         return;
     }
     if is_error && is_from_client {
-        // SAFETY: a statement that has failed is not parsed any more. One that has not may still be.
+        // SAFETY: a failed statement is not parsed any more. A statement that goes on may still be.
         unsafe { shown::mask_in_place(text.as_ptr()) };
     } else if !shown::is_hidden(text.to_bytes()) {
         error.hide_stmt = true;
@@ -308,8 +309,8 @@ unsafe fn put(text: &mut *mut c_char, new: Result<Vec<u8>, Dropped>, context: pg
 }
 
 unsafe fn replace(text: &mut *mut c_char, new: &[u8], context: pg_sys::MemoryContext) {
-    // SAFETY: both are C strings of their own in the context of the message, as Postgres expects to free them. There may be
-    // no memory for the new one.
+    // SAFETY: both are separate C strings in the context of the message, as Postgres expects to free them.
+    // There may be no memory for the new text.
     unsafe {
         let flags = (pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_HUGE).cast_signed();
         let copy = MemoryContextAllocExtended(context, new.len() + 1, flags).cast::<c_char>();
@@ -324,7 +325,7 @@ unsafe fn replace(text: &mut *mut c_char, new: &[u8], context: pg_sys::MemoryCon
     }
 }
 
-/// Takes a text off a message.
+/// Removes a text from a message.
 unsafe fn forget(text: &mut *mut c_char) {
     if !text.is_null() {
         // SAFETY: a C string in the message's own memory, which is freed with it.
@@ -333,7 +334,7 @@ unsafe fn forget(text: &mut *mut c_char) {
     }
 }
 
-/// Overwrites a text with nothing.
+/// Overwrites a text with zeros.
 unsafe fn wipe(text: *mut c_char) {
     // SAFETY: a C string, in memory of its own.
     unsafe {

@@ -1,20 +1,21 @@
-//! Keeping a secret that came in the text of a statement, or beside it, out of what the server shows.
+//! Keeps a secret that came in the text of a statement, or as its parameter, out of everything that the
+//! server shows.
 //!
 //! | module | concept |
 //! | --- | --- |
 //! | `text` | which statements may hold a secret |
-//! | `shown` | the text of a statement, overwritten where it stands |
-//! | `activity` | what `pg_stat_activity` shows of this session |
-//! | `log` | every message on its way into the log, and to the client |
+//! | `shown` | masking the text of a statement in place |
+//! | `activity` | masking the text in `pg_stat_activity` |
+//! | `log` | redacting each message to the log and the client |
 //! | `transaction_values` | the values that this transaction has set |
 //!
-//! The text is overwritten in place rather than kept from each of its readers: Postgres has parsed it by then and needs it
-//! for nothing but to show it, and its readers (views, statistics, cursors, contexts, other extensions) are many.
+//! The text is overwritten in place, because it has many readers: views, statistics, cursors, error contexts
+//! and other extensions. By then Postgres has parsed the text, and only shows it.
 //!
-//! All of this sees the statements of people who never heard of us. It works in linear time, on a constant stack, in
-//! memory that it asks for and may be refused, and raises no error; on doubt a text is dropped. So it calls nothing of
-//! Postgres that may raise an error, not even to look a function up: pgrx's guard copies an error before it goes on, and
-//! without memory for the copy the server panics.
+//! This code runs for every statement of the server. It takes linear time, a constant stack and memory that
+//! may be refused, and raises no error; on doubt it drops a text. So it calls nothing of Postgres that may
+//! raise an error, not even to look a function up: pgrx's guard copies an error, and without memory for the
+//! copy the server panics.
 
 mod activity;
 mod log;
@@ -28,12 +29,12 @@ pub use shown::{analyzed, free_copy, masked_copy};
 pub use text::{Came, begin_to_run, go_on_with, how_the_value_came};
 pub use transaction_values::{remember, remember_if_secret};
 
-/// A transaction has failed, and its error is written.
+/// Runs after a transaction has failed and its error is written.
 pub fn transaction_failed() {
     transaction_values::forget();
 }
 
-/// A transaction has ended well.
+/// Runs after a commit.
 pub fn transaction_done() {
     activity::hide_what_was_not_analyzed();
     transaction_values::forget();

@@ -1,4 +1,4 @@
-//! The text of a statement that may hold a secret, overwritten where it stands.
+//! Masks the text of a statement that may hold a secret in place.
 
 use super::activity;
 use super::text::{
@@ -13,17 +13,18 @@ use std::ffi::{CStr, c_char};
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-/// Takes care of a statement that has been analyzed: from here on its text is only shown. Returns a copy without secrets to
-/// be shown in place of a text that is not the client's.
+/// Masks a statement after its analysis, from which on its text is only shown. For a text that is not the
+/// client's, returns a masked copy to be shown instead.
 ///
 /// # Safety
-/// `state` is what it was analyzed with.
+/// `state` is the state of the analysis.
 pub unsafe fn analyzed(state: &pg_sys::ParseState) -> Option<*const c_char> {
     let source = state.p_sourcetext;
     if source.is_null() {
         return None;
     }
-    // SAFETY: a C string, by its definition. What came from the client is parsed whole before any of it is analyzed.
+    // SAFETY: a C string by its definition. Postgres parses all of the client's text before it analyzes any
+    // of it.
     unsafe {
         let is_secret = is_secret(source);
         activity::note_analyzed(is_secret);
@@ -44,14 +45,13 @@ pub unsafe fn analyzed(state: &pg_sys::ParseState) -> Option<*const c_char> {
     }
 }
 
-/// Overwrites the client's statement where it stands, and the copies that were made of it, and shows it so in
-/// `pg_stat_activity`.
+/// Masks the client's statement in place, its copies, and `pg_stat_activity`.
 ///
 /// # Safety
 /// `text` is from the client, and will not be parsed any more.
 pub unsafe fn mask_in_place(text: *const c_char) {
-    // SAFETY: the caller vouches for the text: it is in a message buffer or in the memory of a plan, neither of which is
-    // constant, and nothing else in this process refers to it as Rust's.
+    // SAFETY: the caller vouches for the text. It is in a message buffer or in the memory of a plan, both of
+    // which are writable, and no Rust reference to it exists.
     unsafe {
         if is_secret(text) && is_known_hidden() {
             return;
@@ -66,7 +66,7 @@ pub unsafe fn mask_in_place(text: *const c_char) {
     }
 }
 
-/// A longer text is not read: nothing may interrupt that.
+/// A longer text is not read, because reading cannot be interrupted.
 pub const MOST_BYTES: usize = 16 << 20;
 
 /// Whether a text that may hold a secret shows none.
@@ -74,7 +74,7 @@ pub fn is_hidden(text: &[u8]) -> bool {
     text.len() <= MOST_BYTES && is_masked(text, backslashes())
 }
 
-/// Masks a text, so that it is known again for what it is.
+/// Masks a text so that it is still recognized as a call and has the same tokens, or else blanks it.
 fn mask_known(text: &mut [u8]) {
     if text.len() > MOST_BYTES {
         return blank(text);
@@ -86,11 +86,11 @@ fn mask_known(text: &mut [u8]) {
     }
 }
 
-/// A plan that is going to be kept has its copy already. It cannot be reached by any name yet, but its memory can: the
-/// copy is what its memory context is identified by.
+/// Masks the copy of a plan that will be cached. The plan has no name yet by which it could be found, but the
+/// copy is the identifier of its memory context.
 unsafe fn mask_copies(text: *const c_char) {
-    // SAFETY: memory contexts form trees, which nobody changes meanwhile. The identifier of one with this name is the
-    // text of the plan that lives in it.
+    // SAFETY: memory contexts form trees, which do not change during the walk. The identifier of a context
+    // with this name is the text of its plan.
     unsafe {
         let text = CStr::from_ptr(text);
         for root in [pg_sys::MessageContext, pg_sys::CurrentMemoryContext] {
@@ -109,7 +109,7 @@ unsafe fn mask_copies(text: *const c_char) {
     }
 }
 
-/// A memory context and all below it. The tree is walked by its own links, however deep it is.
+/// A memory context and its descendants, walked by the links of the tree, so that the stack stays constant.
 unsafe fn contexts(root: pg_sys::MemoryContext) -> impl Iterator<Item = &'static pg_sys::MemoryContextData> {
     // SAFETY: the caller vouches for the tree, which does not change while it is walked.
     let valid = |context: pg_sys::MemoryContext| unsafe { context.as_ref() };
@@ -121,17 +121,16 @@ unsafe fn contexts(root: pg_sys::MemoryContext) -> impl Iterator<Item = &'static
     })
 }
 
-/// Gives the memory of a copy back.
+/// Frees a copy.
 ///
 /// # Safety
-/// `copy` is one that nothing refers to any more.
+/// Nothing refers to the copy any more.
 pub unsafe fn free_copy(copy: *const c_char) {
     // SAFETY: the caller vouches for the copy.
     unsafe { pg_sys::pfree(copy.cast_mut().cast()) };
 }
 
-/// A copy of a text without its secrets and of the same length, in a memory context; `None` where the text has none to
-/// show.
+/// A masked copy of a text, of the same length, in a memory context; `None` where the text shows no secret.
 ///
 /// # Safety
 /// `text` is NULL or a C string, and `context` a memory context.
@@ -152,11 +151,11 @@ pub unsafe fn masked_copy(text: *const c_char, context: pg_sys::MemoryContext) -
 type Copied = Option<(u64, Vec<u8>)>;
 
 thread_local! {
-    /// The text that was copied last: one may hold thousands of statements. Never dropped.
+    /// The last copied text, because a text may hold thousands of statements. Never dropped.
     static LAST_COPY: RefCell<ManuallyDrop<Copied>> = const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
-/// Without memory for a copy the text stays: it must not become another of another length, for positions in it are read.
+/// Without memory for a copy the text stays: a replacement of another length would break the positions in it.
 unsafe fn copy_masked(text: *const c_char, context: pg_sys::MemoryContext) -> Option<*const c_char> {
     // SAFETY: the caller vouches for both.
     unsafe {
@@ -177,15 +176,15 @@ unsafe fn copy_masked(text: *const c_char, context: pg_sys::MemoryContext) -> Op
                 if let Some((_, text)) = copy.split_last_mut() {
                     mask_known(text);
                 }
-                **last = remembered(copy).map(|masked| (hash, masked));
+                **last = cacheable(copy).map(|masked| (hash, masked));
             }
         });
         Some(copy.as_ptr().cast())
     }
 }
 
-/// A copy that is kept, if it is not too long.
-fn remembered(masked: &[u8]) -> Option<Vec<u8>> {
+/// A copy to cache, if it is not too long.
+fn cacheable(masked: &[u8]) -> Option<Vec<u8>> {
     const MOST: usize = 1 << 20;
     let mut copy = Buffer::with_room(masked.len()).ok().filter(|_| masked.len() <= MOST)?;
     copy.push(masked).ok()?;

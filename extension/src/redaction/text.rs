@@ -8,20 +8,20 @@ use std::hash::BuildHasher;
 use std::ptr;
 
 thread_local! {
-    static CURRENT: Cell<Option<(Known, bool)>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<(Identity, bool)>> = const { Cell::new(None) };
     static IS_HIDDEN: Cell<bool> = const { Cell::new(false) };
     static OTHERS: Others = const { [const { Cell::new(None) }; 8] };
-    /// Whether the plan at work is that of a statement that may hold a secret.
+    /// Whether the running plan is of a statement that may hold a secret.
     static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static HAS_PREPARED: Cell<bool> = const { Cell::new(false) };
-    /// When the statement that was asked about last began, and the answer for the next call.
+    /// When the statement of the last call began, and the answer for its next call.
     static ASKED: Cell<(pg_sys::TimestampTz, Came)> = const { Cell::new((0, Came::Otherwise)) };
 }
 
-/// Whether a statement may hold a secret: it names one of our functions or, in a session that has analyzed such a
-/// statement and may have prepared it, it executes a prepared one.
+/// Whether a statement may hold a secret: the statement names a function that takes one, or executes a
+/// prepared statement in a session that may have prepared such a call.
 ///
-/// One text may hold thousands of statements, or have thousands of messages, each of which asks; it is read once.
+/// A text may hold thousands of statements, or cause thousands of messages, so the answer is cached.
 ///
 /// # Safety
 /// `text` is a C string.
@@ -29,12 +29,12 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
     // SAFETY: the caller vouches for the text.
     unsafe {
         if is_from_client(text) {
-            let known = known_of(text);
+            let identity = identity_of(text);
             return match CURRENT.get() {
-                Some((same, answer)) if same == known => answer,
+                Some((same, answer)) if same == identity => answer,
                 _ => {
                     let answer = holds_secret(CStr::from_ptr(text).to_bytes());
-                    CURRENT.set(Some((known, answer)));
+                    CURRENT.set(Some((identity, answer)));
                     IS_HIDDEN.set(false);
                     answer
                 }
@@ -59,21 +59,24 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
     }
 }
 
-/// The same of a text that is not a statement at work, or was just changed.
+/// Whether a text may hold a secret, without the cache: for a text that is no running statement, or was just
+/// changed.
 pub fn holds_secret(text: &[u8]) -> bool {
     names_one(text) || (HAS_PREPARED.get() && executes(text))
 }
 
-/// A shorter text is read whenever it is asked about.
+/// A shorter text is not cached.
 const SHORT: usize = 512;
 
-/// What the client's statement is known by: where it stands, when it began, how it begins, and what was asked.
-type Known = (usize, pg_sys::TimestampTz, [u8; FINGERPRINT], bool);
+/// The identity of the client's statement: its address, its start time, its first bytes, and whether EXECUTE
+/// counts.
+type Identity = (usize, pg_sys::TimestampTz, [u8; FINGERPRINT], bool);
 const FINGERPRINT: usize = 64;
 
-unsafe fn known_of(text: *const c_char) -> Known {
+unsafe fn identity_of(text: *const c_char) -> Identity {
     let mut start = [0; FINGERPRINT];
-    // SAFETY: the caller vouches for a C string, which is read up to its end; a variable of this process.
+    // SAFETY: the caller vouches for a C string, which is read up to its end at most; a variable of this
+    // process.
     unsafe {
         for (at, place) in start.iter_mut().enumerate() {
             *place = text.add(at).read().cast_unsigned();
@@ -85,16 +88,16 @@ unsafe fn known_of(text: *const c_char) -> Known {
     }
 }
 
-/// What was found out about texts that are not the client's, by their hashes.
+/// Answers for texts that are not the client's, by their hashes.
 type Others = [Cell<Option<(u64, bool)>>; 8];
 
-/// The hash of a text and of what it depends on whether it may hold a secret.
+/// The hash of a text, with the session's state that the answer depends on.
 pub fn hash_of(text: &[u8]) -> u64 {
     foldhash::fast::FixedState::with_seed(0).hash_one((HAS_PREPARED.get(), backslashes(), text))
 }
 
-/// Whether a text is the client's own, in a buffer that this process may write to. Other processes that run statements
-/// may have theirs anywhere.
+/// Whether a text is the client's statement, in a buffer that this process may write to. In other kinds of
+/// processes a statement may be in read-only memory.
 pub fn is_from_client(text: *const c_char) -> bool {
     // SAFETY: variables of this process.
     unsafe {
@@ -106,27 +109,27 @@ pub fn is_from_client(text: *const c_char) -> bool {
     }
 }
 
-/// Whether the client's statement, which may hold a secret, shows none any more, as it was found or made.
+/// Whether the client's statement, which may hold a secret, is masked.
 pub fn is_known_hidden() -> bool {
     IS_HIDDEN.get()
 }
 
-/// Notes that the client's statement shows no secret any more.
+/// Notes that the client's statement is masked.
 ///
 /// # Safety
 /// `text` is the client's statement.
 pub unsafe fn note_hidden(text: *const c_char) {
-    // SAFETY: the caller vouches for the text. How it begins may have changed.
-    CURRENT.set(Some((unsafe { known_of(text) }, true)));
+    // SAFETY: the caller vouches for the text, whose first bytes may have changed.
+    CURRENT.set(Some((unsafe { identity_of(text) }, true)));
     IS_HIDDEN.set(true);
 }
 
-/// Notes that a statement of this session calls one of our functions.
+/// Notes that this session has analyzed a call, which may have been prepared.
 pub fn note_call() {
     HAS_PREPARED.set(true);
 }
 
-/// Notes that the plan of a statement begins to run. Returns what was noted before.
+/// Notes that the plan of a statement starts. Returns the state before, for `go_on_with`.
 ///
 /// # Safety
 /// `text` is NULL or a C string.
@@ -139,7 +142,7 @@ pub unsafe fn begin_to_run(text: *const c_char) -> bool {
     before
 }
 
-/// Notes what was noted before a plan ran.
+/// Restores the state before a plan ran.
 pub fn go_on_with(before: bool) {
     IS_RUNNING.set(before);
 }
@@ -151,7 +154,7 @@ pub fn is_running() -> bool {
 
 /// The statement that the client sent.
 pub fn current() -> Option<&'static CStr> {
-    // SAFETY: NULL, or a C string that Postgres keeps for as long as it works on the statement.
+    // SAFETY: NULL, or a C string that Postgres keeps while the statement runs.
     unsafe {
         let text = pg_sys::debug_query_string;
         (!text.is_null()).then(|| CStr::from_ptr(text))
@@ -164,18 +167,18 @@ pub fn backslashes() -> bool {
     unsafe { !pg_sys::standard_conforming_strings }
 }
 
-/// How the value of a call came in.
+/// How the value came into a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Came {
     /// Not in the text of the client's statement.
     Otherwise,
-    /// In its text, and this is the first call to ask.
+    /// As a literal in that text, and this is the first call of the statement.
     AsLiteral,
-    /// In its text, as an earlier call has been told.
+    /// As a literal in that text, which an earlier call of the statement has reported.
     AsLiteralAgain,
 }
 
-/// How the value came in, of a call that the client's statement makes. The text is looked at once a statement.
+/// How the value came into this call. The text is read once for each statement.
 pub fn how_the_value_came() -> Came {
     // SAFETY: a variable of this process.
     let began = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
@@ -189,6 +192,6 @@ pub fn how_the_value_came() -> Came {
 }
 
 fn is_written_in(text: &[u8]) -> bool {
-    // Of a longer one nothing is left but a name.
+    // A longer text was blanked except for a name.
     text.len() <= super::shown::MOST_BYTES && value_is_written(text, backslashes())
 }

@@ -1,4 +1,4 @@
-//! The values that this transaction has set, for as long as an error of it may still quote one: what a handler sent to a
+//! The values that this transaction has set or read, kept to its end: a value that a handler sent to a
 //! foreign server may come back in an error as late as at commit.
 
 use integration_credentials_core::redact::Needles;
@@ -7,13 +7,13 @@ use std::cell::RefCell;
 use std::mem::ManuallyDrop;
 use zeroize::Zeroizing;
 
-/// How much is kept, in bytes. Of a transaction that sets more, every message is treated as if it named a call.
+/// How much is kept, in bytes. In a transaction with more, every message is treated as if it named a call.
 const BUDGET: usize = 64 * 1024;
 
 struct Values {
     kept: Vec<Zeroizing<String>>,
     bytes: usize,
-    /// The forms of the first values, as many as `sought` says.
+    /// The forms of the first `sought` values.
     needles: Option<Needles>,
     sought: usize,
 }
@@ -45,7 +45,7 @@ thread_local! {
     static VALUES: RefCell<ManuallyDrop<Values>> = const { RefCell::new(ManuallyDrop::new(Values::NONE)) };
 }
 
-/// Remembers a value until the transaction ends.
+/// Keeps a value until the transaction ends.
 pub fn remember(value: &str) {
     VALUES.with_borrow_mut(|values| {
         values.bytes = values.bytes.saturating_add(value.len());
@@ -55,14 +55,14 @@ pub fn remember(value: &str) {
     });
 }
 
-/// The same for what is no value, but may be one that was given in its place.
+/// Keeps an argument that is no value but looks like a misplaced secret.
 pub fn remember_if_secret(text: &str) {
     if looks_secret(text.as_bytes()) {
         remember(text);
     }
 }
 
-/// Forgets them all.
+/// Drops all values.
 pub fn forget() {
     VALUES.with_borrow_mut(|values| {
         if values.bytes > 0 {
@@ -71,17 +71,17 @@ pub fn forget() {
     });
 }
 
-/// Whether there is any.
+/// Whether a value was set or read.
 pub fn is_any() -> bool {
     VALUES.with_borrow(|values| values.bytes > 0)
 }
 
-/// Whether there were more than are kept.
+/// Whether the values exceed the budget, so that some are not kept.
 pub fn is_over_budget() -> bool {
     VALUES.with_borrow(|values| values.bytes > BUDGET)
 }
 
-/// A text of a message without the values; `None` if it has none of them.
+/// A text of a message without the values; `None` if it contains none.
 pub fn without_values(text: &[u8]) -> Result<Option<Vec<u8>>, Dropped> {
     VALUES.with_borrow_mut(
         |values| if values.kept.is_empty() { Ok(None) } else { values.needles()?.hide(text) },

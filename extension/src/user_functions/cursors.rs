@@ -1,4 +1,4 @@
-//! The cursors that are open while somebody else's function runs.
+//! The caller's cursors, hidden while a validator or sync handler runs.
 
 use crate::pg::error::Raised;
 use crate::pg::prepared::{run, statement};
@@ -23,21 +23,22 @@ pub fn names() -> Vec<CString> {
     })
 }
 
-/// The cursors that are open now: nobody can read, move or close one while this lives.
+/// The open cursors, which no function can read, move or close while this lives.
 ///
-/// A cursor reads by the rights of the role that has opened it. Postgres runs and closes none that runs already, by
-/// whatever way and language it is asked to; so that is what these say of themselves.
+/// A cursor reads with the privileges of the role that opened it. Postgres neither runs nor closes a portal
+/// that is already active, in any language. So the cursors are marked active.
 pub struct Hidden(Vec<Cursor>);
 
 struct Cursor {
     portal: pg_sys::Portal,
-    /// In which subtransaction it was used last. One that is used in a subtransaction that aborts is lost, and of a cursor
-    /// WITH HOLD this is a number of an earlier transaction, which the box may have again.
+    /// The subtransaction that used the cursor last. An abort of that subtransaction would drop the cursor.
+    /// For a cursor WITH HOLD the number is of an earlier transaction, and the sandbox may have the same
+    /// number.
     used_in: pg_sys::SubTransactionId,
 }
 
 impl Hidden {
-    /// Hides them. One that runs is hidden as it is.
+    /// Hides them. A cursor that is running is active already.
     pub fn begin() -> Self {
         let mut hidden = Self(Vec::new());
         // SAFETY: within a transaction. A portal is found just before it is changed.
@@ -53,10 +54,10 @@ impl Hidden {
                     (*portal).activeSubid = NONE;
                 }
             }
-            // One that the view does not show.
+            // A cursor that the view does not show.
             if !pg_sys::ThereAreNoReadyPortals() {
                 drop(hidden);
-                Raised::internal("a cursor cannot be hidden from a validator or sync handler").throw()
+                Raised::internal("cannot hide an open cursor from a validator or sync handler").throw()
             }
         }
         hidden
@@ -66,7 +67,8 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         for &Cursor { portal, used_in } in &self.0 {
-            // SAFETY: nothing but the end of the transaction drops a portal that says that it runs, and this ends before.
+            // SAFETY: only the end of the transaction drops an active portal, and this value is dropped
+            // before.
             unsafe {
                 if (*portal).status == pg_sys::PortalStatus::PORTAL_ACTIVE {
                     (*portal).status = pg_sys::PortalStatus::PORTAL_READY;

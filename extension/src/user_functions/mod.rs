@@ -1,13 +1,14 @@
-//! Validators and sync handlers: functions of other owners, which run in a sandbox because they see plaintext.
+//! Validators and sync handlers: functions of other owners, which run in a sandbox because they see
+//! plaintext.
 //!
 //! | module | concept |
 //! | --- | --- |
 //! | `routine` | finding the function that the catalog names, and calling it |
-//! | `sandbox` | its owner's rights, its subtransaction and its settings |
+//! | `sandbox` | running the function with its owner's rights, in a subtransaction, with pinned settings |
 //! | `cursors` | hiding the caller's cursors from the function |
 //! | `silence` | keeping what the function prints from the log and the client |
 //! | `cancel` | whether the statement was cancelled while the function ran |
-//! | `validator`, `sync_handler` | what runs before and after a credential is saved |
+//! | `validator`, `sync_handler` | the calls before and after a credential is saved |
 
 mod cancel;
 mod cursors;

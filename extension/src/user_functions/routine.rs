@@ -9,9 +9,9 @@ use integration_credentials_core::error::{ErrorCode, Refusal};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use zeroize::Zeroize;
 
-/// What a function must look like.
+/// The signature that a validator or a sync handler must have.
 pub struct Shape {
-    /// Its role in the catalog.
+    /// Its name in messages.
     pub name: &'static str,
     arguments: &'static str,
     result: &'static str,
@@ -24,24 +24,24 @@ pub static SYNC_HANDLER: Shape =
     Shape { name: "sync handler", arguments: "text, text, text", result: "void" };
 
 impl Shape {
-    /// How to name one.
+    /// The hint on how to name a function.
     pub fn hint(&self) -> String {
         format!("Name a function with its schema and types, e.g. app.my_function({}).", self.arguments)
     }
 }
 
-/// A function that may be run on a secret.
+/// A function that may run on a secret.
 pub struct Routine {
     oid: pg_sys::Oid,
-    /// Whom it runs as.
+    /// Its owner, the role that it runs as.
     pub owner: pg_sys::Oid,
     /// Its signature, quoted and qualified.
     pub signature: String,
-    /// The name of its owner; `None` for one of ours.
+    /// The name of its owner; `None` for a function of the extension.
     pub owner_name: Option<String>,
 }
 
-// A function that belongs to a superuser would run as one. Ours do, and are known.
+// A function of a superuser would run as a superuser, so it is refused, except for those of the extension.
 statement!(stable FIND(TEXTOID, TEXTOID, TEXTOID) "
     SELECT p.oid, p.proowner,
            pg_catalog.format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
@@ -76,7 +76,7 @@ impl Routine {
                 return Ok(None);
             };
             let routine = Self { oid, owner, signature, owner_name: row.get(6)?.map(|Text(name)| name) };
-            // A condition that cannot be told counts against the function.
+            // A NULL counts against the function.
             let (fits, superuser) = (row.get(4)?.unwrap_or(false), row.get(5)?.unwrap_or(true));
             Ok(Some(Found { routine, fits, superuser }))
         })
@@ -85,24 +85,26 @@ impl Routine {
         match found {
             Some(Found { superuser: true, .. }) => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("the {name} {signature} belongs to a superuser, and would run as one"),
-                format!("ALTER FUNCTION {signature} OWNER TO a role with no rights but those it needs."),
+                format!("the {name} {signature} belongs to a superuser, and would run as a superuser"),
+                format!(
+                    "Give it to a role that has only the privileges it needs: ALTER FUNCTION {signature} OWNER TO ..."
+                ),
             )),
             Some(Found { routine, fits: true, .. }) => Ok(routine),
             Some(_) => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("{signature} cannot be a {name}"),
+                format!("function {signature} cannot be a {name}"),
                 format!("A {name} is a plain function ({arguments}) that returns {result}."),
             )),
             None => Err(Refusal::new(
                 ErrorCode::InvalidRequest,
-                format!("there is no function {signature}"),
+                format!("function {signature} does not exist"),
                 shape.hint(),
             )),
         }
     }
 
-    /// Finds one that was registered, and belongs to whom it belonged to then.
+    /// Finds a registered function, which must still have the owner of its registration.
     pub fn find_registered(registered: &Registered, shape: &Shape) -> Result<Self, Refusal> {
         let Registered { signature, owner } = registered;
         let found = Self::find(signature, shape)?;
@@ -111,14 +113,14 @@ impl Routine {
         }
         Err(Refusal::new(
             ErrorCode::InvalidRequest,
-            format!("the {} {signature} belongs to another role than when it was registered", shape.name),
-            "A superuser can look at it and register it again.",
+            format!("the {} {signature} has changed its owner since it was registered", shape.name),
+            "A superuser can review the function and register it again.",
         ))
     }
 
-    /// Whether this transaction has written it, and may still take it back.
+    /// Whether this transaction has written it, and may still roll it back.
     pub fn is_uncommitted(&self) -> bool {
-        // SAFETY: a row of pg_proc as the cache of Postgres has it, header and all.
+        // SAFETY: a row of pg_proc from the syscache, with its header.
         unsafe {
             let identifier = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
             let row =
@@ -132,12 +134,12 @@ impl Routine {
         }
     }
 
-    /// Calls it for its effect.
+    /// Calls the function for its effect.
     pub fn call(&self, arguments: &[&str]) {
         self.call_and(arguments, |_| ());
     }
 
-    /// Calls one that returns text.
+    /// Calls a function that returns text.
     pub fn call_for_text(&self, arguments: &[&str]) -> Option<String> {
         self.call_and(arguments, |result| {
             // SAFETY: FIND made sure that a validator's result is text.
@@ -148,12 +150,13 @@ impl Routine {
         })
     }
 
-    /// Calls it with texts, whose copies in Postgres' memory are wiped when the result, which may be one of them, is read.
+    /// Calls the function with texts. Their copies in Postgres' memory are wiped after the result is read,
+    /// because the result may be one of them.
     fn call_and<R>(&self, arguments: &[&str], read: impl FnOnce(Option<pg_sys::Datum>) -> R) -> R {
         let copies: Vec<WipedText> = arguments.iter().map(|argument| WipedText::new(argument)).collect();
         let datums: Vec<pg_sys::Datum> = copies.iter().map(|copy| copy.datum).collect();
         let mut function = pg_sys::FmgrInfo::default();
-        // SAFETY: the oid is that of a function, and `function` lives until the call is over.
+        // SAFETY: the oid of a function, and `function` lives until the call returns.
         unsafe { pg_sys::fmgr_info(self.oid, &raw mut function) };
         read(invoke(&mut function, &datums))
     }
@@ -164,8 +167,9 @@ fn invoke(function: &mut pg_sys::FmgrInfo, arguments: &[pg_sys::Datum]) -> Optio
     let header = std::mem::offset_of!(pg_sys::FunctionCallInfoBaseData, args);
     let size = header
         + std::mem::size_of_val(arguments) / size_of::<pg_sys::Datum>() * size_of::<pg_sys::NullableDatum>();
-    // SAFETY: zeroed memory of the size that a call with these arguments has; fields are set as InitFunctionCallInfoData
-    // does. No Rust value with a destructor lives in the frame that an error would jump over.
+    // SAFETY: zeroed memory of the size of a call with these arguments; fields are set as
+    // InitFunctionCallInfoData does. No Rust value with a destructor lives in the frame that an error would
+    // jump over.
     unsafe {
         let call = pg_sys::palloc0(size).cast::<pg_sys::FunctionCallInfoBaseData>();
         (*call).flinfo = function;
@@ -182,13 +186,13 @@ fn invoke(function: &mut pg_sys::FmgrInfo, arguments: &[pg_sys::Datum]) -> Optio
     }
 }
 
-/// Refuses everybody but a superuser.
+/// Refuses roles that are no superuser.
 pub fn require_superuser(what: &str) -> Result<(), Refusal> {
-    // SAFETY: asks for the current user, which register_* run as their caller.
+    // SAFETY: asks for the current user, which is the caller, because register_* do not switch the role.
     if unsafe { pg_sys::superuser() } { Ok(()) } else { Err(forbidden(what)) }
 }
 
-/// A text as a datum, wiped when it goes: it may be a secret.
+/// A text as a datum that is wiped when dropped, because it may be a secret.
 struct WipedText {
     datum: pg_sys::Datum,
     text_bytes: usize,
@@ -203,8 +207,8 @@ impl WipedText {
 
 impl Drop for WipedText {
     fn drop(&mut self) {
-        // SAFETY: `new` made a varlena with its header of four bytes and this many behind it, in a memory context that
-        // lasts as long as the call. Nothing else owns it.
+        // SAFETY: `new` made a varlena with a header of four bytes and this many bytes of text, in a memory
+        // context that lasts as long as the call. Nothing else owns it.
         let bytes = unsafe {
             let start = self.datum.cast_mut_ptr::<u8>().add(pg_sys::VARHDRSZ);
             std::slice::from_raw_parts_mut(start, self.text_bytes)

@@ -1,9 +1,9 @@
-//! The box that somebody else's function runs in while it sees a secret.
+//! The sandbox in which a validator or sync handler runs, because it sees a secret.
 //!
-//! It runs as its owner, in a subtransaction, with a pinned `search_path`, with nothing written to the log or sent to
-//! the client, and with the error that it raises caught. A validator can write nothing and leaves nothing behind; a
-//! sync handler keeps what it wrote, if it succeeds, and leaves nothing else: no setting, cursor or large object that it
-//! has opened, no object in `pg_temp`, and no trigger that it has put off. The cursors of the caller are hidden from it.
+//! The function runs as its owner, in a subtransaction, with a pinned `search_path`. Nothing goes to the log
+//! or the client, and an error of the function is caught. The cursors of the caller are hidden. A validator
+//! cannot write, and leaves nothing behind. The rows that a successful sync handler wrote stay, and nothing
+//! else: no setting, no open cursor or large object, no object in `pg_temp`, and no deferred trigger.
 
 use super::cancel;
 use super::cursors::{self, Hidden};
@@ -19,16 +19,16 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a function in the box may do.
+/// The access of a function in the sandbox.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing but read; whatever it did all the same is rolled back.
+    /// Read only, and always rolled back.
     Read,
-    /// Write, and what it wrote is kept if it succeeds.
+    /// Read and write, kept on success.
     Write,
 }
 
-/// Runs `function` as `owner`. `Err` is the message of the error it raised, without the secret.
+/// Runs `function` as `owner`. `Err` is the message of its error, without the secret.
 ///
 /// An error that is not the function's own, such as a cancel, ends the whole call.
 pub fn run<R>(
@@ -38,15 +38,15 @@ pub fn run<R>(
     function: impl FnOnce() -> R,
 ) -> Result<R, String> {
     let _hidden = Hidden::begin();
-    // What was printed before is not the function's.
+    // Output printed before belongs to the caller.
     throw_interrupt(flush_languages(owner));
     let (outcome, is_cancelled) = {
         let mut silence = Silence::begin();
         let _inside = Inside::enter();
         let cancel = cancel::Watch::begin();
         let surroundings = Surroundings::begin_subtransaction();
-        // As in PL/pgSQL's exception blocks, releasing is part of what may fail: a foreign server is asked to, too. An
-        // error that came out of it uncaught would leave the subtransaction behind.
+        // As in PL/pgSQL's exception blocks, the release is caught too: it may fail, for example at a foreign
+        // server, and an uncaught error would leave the subtransaction behind.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let guc_nest_level = enter(owner, access);
             let result = function();
@@ -74,15 +74,14 @@ pub fn run<R>(
         }
         if is_cancelled {
             let code = PgSqlErrorCode::ERRCODE_QUERY_CANCELED as c_int;
-            Raised::new(code, "canceling statement, which a function made an error of its own".to_owned())
-                .throw()
+            Raised::new(code, "canceling statement while a validator or sync handler runs".to_owned()).throw()
         }
         message
     })
 }
 
-/// A lost race (class 40), resources (53), an operator (57), the system (58): to take one of them for the verdict of a
-/// validator would send the owner of a good credential looking in the wrong place.
+/// A lost race (class 40), resources (53), an operator (57), the system (58). Such an error of a validator
+/// must not be reported as a bad credential.
 fn says_nothing_of_the_value(sqlstate: i32) -> bool {
     [
         PgSqlErrorCode::ERRCODE_TRANSACTION_ROLLBACK,
@@ -94,14 +93,14 @@ fn says_nothing_of_the_value(sqlstate: i32) -> bool {
     .any(|code| class(code as i32) == class(sqlstate))
 }
 
-/// Who and how the function runs. Returns the level that its settings end with.
+/// Sets the role and the settings that the function runs with. Returns the nest level of the settings.
 fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
-    // SAFETY: plain calls of the server, within the subtransaction that undoes them if one fails.
+    // SAFETY: plain calls of the server, within the subtransaction that undoes them after an error.
     unsafe {
         let guc_nest_level = pg_sys::NewGUCNestLevel();
         set(c"search_path", c"pg_catalog, pg_temp");
-        // The caller's settings do not change what the function means, and no other process runs a part of it: its
-        // output could not be silenced.
+        // The caller's settings must not change the meaning of the function. No parallel worker may run a
+        // part of it, because the output of another process cannot be silenced.
         set(c"max_parallel_workers_per_gather", c"0");
         set(version::DEBUG_PARALLEL_QUERY, c"off");
         set(c"standard_conforming_strings", c"on");
@@ -114,7 +113,7 @@ fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
         set(c"bytea_output", c"hex");
         set(c"xmloption", c"content");
         set(c"extra_float_digits", c"1");
-        // A statement that the function builds from the value is nobody's to see.
+        // The function may build a statement from the value, and the statistics would show that statement.
         set_if_known(c"pg_stat_statements.track", c"none");
         set_messages_off();
         if access == Access::Read {
@@ -129,14 +128,14 @@ fn enter(owner: pg_sys::Oid, access: Access) -> i32 {
 fn become_user(user: pg_sys::Oid) {
     let (mut was, mut security) = (pg_sys::InvalidOid, 0);
     let flags = pg_sys::SECURITY_RESTRICTED_OPERATION | pg_sys::SECURITY_LOCAL_USERID_CHANGE;
-    // SAFETY: within a subtransaction, whose end takes it back.
+    // SAFETY: within a subtransaction, whose end resets the user.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&raw mut was, &raw mut security);
         pg_sys::SetUserIdAndSecContext(user, security | flags.cast_signed());
     }
 }
 
-/// Has the languages print what they have still in their buffers, in a box of its own.
+/// Flushes the buffers of the languages, in a sandbox of its own.
 fn flush_languages(owner: pg_sys::Oid) -> Result<(), Raised> {
     if !silence::has_languages() {
         return Ok(());
@@ -162,7 +161,7 @@ thread_local! {
     static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While this lives, a function is in the box.
+/// While this lives, a function is in the sandbox.
 struct Inside {
     was: bool,
 }
@@ -179,11 +178,13 @@ impl Drop for Inside {
     }
 }
 
-/// Refuses SET CONSTRAINTS in the sandbox, which nothing but an abort puts back. Postgres itself refuses LISTEN, PREPARE,
-/// temporary tables, cursors WITH HOLD and deferred triggers there, as in any restricted operation.
+/// Refuses SET CONSTRAINTS in the sandbox, because only an abort would undo it. Postgres itself refuses
+/// LISTEN, PREPARE, temporary tables, cursors WITH HOLD and deferred triggers there, as in any
+/// security-restricted operation.
 ///
 /// # Safety
-/// Postgres passes a valid command. An error jumps out of every frame up to Postgres' own: none may have a destructor left.
+/// Postgres passes a valid command. An error jumps out of every frame up to Postgres' own: none may have a
+/// destructor left.
 pub unsafe fn check_command(command: *const pg_sys::PlannedStmt) {
     // SAFETY: the caller vouches for the command and the frames.
     unsafe {
@@ -201,7 +202,7 @@ fn set_messages_off() {
     set(c"client_min_messages", c"error");
 }
 
-/// What the subtransaction is to give back.
+/// The state to restore after the subtransaction.
 struct Surroundings {
     memory: pg_sys::MemoryContext,
     resources: pg_sys::ResourceOwner,
@@ -222,7 +223,7 @@ impl Surroundings {
                 security,
             };
             pg_sys::BeginInternalSubTransaction(std::ptr::null());
-            // What the function returns must outlive the subtransaction.
+            // The result of the function must outlive the subtransaction.
             pg_sys::MemoryContextSwitchTo(surroundings.memory);
             surroundings
         }
@@ -232,13 +233,13 @@ impl Surroundings {
         // SAFETY: as above.
         unsafe {
             pg_sys::SetUserIdAndSecContext(self.user, self.security);
-            // As if aborted, though the rest is kept: what the function itself has SET must not outlive it. What is set
-            // here ends with the subtransaction.
+            // Settings end as in an abort, though the rows stay: a SET of the function must not outlive it.
+            // The settings made here end with the subtransaction.
             pg_sys::AtEOXact_GUC(false, guc_nest_level);
             pg_sys::NewGUCNestLevel();
             set_messages_off();
             let cursors = cursors::names();
-            // To end a query may be to run code of the function.
+            // Ending a query may run code of the function.
             become_user(owner);
             close_what_was_opened(&cursors);
             pg_sys::SetUserIdAndSecContext(self.user, self.security);
@@ -249,7 +250,7 @@ impl Surroundings {
     }
 
     fn roll_back(&self) {
-        // SAFETY: as above. Takes user, security context and settings back, too.
+        // SAFETY: as above. Also resets user, security context and settings.
         unsafe {
             pg_sys::MemoryContextSwitchTo(self.memory);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
@@ -266,14 +267,15 @@ impl Surroundings {
     }
 }
 
-// Whatever is in a schema depends on it. As text, which every type has.
+// Every object of a schema depends on it. xmin as text, which needs no Rust type of its own.
 statement!(volatile TEMPORARY() "
     SELECT d.xmin::pg_catalog.text FROM pg_catalog.pg_depend d
     WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
       AND d.refobjid = pg_catalog.pg_my_temp_schema()");
 
-/// Refuses objects in `pg_temp` that this subtransaction has made: the session would keep them. Postgres itself refuses
-/// temporary tables in the box, and no functions, operators, collations and the like.
+/// Refuses objects in `pg_temp` that this subtransaction has made, because the session would keep them. In
+/// the sandbox Postgres itself refuses temporary tables, but not functions, operators, collations and the
+/// like.
 fn refuse_temporary_objects() {
     // SAFETY: plain calls of the server, in a transaction.
     let (subtransaction, temporary) = unsafe {
@@ -284,7 +286,7 @@ fn refuse_temporary_objects() {
     if subtransaction == pg_sys::InvalidTransactionId || temporary == pg_sys::InvalidOid {
         return;
     }
-    // Ids of subtransactions are given in their order, so those within this one have later ones.
+    // Ids of subtransactions grow, so nested subtransactions have later ids.
     let is_ours = |writer: pg_sys::TransactionId| {
         // SAFETY: as above.
         unsafe {
@@ -310,22 +312,23 @@ fn refuse_temporary_objects() {
     }
 }
 
-/// Closes the cursors and large objects that were opened in this subtransaction, which else are its parent's.
+/// Closes the cursors and large objects of this subtransaction, which its parent would inherit.
 unsafe fn close_what_was_opened(cursors: &[CString]) {
-    // SAFETY: within a subtransaction. A portal is looked up before each use, for closing one may close another.
+    // SAFETY: within a subtransaction. A portal is looked up before each use, because closing one may close
+    // another.
     unsafe {
         let subtransaction = pg_sys::GetCurrentSubTransactionId();
         for name in cursors {
             let portal = pg_sys::GetPortalByName(name.as_ptr());
             if !portal.is_null() && (*portal).createSubid == subtransaction {
-                // PL/Python and PL/Perl pin theirs.
+                // PL/Python and PL/Perl pin their portals.
                 if (*portal).portalPinned {
                     pg_sys::UnpinPortal(portal);
                 }
                 pg_sys::PortalDrop(portal, false);
             }
         }
-        // As if aborted, which closes descriptors and touches no data.
+        // As in an abort, which closes descriptors and changes no data.
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
             AtEOSubXact_LargeObject(false, subtransaction, subtransaction);
         });
@@ -361,7 +364,7 @@ fn set_by(action: pg_sys::GucAction::Type, name: &CStr, value: &CStr) {
     }
 }
 
-/// Whether somebody else's function runs in the box.
+/// Whether a function runs in the sandbox.
 pub fn is_inside() -> bool {
     IS_INSIDE.get()
 }

@@ -1,8 +1,10 @@
-//! Nothing goes to the client, to standard output or to standard error while somebody else's function runs.
+//! Discards everything that a validator or sync handler sends to the client, standard output or standard
+//! error.
 //!
-//! The settings alone do not see to it: RAISE INFO reaches the client whatever they say, libpq writes the notices of a
-//! foreign server to standard error, and what a language or a program prints goes to either. Both are the server's log.
-//! What is still in a buffer when the function has ended would be printed later, so each buffer is emptied before.
+//! Settings do not suffice: RAISE INFO always reaches the client, libpq writes the notices of a foreign
+//! server to standard error, and a language or a program prints to either stream. Both streams may be the
+//! server's log. A buffer that is not empty when the function has returned would be printed later, so every
+//! buffer is flushed before.
 
 use crate::pg::error::Raised;
 use pgrx::pg_sys;
@@ -12,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-/// Until it is dropped.
+/// Silence until dropped.
 pub struct Silence {
     client: pg_sys::CommandDest::Type,
     _stderr: Muted,
@@ -24,7 +26,7 @@ impl Silence {
     pub fn begin() -> Self {
         flush_stdio();
         Self::mute().unwrap_or_else(|error| {
-            Raised::internal(format!("standard output and error cannot be set aside: {error}")).throw()
+            Raised::internal(format!("cannot redirect standard output and standard error: {error}")).throw()
         })
     }
 
@@ -32,7 +34,7 @@ impl Silence {
         let nowhere = File::options().write(true).open("/dev/null")?;
         let stderr = Muted::new(libc::STDERR_FILENO, nowhere.as_fd())?;
         let stdout = Muted::new(libc::STDOUT_FILENO, nowhere.as_fd())?;
-        // SAFETY: a variable of this process, which the destructor puts back.
+        // SAFETY: a variable of this process, which the destructor restores.
         unsafe {
             let client = pg_sys::whereToSendOutput;
             pg_sys::whereToSendOutput = pg_sys::CommandDest::DestNone;
@@ -40,7 +42,8 @@ impl Silence {
         }
     }
 
-    /// Leaves standard output silent for the rest of the session, for a language could not empty its buffer.
+    /// Leaves standard output silent for the rest of the session, because a language could not flush its
+    /// buffer.
     pub fn keep_stdout(&mut self) {
         self.stdout.was = None;
     }
@@ -49,12 +52,12 @@ impl Silence {
 impl Drop for Silence {
     fn drop(&mut self) {
         flush_stdio();
-        // SAFETY: as it was before.
+        // SAFETY: the value read in `mute`.
         unsafe { pg_sys::whereToSendOutput = self.client };
     }
 }
 
-/// A descriptor that leads nowhere. A program that the function has started keeps it so.
+/// A descriptor redirected to /dev/null, also for programs that the function has started.
 struct Muted {
     number: c_int,
     was: Option<OwnedFd>,
@@ -62,7 +65,7 @@ struct Muted {
 
 impl Muted {
     fn new(number: c_int, nowhere: BorrowedFd<'_>) -> io::Result<Self> {
-        // SAFETY: descriptors, by number; the copy is nobody else's, and closed for programs.
+        // SAFETY: descriptors, by number; only `muted` owns the copy, and exec closes it.
         unsafe {
             let copy = libc::fcntl(number, libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1);
             if copy < 0 {
@@ -77,7 +80,7 @@ impl Muted {
 
 impl Drop for Muted {
     fn drop(&mut self) {
-        // What cannot be put back stays silent, which is the safe side.
+        // A descriptor that cannot be restored stays silent, which is safe.
         if let Some(was) = self.was.take() {
             let _ = redirect(self.number, was.as_fd());
         }
@@ -92,11 +95,12 @@ fn redirect(number: c_int, to: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sees to it, in the postmaster, that the two descriptors are what their names say. Were one closed, the next data file
-/// that a session opens would get its number, and be silenced in its place.
+/// Opens the two descriptors in the postmaster if they are closed. Otherwise the next data file that a
+/// session opens would get such a number, and be silenced.
 pub fn reserve_descriptors() {
     for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-        // SAFETY: descriptors, by number. The one that is opened is the lowest that is free, and copied where it is wanted.
+        // SAFETY: descriptors, by number. open returns the lowest free number, and dup2 copies it to the
+        // wanted one.
         unsafe {
             if libc::fcntl(number, libc::F_GETFD) < 0 {
                 let nowhere = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
@@ -109,7 +113,7 @@ pub fn reserve_descriptors() {
     }
 }
 
-/// Empties the buffers of the C library and of Tcl, which are the whole process's.
+/// Flushes the buffers of the C library and of Tcl, which the whole process shares.
 fn flush_stdio() {
     // SAFETY: NULL stands for all streams.
     unsafe { libc::fflush(ptr::null_mut()) };
@@ -134,8 +138,8 @@ fn flush_stdio() {
 const TCL_STDOUT: c_int = 1 << 2;
 const TCL_STDERR: c_int = 1 << 3;
 
-/// What any library that this process has loaded calls so. Postgres loads libraries so that all can see their symbols, and
-/// never unloads them.
+/// The symbol of this name in any loaded library. Postgres loads libraries with `RTLD_GLOBAL`, and never
+/// unloads them.
 fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: a C string.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
@@ -144,16 +148,16 @@ fn symbol(name: &CStr) -> Option<*mut c_void> {
 
 type Handler = unsafe extern "C-unwind" fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 
-/// A language with buffers of its own, and what it runs to empty them.
+/// A language with buffers of its own, and the code that flushes them.
 struct Language {
-    /// The symbol of its handler of DO, which is there when its library is loaded.
+    /// The symbol of its DO handler, which exists when its library is loaded.
     handler: &'static CStr,
-    /// Its name, where the handler asks which one it is.
+    /// The name of the language, where the handler needs it.
     name: Option<&'static CStr>,
     code: &'static CStr,
 }
 
-/// Of Perl, the trusted one can print nothing.
+/// Trusted Perl cannot print, so only plperlu is here.
 const LANGUAGES: [Language; 2] = [
     Language {
         handler: c"plpython3_inline_handler",
@@ -166,15 +170,15 @@ for stream in (sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr):
     Language {
         handler: c"plperlu_inline_handler",
         name: Some(c"plperlu"),
-        // Perl empties the buffer of a handle that is to have none.
+        // Perl flushes a handle when its autoflush ($|) is switched on.
         code: c"my $selected = select;
 for my $handle (*STDOUT, *STDERR) { select $handle; my $was = $|; $| = 1; $| = $was; }
 select $selected;",
     },
 ];
 
-/// Empties the buffers of the languages that this session has used. To be called as the owner of the function, and within
-/// a subtransaction: a function may have put code of its own in the place of a stream.
+/// Flushes the buffers of the languages that this session has used. To be called in the sandbox, because a
+/// function may have replaced a stream by code of its own.
 pub fn flush_languages() {
     for language in &LANGUAGES {
         if let Some(handler) = language.loaded() {
@@ -183,7 +187,7 @@ pub fn flush_languages() {
     }
 }
 
-/// Whether there is anything to empty.
+/// Whether this session has used a language with buffers.
 pub fn has_languages() -> bool {
     LANGUAGES.iter().any(|language| language.loaded().is_some())
 }
@@ -207,7 +211,7 @@ impl Language {
             langIsTrusted: false,
             atomic: true,
         };
-        // SAFETY: what DO passes to its handler, which reads it.
+        // SAFETY: the argument that DO passes to its handler, which reads it.
         unsafe {
             pg_sys::DirectFunctionCall1Coll(
                 Some(handler),

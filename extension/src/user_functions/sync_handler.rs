@@ -1,4 +1,5 @@
-//! Handing a saved credential on: the sync handler of an integration, and the one that TrustRadius ships with.
+//! Passes a saved credential on: by the sync handler of an integration, and by the handler that the extension
+//! ships.
 
 use super::routine::{Routine, SYNC_HANDLER};
 use super::sandbox::{self, Access};
@@ -10,9 +11,9 @@ use crate::{keyring, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::limits;
 
-/// Runs the sync handler, if there is one. `Some` is the failure that the caller is to be told of.
+/// Runs the sync handler, if there is one. `Some` is a failure for the result of the call.
 ///
-/// It is never raised: that would roll the saved credential back.
+/// A failure is never raised, because an error would roll back the saved credential.
 pub fn hand_on(entry: &Entry, org: &str, key: &str, value: &str) -> Option<String> {
     let sync = entry.sync.as_ref()?;
     let result =
@@ -52,7 +53,7 @@ fn save(Place { org, key, .. }: Place<'_>, ciphertext: &[u8]) {
 statement!(volatile FORGET(TEXTOID, TEXTOID) "
     DELETE FROM integration_credentials.aggregator_credentials WHERE org_slug = $1 AND integration_key = $2");
 
-/// Takes a removed credential away from the aggregator as well.
+/// Removes a credential from the aggregator.
 pub fn forget(org: &str, key: &str) {
     execute(&FORGET, &[argument(org), argument(key)]);
 }

@@ -1,4 +1,4 @@
-//! Whether a value is accepted: the catalog's rules first, then the validator, if there is one.
+//! Checks a value: by the catalog's rules, then by the validator, if there is one.
 
 use super::routine::{Routine, SYNC_HANDLER, VALIDATOR};
 use super::sandbox::{self, Access};
@@ -13,21 +13,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// More integrations than a session is likely to set; beyond that, rules are compiled anew.
+/// More integrations than a session is likely to set. A full cache is emptied.
 const MAX_COMPILED: usize = 64;
-/// Enough for as many ordinary ones.
+/// Enough for as many ordinary rules.
 const MAX_COMPILED_BYTES: usize = 32 << 20;
 
 thread_local! {
-    /// By what they say, so that a change of the catalog needs no invalidation.
+    /// Compiled rules by their document, so that a change of the catalog needs no invalidation.
     static COMPILED: RefCell<HashMap<Document, Rc<Rules>>> = RefCell::default();
 }
 
 /// Refuses a value that the rules or the validator of its integration do not accept.
 pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
-    // The catalog takes no other rules than those that compile, but an operator can UPDATE it by hand.
+    // Registration accepts only rules that compile, but an operator can UPDATE the catalog by hand.
     let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
-        Raised::internal(format!("the rules of integration {key:?} cannot be used: {problem}")).throw()
+        Raised::internal(format!("cannot use the rules of integration {key:?}: {problem}")).throw()
     });
     if rules.are_costly() {
         memory::require(rules::CHECK_BYTES);
@@ -43,7 +43,7 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
 pub fn is_uncommitted(entry: &Entry) -> bool {
     let validator = entry.validator.as_ref().map(|validator| Routine::find_registered(validator, &VALIDATOR));
     let handler = entry.sync.as_ref().map(|sync| Routine::find_registered(&sync.handler, &SYNC_HANDLER));
-    // One that cannot be found is not run either.
+    // A function that cannot be found does not run.
     validator.into_iter().chain(handler).flatten().any(|routine| routine.is_uncommitted())
 }
 
@@ -53,7 +53,7 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
     }
     let text = document.text().map_err(|unreadable| match unreadable {
         Unreadable::TooLong(bytes) => rules::RulesError::Size(bytes).to_string(),
-        Unreadable::NotUtf8 => "they are not valid UTF-8".to_owned(),
+        Unreadable::NotUtf8 => "rules are not valid UTF-8".to_owned(),
     })?;
     memory::require(rules::COMPILE_BYTES);
     let rules = Rc::new(Rules::compile(&text).map_err(|error| error.to_string())?);
@@ -68,12 +68,12 @@ fn compiled(document: &Document) -> Result<Rc<Rules>, String> {
 }
 
 fn ask(registered: &Registered, key: &str, value: &str) -> Result<(), Refusal> {
-    // Nobody vouches for the value while its validator is missing, so it is not stored.
+    // While the validator is missing, a value cannot be checked, so it is not stored.
     let validator = Routine::find_registered(registered, &VALIDATOR).map_err(|problem| {
         Refusal::new(
             ErrorCode::InvalidCredentials,
-            format!("the validator of integration {key:?} cannot be run: {}", problem.message),
-            "A superuser can repair or replace it with register_validator().",
+            format!("cannot run the validator of integration {key:?}: {}", problem.message),
+            "A superuser can correct the function, or register another with register_validator().",
         )
     })?;
     let verdict = sandbox::run(validator.owner, Access::Read, value, || validator.call_for_text(&[value]));
@@ -88,6 +88,6 @@ fn refusal(key: &str, reason: &str) -> Refusal {
     Refusal::new(
         ErrorCode::InvalidCredentials,
         reason,
-        format!("Correct the value and set it again; what was stored for {key:?} is unchanged."),
+        format!("Correct the value and set it again. This call did not change the credential of {key:?}."),
     )
 }

@@ -59,7 +59,7 @@ async fn a_change_of_the_catalog_is_seen_by_who_knew_better_however_it_is_made()
             .batch_execute(&format!(
                 "DELETE FROM {CATALOG}; DELETE FROM integration_credentials.removed_integrations;
                  INSERT INTO {CATALOG} SELECT * FROM kept;
-                 ALTER TABLE {CATALOG} ENABLE ALWAYS TRIGGER tells_sessions"
+                 ALTER TABLE {CATALOG} ENABLE ALWAYS TRIGGER invalidates_caches"
             ))
             .await
             .unwrap();

@@ -99,16 +99,16 @@ async fn what_the_server_refuses_is_told_by_exit_status() {
     register(&admin, "off", json!({})).await.unwrap();
     enable(&admin, "off", false).await.unwrap();
     for (role, arguments, code, message) in [
-        (ADMIN, &["set", "nowhere"][..], 1, "there is no integration with this key in the catalog\nhint: "),
+        (ADMIN, &["set", "nowhere"][..], 1, "the catalog has no integration with this key\nhint: "),
         (ADMIN, &["set", "strict"], 1, "the value does not begin with \"good\""),
-        (ADMIN, &["set", "off"], 1, "the integration \"off\" is disabled"),
+        (ADMIN, &["set", "off"], 1, "integration \"off\" is disabled"),
         (ADMIN, &["set", ""], 1, "key is empty"),
         (ADMIN, &["set", ANY, "--actor", ""], 1, "actor is empty"),
         (ADMIN, &["remove", ANY], 1, ""),
         (ADMIN, &["remove", "nowhere"], 1, ""),
         (READER, &["get", ANY], 1, ""),
         (READER, &["get", "nowhere"], 1, ""),
-        (ADMIN, &["show", "nowhere"], 1, "there is no integration \"nowhere\"\nhint: "),
+        (ADMIN, &["show", "nowhere"], 1, "the catalog has no integration with this key\nhint: "),
         (ADMIN, &["catalog", "add", "k", "--display-name", "K", "--rules", r#"{"no":1}"#], 1, ""),
         (ADMIN, &["catalog", "remove", "nowhere"], 1, ""),
         (ADMIN, &["catalog", "enable", "nowhere"], 1, ""),
@@ -330,7 +330,12 @@ async fn what_is_no_value_is_refused_and_not_shown() {
         (&["set", ANY, "--exact"], b"".to_vec(), 2, "the value is empty"),
         (&["set", ANY], [text.as_bytes(), b"\xff"].concat(), 2, "the value is not UTF-8"),
         (&["set", ANY], [text.as_bytes(), b"\0"].concat(), 2, "the value has a NUL character"),
-        (&["set", ANY], text.repeat(171).into_bytes(), 1, "value has 8208 characters, and 8192 are allowed"),
+        (
+            &["set", ANY],
+            text.repeat(171).into_bytes(),
+            1,
+            "value has 8208 characters; at most 8192 are allowed",
+        ),
         (&["set", ANY], "é".repeat(8193).into_bytes(), 1, "value has 8193 characters"),
         (&["set", ANY], "\u{10ffff}".repeat(8193).into_bytes(), 1, "value has 8193 characters"),
         (&["set", ANY], text.repeat(100_000).into_bytes(), 1, "value has more than 1048576 characters"),
@@ -535,7 +540,7 @@ async fn a_catalog_entry_is_added_changed_disabled_enabled_and_removed() {
 
     assert_fails(&go(&["catalog", "remove", "acme"]).await, 1, "");
     assert_eq!(go(&["remove", "acme"]).await.code, 0);
-    assert_eq!(go(&["catalog", "remove", "acme"]).await.success(), "acme: taken out of the catalog\n");
+    assert_eq!(go(&["catalog", "remove", "acme"]).await.success(), "acme: removed from the catalog\n");
     assert_eq!(entry().await, None);
 }
 
@@ -596,7 +601,7 @@ async fn grant_makes_the_group_roles_and_members_of_any_name_and_again_changes_n
     assert_fails(&member(&["grant"]).await, 3, "only a superuser may grant");
 
     let ready = run_as(&database, SUPERUSER, &["grant"], b"").await.success();
-    assert!(ready.starts_with("ready to be granted: integration_credentials_admin, "), "{ready}");
+    assert!(ready.starts_with("group roles: integration_credentials_admin, "), "{ready}");
     assert_fails(&member(&["list"]).await, 3, "permission denied");
     let acl = "SELECT string_agg(proacl::text, ';' ORDER BY oid) FROM pg_proc
                WHERE pronamespace = 'integration_credentials'::regnamespace";
@@ -629,12 +634,12 @@ async fn a_keyring_is_generated_for_its_owner_alone_and_never_over_a_file() {
     // The file is where the key is; what is printed may end up in a log.
     assert!(!result.to_string().contains(keyring["keys"][0]["key"].as_str().unwrap()));
 
-    assert_fails(&generate().await, 2, "exists already");
+    assert_fails(&generate().await, 2, "already exists");
     assert_eq!(fs::read(&path).unwrap(), document);
     let link = dir.path().join("link");
     symlink(dir.path().join("nowhere"), &link).unwrap();
     let through = run(intcred().args(["keyring", "generate", "--out"]).arg(&link), b"").await;
-    assert_fails(&through, 2, "exists already");
+    assert_fails(&through, 2, "already exists");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
@@ -910,5 +915,5 @@ async fn an_answer_that_is_lost_on_the_way_is_status_4() {
     eventually("set waits", async || waits().await.is_some()).await;
     let pid: i32 = waits().await.unwrap().get(0);
     superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
-    assert_fails(&set.await.unwrap(), 4, "hint: Whether a change took effect is not known.");
+    assert_fails(&set.await.unwrap(), 4, "hint: A change may or may not have been committed.");
 }

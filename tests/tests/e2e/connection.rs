@@ -71,16 +71,16 @@ async fn settings_that_make_no_sense_are_status_2_and_show_no_password() {
         (format!("password={canary} host=a,b port=1,2,3"), "2 hosts and 3 values"),
         (
             format!("password={canary} require_auth=none"),
-            "\"require_auth\" is not supported here; leave it out",
+            "\"require_auth\" is not supported; remove the setting",
         ),
         (
             format!("password={canary} gssencmode=require"),
-            "\"gssencmode\" is not supported here; leave it out or at",
+            "\"gssencmode\" is not supported; remove the setting, or set",
         ),
-        (format!("password={canary} replication=database"), "\"replication\" is not supported here"),
-        (format!("scram_client_key={canary}"), "\"scram_client_key\" is not supported here"),
-        (format!("oauth_client_secret={canary}"), "\"oauth_client_secret\" is not supported here"),
-        (format!("postgres://u:{canary}@h/d?sslcertmode=require"), "\"sslcertmode\" is not supported here"),
+        (format!("password={canary} replication=database"), "\"replication\" is not supported"),
+        (format!("scram_client_key={canary}"), "\"scram_client_key\" is not supported"),
+        (format!("oauth_client_secret={canary}"), "\"oauth_client_secret\" is not supported"),
+        (format!("postgres://u:{canary}@h/d?sslcertmode=require"), "\"sslcertmode\" is not supported"),
         (format!("sslpassword={canary} ssl_min_protocol_version=9"), "\"ssl_min_protocol_version\" must be"),
     ] {
         let output = list(Some(&dsn), &[]).await;
@@ -157,10 +157,10 @@ async fn a_password_comes_from_the_dsn_the_environment_or_a_private_file() {
         (&dsn, vec![("PGPASSWORD", right)], 0, ""),
         (&dsn, vec![("PGPASSWORD", wrong)], 3, "password authentication failed for user \"alice_admin\""),
         (&dsn, vec![("PGPASSWORD", wrong), ("HOME", private.as_str())], 3, "password authentication failed"),
-        (&dsn, vec![], 3, "it asks for a password, and there is none"),
+        (&dsn, vec![], 3, "the server asks for a password, and neither"),
         (&dsn, vec![("HOME", private.as_str())], 0, ""),
         (&dsn, vec![("PGPASSFILE", file.as_str())], 0, ""),
-        (&dsn, vec![("HOME", other.as_str())], 3, "it asks for a password, and there is none"),
+        (&dsn, vec![("HOME", other.as_str())], 3, "the server asks for a password, and neither"),
     ] {
         let output = list(Some(dsn), &variables).await;
         password.assert_absent(&output);
@@ -172,7 +172,7 @@ async fn a_password_comes_from_the_dsn_the_environment_or_a_private_file() {
     }
     let output = list(Some(&dsn), &[("HOME", &open)]).await;
     let told: Vec<_> = output.stderr.lines().collect();
-    assert!(told.len() == 2 && told[0].ends_with("is not used; chmod 600 it"), "{output:?}");
+    assert!(told.len() == 2 && told[0].ends_with("is not used; run chmod 600"), "{output:?}");
     assert_eq!(output.code, 3);
 }
 

@@ -93,7 +93,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
         }
         for [_, found] in with_verdict(&seen, "unknown") {
             assert!(found.contains("permission denied") || found.starts_with("must be superuser"), "{found}");
-            assert!(found.ends_with("ask as a superuser"), "{found}");
+            assert!(found.ends_with("run the check as a superuser"), "{found}");
         }
     }
 }
@@ -145,7 +145,10 @@ async fn the_report_is_a_table_for_people_and_json_for_programs() {
     let lines: Vec<_> = stdout.lines().collect();
     assert!(lines[0].starts_with("VERDICT  CHECK"), "{stdout}");
     let unset = lines.iter().position(|line| line.starts_with("problem  org ")).expect("the org is not set");
-    let why = lines.iter().position(|line| line.starts_with("org: Rows belong")).expect("why it matters");
+    let why = lines
+        .iter()
+        .position(|line| line.starts_with("org: Unset, the org is the name"))
+        .expect("why it matters");
     let name = database.name();
     let fix = format!("    ALTER DATABASE {name} SET integration_credentials.org_slug = '{name}';");
     assert_eq!((unset < why, lines[why + 1]), (true, fix.as_str()), "{stdout}");
@@ -208,9 +211,9 @@ async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
         ["preload-order", &format!("loaded after {schema}: auto_explain, pg_stat_statements")],
         [
             "keyring",
-            "the keyring cannot be used: its permissions 0644 let others in; those of a file that is the server user's must be 0600 or less",
+            "cannot use the keyring: the file has permissions 0644; a file of the server's user must have 0600 or less",
         ],
-        ["org", "nobody has set the org, so it is the name of the database, \"Odd-Name\""],
+        ["org", "org_slug is not set, so the org is the name of the database, \"Odd-Name\""],
         ["org-grants", &format!("PUBLIC has SET on the setting {schema}.org_slug")],
         ["public", &format!("PUBLIC has EXECUTE on ROUTINE {schema}.\"New one\"(text)")],
         ["public", &format!("PUBLIC has EXECUTE on ROUTINE {schema}.get_integration_credentials(text)")],
@@ -348,7 +351,7 @@ async fn a_keyring_that_every_backup_carries_is_found() {
         // The postmaster takes up the reload a moment later.
         seen = report(&database, SUPERUSER, &[]).await.1;
     }
-    let problem = ["keyring-place", "the keyring lies in the data directory, and so in every base backup"];
+    let problem = ["keyring-place", "the keyring is in the data directory, and so in every base backup"];
     assert_eq!(with_verdict(&seen, "problem"), [problem]);
 }
 
@@ -434,7 +437,7 @@ async fn a_publication_of_the_tables_is_worth_a_word_and_of_others_is_not() {
     );
     superuser.batch_execute(&script).await.unwrap();
     let (found, fixes) = mine().await;
-    let all = "the publication \"All of it\" is FOR ALL TABLES, and so for those of the extension";
+    let all = "the publication \"All of it\" is FOR ALL TABLES, and so includes the tables of the extension";
     let several = format!("the publication several publishes {schema}.tool_metering");
     let whole = format!("the publication whole publishes {schema}.configured_integrations");
     for expected in [all, &several, &whole] {

@@ -27,7 +27,7 @@ async fn settings_are_those_of_the_server() {
                  WHEN max_val IS NOT NULL THEN format('%s, %s to %s', vartype, min_val, max_val) ELSE vartype END,
             CASE WHEN boot_val IS NULL OR boot_val = '' THEN 'none' ELSE boot_val END,
             short_desc, coalesce(' ' || nullif(extra_desc, ''), ''))
-        FROM pg_settings WHERE name LIKE 'integration\\_credentials.%' ORDER BY name";
+        FROM pg_settings WHERE name LIKE 'integration\\_credentials.%' AND context <> 'internal' ORDER BY name";
     let rows = superuser.query(settings, &[]).await.unwrap();
     let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let table = format!(

@@ -18,9 +18,10 @@ pub async fn state(database: &Database) -> String {
     database.superuser().await.query_one(STATE, &[]).await.unwrap().get(0)
 }
 
-/// A database with something of everything: edited, added, removed and untouched entries.
-pub async fn source(cluster: &Cluster, canary: &Canary) -> Database {
-    let database = cluster.database().await;
+/// A database with something of everything: edited, added, removed and untouched entries. It has this version of the
+/// extension, or the one that is named.
+pub async fn source(cluster: &Cluster, canary: &Canary, version: Option<&str>) -> Database {
+    let database = cluster.database_at(version).await;
     database.set_org("acme").await;
     let admin = database.connect(ADMIN).await;
     register(&admin, ANY, json!({"minLength": 3})).await.unwrap();
@@ -39,7 +40,7 @@ pub async fn source(cluster: &Cluster, canary: &Canary) -> Database {
     database
 }
 
-async fn dump_and_restore(from: (&Cluster, &Database), to: (&Cluster, &Database), canary: &Canary) {
+pub async fn dump_and_restore(from: (&Cluster, &Database), to: (&Cluster, &Database), canary: &Canary) {
     let dump = run(from.0.tool("pg_dump").args(["--no-owner", from.1.name()]), b"").await.success();
     assert!(canary.find(dump.as_bytes()).is_empty(), "the dump holds no plaintext");
     let mut psql = to.0.tool("psql");
@@ -52,7 +53,7 @@ async fn dump_and_restore(from: (&Cluster, &Database), to: (&Cluster, &Database)
 async fn a_restored_database_is_the_same_and_goes_on() {
     let canary = Canary::new();
     let cluster = Cluster::shared();
-    let original = source(cluster, &canary).await;
+    let original = source(cluster, &canary, None).await;
 
     let other = Cluster::builder().keyring(cluster.keyring()).setting("fsync", "off").start();
     // Makes the roles that the dump grants to.
@@ -87,7 +88,7 @@ async fn a_restored_database_is_the_same_and_goes_on() {
 async fn of_parts_of_a_database_the_extension_has_the_rows_and_the_schema_has_none() {
     let canary = Canary::new();
     let cluster = Cluster::shared();
-    let original = source(cluster, &canary).await;
+    let original = source(cluster, &canary, None).await;
     let dump = async |part: [&str; 2]| {
         run(cluster.tool("pg_dump").args(part).arg(original.name()), b"").await.success()
     };
@@ -111,7 +112,7 @@ async fn of_parts_of_a_database_the_extension_has_the_rows_and_the_schema_has_no
 async fn with_another_keyring_nothing_is_read() {
     let canary = Canary::new();
     let cluster = Cluster::shared();
-    let original = source(cluster, &canary).await;
+    let original = source(cluster, &canary, None).await;
     let other = Cluster::builder().setting("fsync", "off").start();
     other.database().await;
     let restored = other.empty_database().await;
@@ -127,7 +128,7 @@ async fn with_another_keyring_nothing_is_read() {
 async fn a_directory_dump_restores_in_parallel() {
     let canary = Canary::new();
     let cluster = Cluster::shared();
-    let original = source(cluster, &canary).await;
+    let original = source(cluster, &canary, None).await;
     let restored = cluster.empty_database().await;
     let archive = cluster.dir().join("archive");
     let mut pg_dump = cluster.tool("pg_dump");

@@ -42,6 +42,28 @@ async fn a_session_that_takes_a_new_installation_back_goes_on_with_the_old_one()
 }
 
 #[tokio::test]
+async fn comments_say_what_each_object_is() {
+    let superuser = Cluster::shared().database().await.superuser().await;
+    // A sequence belongs to a column, and a row type to a table.
+    let objects = "
+        SELECT pg_describe_object(d.classid, d.objid, 0), obj_description(d.objid, d.classid::regclass::name)
+        FROM pg_depend d
+        JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+        LEFT JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass
+        WHERE e.extname = 'integration_credentials' AND d.deptype = 'e'
+            AND d.classid <> 'pg_type'::regclass AND c.relkind IS DISTINCT FROM 'S'";
+    let objects = superuser.query(objects, &[]).await.unwrap();
+    assert!(objects.len() > 25, "{}", objects.len());
+    for object in objects {
+        let (name, comment) = (object.get::<_, &str>(0), object.get::<_, Option<&str>>(1));
+        assert!(
+            comment.is_some_and(|comment| comment.ends_with('.') && comment.len() <= 110),
+            "{name}: {comment:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_schema_that_somebody_made_beforehand_stops_the_installation() {
     let database = Cluster::shared().empty_database().await;
     let superuser = database.superuser().await;
@@ -80,4 +102,16 @@ async fn without_preload_everything_fails_closed_and_the_org_cannot_be_forged() 
     assert_error(audit, ErrorCode::EncryptionUnavailable);
     let reader = database.connect(READER).await;
     assert_error(get(&reader, "trustradius").await, ErrorCode::EncryptionUnavailable);
+}
+
+#[tokio::test]
+async fn version_of_the_library_is_a_setting_that_nobody_changes() {
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    let versions = "SELECT current_setting('integration_credentials.version'), default_version
+                    FROM pg_available_extensions WHERE name = 'integration_credentials'";
+    let row = superuser.query_one(versions, &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), row.get::<_, &str>(1));
+    let set = superuser.batch_execute("SET integration_credentials.version = '9'").await.unwrap_err();
+    assert_eq!(set.code().unwrap().code(), "55P02", "{set:?}");
 }

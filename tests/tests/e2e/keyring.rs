@@ -26,7 +26,7 @@ async fn a_file_that_others_can_read_or_that_is_no_keyring_is_refused() {
     let good = fs::read(&file).unwrap();
     for mode in [0o640, 0o440, 0o604, 0o660] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        fails(&database.connect(ADMIN).await, "the server user's must be 0600 or less").await;
+        fails(&database.connect(ADMIN).await, "a file of the server's user must have 0600 or less").await;
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let material = Canary::new();
@@ -41,7 +41,7 @@ async fn a_file_that_others_can_read_or_that_is_no_keyring_is_refused() {
         material.assert_absent(error.as_db_error().unwrap());
     }
     fs::remove_file(&file).unwrap();
-    fails(&database.connect(ADMIN).await, "cannot be opened").await;
+    fails(&database.connect(ADMIN).await, "cannot open the file").await;
     fs::create_dir(&file).unwrap();
     fails(&database.connect(ADMIN).await, "not a regular file").await;
     fs::remove_dir(&file).unwrap();
@@ -51,8 +51,11 @@ async fn a_file_that_others_can_read_or_that_is_no_keyring_is_refused() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let owner = |path: &Path| path.metadata().unwrap().uid();
     let own = owner(&file) == owner(&cluster.data_dir());
-    fails(&database.connect(ADMIN).await, if own { "the server user's must be" } else { "root's must be" })
-        .await;
+    fails(
+        &database.connect(ADMIN).await,
+        if own { "a file of the server's user must" } else { "a file of root must" },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -75,7 +78,7 @@ async fn a_file_of_root_is_read_as_platforms_mount_it_and_refused_where_others_c
     };
     // As everybody has it; others than root can make no other.
     set_file(Path::new("/etc/passwd")).await;
-    fails(&database.connect(ADMIN).await, "those of a file that is root's must be 0640 or less").await;
+    fails(&database.connect(ADMIN).await, "a file of root must have 0640 or less").await;
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -101,14 +104,14 @@ async fn a_file_of_root_is_read_as_platforms_mount_it_and_refused_where_others_c
     }
     for mode in [0o644, 0o660, 0o650, 0o641] {
         allow(mode);
-        fails(&database.connect(ADMIN).await, "root's must be 0640 or less").await;
+        fails(&database.connect(ADMIN).await, "a file of root must have 0640 or less").await;
     }
     allow(0o600);
-    fails(&database.connect(ADMIN).await, "cannot be opened").await;
+    fails(&database.connect(ADMIN).await, "cannot open the file").await;
     // Another user's, whatever its mode.
     own(65533);
     allow(0o440);
-    fails(&database.connect(ADMIN).await, "another user than the server's and root").await;
+    fails(&database.connect(ADMIN).await, "neither the server's user nor root").await;
 }
 
 #[tokio::test]

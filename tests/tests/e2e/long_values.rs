@@ -49,7 +49,7 @@ async fn the_limit_is_a_superusers_to_set() {
             ];
             for refused in refused {
                 let error = assert_error(refused, ErrorCode::InvalidRequest);
-                let expected = format!("value has {} characters, and {limit} are allowed", limit + 1);
+                let expected = format!("value has {} characters; at most {limit} are allowed", limit + 1);
                 assert_eq!(error.message(), expected);
                 assert!(error.hint().unwrap().contains(LIMIT), "{error:?}");
             }

@@ -43,4 +43,5 @@ mod snippets;
 mod sync_handlers;
 mod tls;
 mod transactions;
+mod upgrade;
 mod validators;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
 
 const F: &str = "integration_credentials.admin_set_integration_credentials";
-const NOTICE: &str = "the value was written into the text of the statement, where others may see it";
+const NOTICE: &str = "the value is a literal in the text of the statement, where other roles may see it";
 
 async fn admin_of(database: &Database) -> Session {
     let admin = database.connect(ADMIN).await;

@@ -29,7 +29,7 @@ impl Pair {
         };
         let from = builder().start();
         let to = builder().keyring(from.keyring()).start();
-        let publisher = source(&from, canary).await;
+        let publisher = source(&from, canary, None).await;
         let publish = "CREATE PUBLICATION everything FOR ALL TABLES";
         publisher.superuser().await.batch_execute(publish).await.unwrap();
         let subscriber = to.database().await;

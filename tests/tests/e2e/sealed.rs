@@ -82,12 +82,12 @@ async fn what_does_not_open_is_refused_with_its_reason_and_stores_nothing() {
         (with(SealTo { role: "integration_credentials_admin".into(), ..to.clone() }), "does not open"),
         (with(SealTo { key: forged, ..to.clone() }), "does not open"),
         (with(SealTo { key: unknown, ..to.clone() }), "kdeadbeef"),
-        (at(to.issued_at - LIFETIME_SECONDS - 1), "and opens for 600"),
-        (at(0), "and opens for 600"),
+        (at(to.issued_at - LIFETIME_SECONDS - 1), "it expires after 600"),
+        (at(0), "it expires after 600"),
         // By as much more as the test may take.
         (at(to.issued_at + CLOCK_SKEW_SECONDS + 60), "ahead of this server's clock"),
         (at(u64::MAX), "ahead of this server's clock"),
-        (of(&"x".repeat(8193)), "8193 characters, and 8192 are allowed"),
+        (of(&"x".repeat(8193)), "8193 characters; at most 8192 are allowed"),
         (of(""), "is empty"),
     ] {
         let error = set_raw(&admin, sealed.as_deref()).await;

@@ -50,8 +50,8 @@ async fn what_is_refused_leaves_everything_as_it_was() {
     let before: String = superuser.query_one(state, &[]).await.unwrap().get(0);
     for (key, code, message) in [
         ("strict", ErrorCode::InvalidCredentials, "the value does not begin with \"good\""),
-        ("off", ErrorCode::IntegrationDisabled, "the integration \"off\" is disabled"),
-        ("nowhere", ErrorCode::IntegrationNotFound, "there is no integration with this key in the catalog"),
+        ("off", ErrorCode::IntegrationDisabled, "integration \"off\" is disabled"),
+        ("nowhere", ErrorCode::IntegrationNotFound, "the catalog has no integration with this key"),
         ("", ErrorCode::InvalidRequest, "key is empty"),
     ] {
         let canary = Canary::new();

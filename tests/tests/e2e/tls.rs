@@ -288,7 +288,7 @@ async fn each_certificate_in_each_sslmode_is_taken_as_psql_takes_it() {
 #[tokio::test]
 async fn an_address_is_looked_for_where_psql_looks_for_it() {
     let (mut cluster, database, certificates) = cluster().await;
-    let not_for = Err("it is not for this host name");
+    let not_for = Err("it is for another host name");
     for (certificate, by_name, by_address) in [
         ("address-in-cn", not_for, Ok(Came::Encrypted)),
         ("address-in-san", not_for, Ok(Came::Encrypted)),
@@ -402,10 +402,13 @@ async fn a_client_certificate_by_the_manual_is_a_login_as_with_psql() {
         (with("reader.crt", "reader.key", "sslcertmode="), Ok(Came::Encrypted)),
         (with("reader.crt", "reader-der.key", ""), Ok(Came::Encrypted)),
         (with("reader.crt", "reader-locked.key", "sslpassword=opensesame"), Ok(Came::Encrypted)),
-        (with("reader.crt", "reader-locked.key", ""), Err("it needs a password; set sslpassword")),
-        (with("reader.crt", "reader-locked.key", "sslpassword=wrong"), Err("sslpassword does not open it")),
-        (with("reader.crt", "reader-open.key", ""), Err("chmod 600 it")),
-        (with("reader.crt", "root.key", ""), Err("it is not the key of the certificate")),
+        (with("reader.crt", "reader-locked.key", ""), Err("the key is encrypted; set sslpassword")),
+        (
+            with("reader.crt", "reader-locked.key", "sslpassword=wrong"),
+            Err("sslpassword does not decrypt the key"),
+        ),
+        (with("reader.crt", "reader-open.key", ""), Err("run chmod 600")),
+        (with("reader.crt", "root.key", ""), Err("the file is not the private key of the certificate")),
         (with("reader.crt", "reader.crt", ""), Err("reader.crt\": ")),
         (with("reader.crt", "missing.key", ""), Err("missing.key\": No such file")),
         (with("version-1.crt", "version-1.key", ""), Err("certificate authentication failed for user")),
@@ -438,7 +441,7 @@ async fn a_certificate_that_was_revoked_is_refused() {
     let with = |keyword: &str, name: &str| format!("{root} {keyword}={}", certificates.path(name));
     for (certificate, expected) in [
         ("san", [Ok(Came::Encrypted), Ok(Came::Encrypted), Ok(Came::Encrypted)]),
-        ("cn", [Ok(Came::Encrypted), Err("it was revoked"), Err("it was revoked")]),
+        ("cn", [Ok(Came::Encrypted), Err("it is revoked"), Err("it is revoked")]),
     ] {
         certificates.install(&mut cluster, certificate);
         let clients = Clients::new(&cluster, &database);
@@ -457,7 +460,7 @@ async fn a_certificate_that_was_revoked_is_refused() {
         (with("sslcrl", "cn.crt"), "cn.crt\": "),
         (
             format!("sslmode=require sslcrl={}", certificates.path("revoked.crl")),
-            "revoked.crl\": no certificate is verified, so none can be revoked; set sslrootcert, too",
+            "revoked.crl\": a revocation list needs trusted roots; set sslrootcert too",
         ),
     ] {
         assert_fails(&clients.intcred(READER, &options).await.1, 4, message);
@@ -469,7 +472,7 @@ async fn a_certificate_that_was_revoked_is_refused() {
         fs::copy(certificates.dir.join(file), home.join(".postgresql").join(to)).unwrap();
     }
     clients.home = home.display().to_string();
-    assert_fails(&clients.intcred(READER, "sslmode=verify-ca").await.1, 4, "it was revoked");
+    assert_fails(&clients.intcred(READER, "sslmode=verify-ca").await.1, 4, "it is revoked");
 }
 
 #[tokio::test]

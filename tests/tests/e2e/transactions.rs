@@ -58,7 +58,11 @@ async fn every_command_says_itself_what_transaction_it_needs() {
         assert!(output.code == 0 || may_find, "{arguments:?}: {output:?}");
     }
     // A call that is refused is metered, which is a transaction of its own.
-    assert_fails(&run_as(database.dsn(ADMIN), &["set", "nowhere"]).await, 1, "there is no integration");
+    assert_fails(
+        &run_as(database.dsn(ADMIN), &["set", "nowhere"]).await,
+        1,
+        "the catalog has no integration",
+    );
     let sql = "SELECT count(*) FROM integration_credentials.tool_metering WHERE outcome <> 'ok'";
     let metered: i64 = database.superuser().await.query_one(sql, &[]).await.unwrap().get(0);
     assert_eq!(metered, 1);

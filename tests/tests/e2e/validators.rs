@@ -398,7 +398,7 @@ async fn a_validator_that_is_gone_or_grew_powerful_refuses_everything() {
         set(&fixture.admin, ANY, "value").await.unwrap();
         fixture.superuser.batch_execute(&change).await.unwrap();
         let message = fixture.assert_refused(&Canary::new()).await;
-        assert!(message.starts_with("the validator of integration \"any\" cannot be run: "), "{message}");
+        assert!(message.starts_with("cannot run the validator of integration \"any\": "), "{message}");
         fixture.superuser.batch_execute(&repair).await.unwrap();
     }
 }

@@ -1,14 +1,14 @@
-//! A change of one key: what a hook is run for, and what the metrics count.
+//! A change of one key, for hooks and metrics.
 
 use intcred::{Event, EventKind};
 
-/// One of the events that are about a key.
+/// An event that concerns a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub kind: Kind,
     pub target: Target,
     pub revision: i64,
-    /// As it is printed.
+    /// As printed.
     pub event: Event,
 }
 
@@ -20,7 +20,7 @@ pub enum Kind {
     Disabled,
 }
 
-/// Whose key. A session may come back to another org, and the key of that one is another one.
+/// A key of an org. The org of the session may change with a reconnect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     pub org: String,
@@ -28,7 +28,7 @@ pub struct Target {
 }
 
 impl Change {
-    /// None for an event about the connection.
+    /// `None` for an event that concerns the connection.
     pub fn of(event: &Event) -> Option<Self> {
         let (kind, org, key, revision) = match &event.kind {
             EventKind::Changed { org, key, revision, .. } => (Kind::Changed, org, key, revision),
@@ -41,7 +41,7 @@ impl Change {
         Some(Self { kind, target, revision: *revision, event: event.clone() })
     }
 
-    /// Whether there is a credential to be used after it.
+    /// Whether a credential is available after the change.
     pub fn leaves_a_value(&self) -> bool {
         matches!(self.kind, Kind::Changed | Kind::Enabled)
     }

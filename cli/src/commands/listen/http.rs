@@ -18,9 +18,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// For all of a connection, which is for one request.
+/// The time limit of a connection, which serves one request.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Connections at once: whoever opens more waits, and the daemon keeps its file descriptors.
+/// The limit of concurrent connections, so that clients cannot exhaust the file descriptors. Others wait.
 const CONNECTIONS: usize = 64;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -33,10 +33,10 @@ pub struct Pages {
     pub status: watch::Receiver<Status>,
 }
 
-/// Serves until the runtime ends. Returns where.
+/// Serves until the runtime ends, and returns the address.
 pub async fn serve(address: &str, pages: Pages) -> Result<SocketAddr, CliError> {
-    let remedy = "give --metrics an address and a port, such as 127.0.0.1:9187 or [::1]:9187";
-    // What was given is not shown: it could be anything.
+    let remedy = "set --metrics to an address and a port, such as 127.0.0.1:9187 or [::1]:9187";
+    // The argument is not shown, because it could be a secret.
     let parsed: Result<SocketAddr, _> = address.parse();
     let wanted = parsed.map_err(|_| CliError::usage("the address of --metrics is not IP:PORT", remedy))?;
     let cannot = |error| CliError::usage(format!("cannot serve metrics on {wanted}: {error}"), remedy);
@@ -48,16 +48,16 @@ pub async fn serve(address: &str, pages: Pages) -> Result<SocketAddr, CliError> 
 
 async fn accept(listener: TcpListener, pages: Pages) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // It is never closed.
+    // The semaphore is never closed.
     while let Ok(place) = places.clone().acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
-            // No file descriptors; in a moment there may be some.
+            // Probably no file descriptors are free.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
         let pages = pages.clone();
         tokio::spawn(async move {
-            // Whoever hung up, spoke no HTTP or took too long gets no answer.
+            // A client that closed the connection, sent no HTTP or was too slow gets no answer.
             let _ = timeout(LIMIT, answer(stream, pages)).await;
             drop(place);
         });
@@ -69,7 +69,7 @@ async fn answer(stream: TcpStream, pages: Pages) -> hyper::Result<()> {
         let page = pages.page(request.method(), request.uri().path());
         async { Ok::<_, Infallible>(page) }
     });
-    // The time is limited already.
+    // `LIMIT` covers the headers too.
     let mut http = http1::Builder::new();
     http.keep_alive(false).header_read_timeout(None);
     http.serve_connection(TokioIo::new(stream), service).await

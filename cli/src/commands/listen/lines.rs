@@ -1,5 +1,5 @@
-//! The events on standard output, written by a thread of their own: a reader that stalls must not keep the daemon from
-//! heeding signals, finishing its hooks and answering its watchdog.
+//! The events on standard output, written by a thread of their own: a reader that stalls must not delay
+//! signals, hooks and the watchdog.
 
 use crate::{cli_error::CliError, output::Output};
 use intcred::Event;
@@ -12,10 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How far the daemon runs ahead of its reader. Then it takes no more events, and changes collapse in the database.
+/// The events queued for a slow reader. Beyond, further changes collapse in the watcher.
 const BACKLOG: usize = 64;
 /// How long the reader may take for the last lines.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub struct Lines {
     queue: mpsc::Sender<Event>,
@@ -26,7 +26,7 @@ impl Lines {
     pub fn start(output: Output) -> Self {
         let (queue, mut events) = mpsc::channel(BACKLOG);
         let (ended, written) = oneshot::channel();
-        // Not a task: the runtime would wait for a write that never returns.
+        // No task, because the runtime would wait for a write that never returns.
         thread::spawn(move || {
             let mut result = Ok(());
             while result.is_ok()
@@ -34,29 +34,30 @@ impl Lines {
             {
                 result = output.line(&event);
             }
-            // It fails if the reader took too long, and nobody waits any more.
+            // Fails if `finish` gave up waiting for the reader.
             drop(ended.send(result));
         });
         Self { queue, written }
     }
 
-    /// Waits for room for one event. Safe to cancel.
-    pub async fn room(&self) -> Permit<'_, Event> {
+    /// Waits for a place in the queue. Safe to cancel.
+    pub async fn reserve(&self) -> Permit<'_, Event> {
         match self.queue.reserve().await {
             Ok(room) => room,
             Err(_) => pending().await,
         }
     }
 
-    /// Waits until no more can be written. Safe to cancel.
+    /// Waits until the reader is gone. Safe to cancel.
     pub async fn closed(&self) {
         self.queue.closed().await;
     }
 
-    /// Waits until all of it is written, as far as the reader reads. Fails with what made it end, if anything did.
+    /// Waits until the queued events are written, for at most a second. Returns the error that ended the
+    /// output.
     pub async fn finish(self) -> Result<(), CliError> {
         drop(self.queue);
-        match timeout(FAREWELL, self.written).await {
+        match timeout(FLUSH_TIMEOUT, self.written).await {
             Ok(Ok(result)) => result,
             _ => Ok(()),
         }

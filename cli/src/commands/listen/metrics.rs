@@ -1,4 +1,4 @@
-//! What can be measured, in the text that Prometheus reads.
+//! The metrics, in the text format of Prometheus.
 
 use super::change::{Change, Kind, Target};
 use intcred::{Event, EventKind, Integration, Timestamp};
@@ -54,7 +54,7 @@ struct Run {
 pub enum Outcome {
     Succeeded,
     Failed,
-    /// There was no credential to give it.
+    /// No credential could be read.
     Skipped,
 }
 
@@ -64,23 +64,31 @@ impl Metrics {
         let (last_event, last_sync) = (Seconds::default(), Seconds::default());
         let (revisions, hooks) = (Revisions::default(), HookMetrics::default());
         let mut registry = Registry::with_prefix("intcred");
-        registry.register("connected", "Whether the changes are followed", connected.clone());
-        registry.register("reconnects", "How often the connection came back", reconnects.clone());
-        let help = "When the last change was seen; 0 before the first";
+        registry.register(
+            "connected",
+            "1 while the changes are followed, 0 while disconnected",
+            connected.clone(),
+        );
+        registry.register("reconnects", "Reconnects to the server", reconnects.clone());
+        let help = "Time of the last change; 0 before the first";
         registry.register("last_event_timestamp_seconds", help, last_event.clone());
-        let help = "When the list was last read upon connecting; what followed is in the events";
+        let help = "Time of the last connect, when the whole list was read";
         registry.register("last_sync_timestamp_seconds", help, last_sync.clone());
-        registry.register("revision", "The revision of each credential that is there", revisions.clone());
-        registry.register("hooks_running", "How many hooks run now", hooks.running.clone());
-        let help = "How the runs of hooks ended; skipped: there was no credential to give it";
+        registry.register("revision", "Revision of each credential that is set", revisions.clone());
+        registry.register("hooks_running", "Hooks running now", hooks.running.clone());
+        let help = "Runs of hooks by outcome; skipped: no credential could be read";
         registry.register("hook_runs", help, hooks.runs.clone());
-        registry.register("hook_failures", "Changes given up after the last retry", hooks.failures.clone());
-        let help = "The revision of the last change of a key, if it was given up";
+        registry.register(
+            "hook_failures",
+            "Changes whose hook failed after the last retry",
+            hooks.failures.clone(),
+        );
+        let help = "Revision of the last change of a key whose hook failed after the last retry";
         registry.register("hook_failed_revision", help, hooks.failed_revisions.clone());
         Self { registry: Arc::new(registry), connected, reconnects, last_event, last_sync, revisions, hooks }
     }
 
-    /// Takes what was there before the first change.
+    /// Sets the revisions from before the first change.
     pub fn seed(&self, org: &str, list: &[Integration]) {
         for integration in list.iter().filter(|integration| integration.has_credentials) {
             let labels = Labels { org: org.to_owned(), key: integration.key.clone() };
@@ -124,7 +132,7 @@ impl Metrics {
 }
 
 impl HookMetrics {
-    pub fn ran(&self, outcome: Outcome) {
+    pub fn record_run(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Succeeded => "succeeded",
             Outcome::Failed => "failed",
@@ -133,13 +141,13 @@ impl HookMetrics {
         self.runs.get_or_create(&Run { outcome }).inc();
     }
 
-    /// The hook for the last change of this key did what it should.
-    pub fn settled(&self, change: &Change) {
+    /// After the hook for the last change of the key succeeded.
+    pub fn clear_failure(&self, change: &Change) {
         self.failed_revisions.remove(&Labels::from(&change.target));
     }
 
-    /// There will be no other try for this change.
-    pub fn given_up(&self, change: &Change) {
+    /// After the last retry for this change.
+    pub fn record_failure(&self, change: &Change) {
         self.failures.inc();
         self.failed_revisions.get_or_create(&Labels::from(&change.target)).set(change.revision);
     }

@@ -1,4 +1,16 @@
-//! `intcred listen`: the events as lines, and as hooks, metrics and words to the service manager where asked for.
+//! `intcred listen`: prints the events and, where asked, runs hooks, serves metrics and notifies the service
+//! manager.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `change` | a change of one key, for hooks and metrics |
+//! | `hooks` | the commands run for changes |
+//! | `lines` | the events on standard output |
+//! | `metrics` | the metrics, in the text format of Prometheus |
+//! | `status` | the state of the daemon |
+//! | `http` | the pages with metrics and status |
+//! | `service_manager` | notifications to systemd |
+//! | `signals` | SIGINT and SIGTERM |
 
 mod change;
 mod hooks;
@@ -9,7 +21,7 @@ mod service_manager;
 mod signals;
 mod status;
 
-use crate::{cli::Listen, cli_error::CliError, context::Context, output::say};
+use crate::{cli::Listen, cli_error::CliError, context::Context, terminal::log_line};
 use change::Change;
 use hooks::Hooks;
 use intcred::{Client, Error, Event, Settings, WatchOptions, Watcher};
@@ -35,7 +47,7 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
     if let Some(address) = &options.metrics {
         let pages = http::Pages { metrics: daemon.metrics.clone(), status: daemon.status.subscribe() };
         let bound = http::serve(address, pages).await?;
-        say("intcred", &format!("metrics are on http://{bound}/metrics"));
+        log_line("intcred", &format!("metrics are on http://{bound}/metrics"));
     }
     let watch = WatchOptions { initial: options.initial, ..WatchOptions::default() };
     let start = async {
@@ -56,7 +68,7 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
         daemon.drain().await;
         lines.finish().await
     };
-    // A second signal drops what is still going on, and that kills it.
+    // A second signal drops `end`, which kills the hooks.
     let finished = tokio::select! {
         finished = end => finished,
         () = signals.next() => Ok(()),
@@ -64,7 +76,8 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
     result.and(finished)
 }
 
-/// The revisions that were there before the first change. Read when that can no longer be missed.
+/// Sets the metrics of the revisions from before the first change. Read after the watcher has started, so
+/// that no change is missed.
 async fn seed(metrics: &Metrics, settings: &Settings) -> Result<(), Error> {
     let client = Client::connect(settings, |_| ()).await?;
     metrics.seed(&client.current_org().await?, &client.list().await?);
@@ -80,7 +93,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Goes on until a signal comes, or nobody reads the lines any more.
+    /// Handles events until a signal, or until the reader of the lines is gone.
     async fn follow(
         &mut self,
         watcher: &mut Watcher,
@@ -94,7 +107,7 @@ impl Daemon {
                     self.take(&event);
                     room.send(event);
                 }
-                () = self.manager.watchdog_due() => ServiceManager::alive(),
+                () = self.manager.watchdog_due() => ServiceManager::notify_alive(),
                 () = lines.closed() => return Ok(()),
                 () = signals.next() => return Ok(()),
             }
@@ -115,11 +128,11 @@ impl Daemon {
     }
 
     fn set_status(&mut self, status: Status) {
-        self.manager.tell(&status);
+        self.manager.notify_status(&status);
         self.status.send_replace(status);
     }
 
-    /// Lets the hooks come to an end.
+    /// Waits for the hooks.
     async fn drain(mut self) {
         self.set_status(Status::Stopping);
         if let Some(hooks) = self.hooks.take() {
@@ -134,16 +147,16 @@ impl Daemon {
 async fn keep_alive(manager: &mut ServiceManager) {
     loop {
         manager.watchdog_due().await;
-        ServiceManager::alive();
+        ServiceManager::notify_alive();
     }
 }
 
-/// The next event, once there is room for its line. Safe to cancel: then the event stays where it is.
+/// The next event, and the place of its line in the queue. Safe to cancel: the event stays in the watcher.
 async fn next<'a>(watcher: &mut Watcher, lines: &'a Lines) -> Result<(Permit<'a, Event>, Event), Error> {
-    let room = lines.room().await;
+    let room = lines.reserve().await;
     match watcher.recv().await {
         Some(event) => Ok((room, event)),
-        // It never should; whoever started this process had better do so again.
+        // Never while the runtime runs. The exit status makes the service manager restart the process.
         None => Err(Error::Disconnected { reason: "the watcher has ended".to_owned() }),
     }
 }

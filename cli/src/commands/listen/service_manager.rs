@@ -1,7 +1,7 @@
-//! What systemd is told, if it asks: `Type=notify` and `WatchdogSec=`. Without `NOTIFY_SOCKET` it is nothing.
+//! Notifications to systemd, for `Type=notify` and `WatchdogSec=`. Without `NOTIFY_SOCKET`, nothing is sent.
 
 use super::status::Status;
-use crate::output::{one_line, say};
+use crate::terminal::{log_line, one_line};
 use sd_notify::NotifyState;
 use std::{future::pending, time::Duration};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -13,7 +13,7 @@ pub struct ServiceManager {
 
 impl ServiceManager {
     pub fn of_environment() -> Self {
-        // Twice as often as is asked for, as sd_watchdog_enabled(3) recommends.
+        // Half the interval, as sd_watchdog_enabled(3) recommends.
         let period =
             sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|period| *period > Duration::ZERO);
         let watchdog = period.map(|period| {
@@ -24,22 +24,22 @@ impl ServiceManager {
         Self { is_ready: false, watchdog }
     }
 
-    /// Says how the daemon stands; that it is ready, the first time that it is.
-    pub fn tell(&mut self, status: &Status) {
+    /// Sends the status and, the first time that the daemon follows the changes, that it is ready.
+    pub fn notify_status(&mut self, status: &Status) {
         let text = one_line(&status.to_string());
-        let mut news = vec![NotifyState::Status(&text)];
+        let mut messages = vec![NotifyState::Status(&text)];
         match status {
             Status::Following if !self.is_ready => {
                 self.is_ready = true;
-                news.push(NotifyState::Ready);
+                messages.push(NotifyState::Ready);
             }
-            Status::Stopping => news.push(NotifyState::Stopping),
+            Status::Stopping => messages.push(NotifyState::Stopping),
             _ => {}
         }
-        send(&news);
+        send(&messages);
     }
 
-    /// When the watchdog is due. Safe to cancel.
+    /// Waits until the watchdog is due. Safe to cancel.
     pub async fn watchdog_due(&mut self) {
         match &mut self.watchdog {
             Some(ticks) => drop(ticks.tick().await),
@@ -47,14 +47,14 @@ impl ServiceManager {
         }
     }
 
-    /// Says that the daemon is alive. To be called where it would not be, were it not.
-    pub fn alive() {
+    /// Sends that the daemon is alive. Called only in the daemon's own loops, so that a hang is detected.
+    pub fn notify_alive() {
         send(&[NotifyState::Watchdog]);
     }
 }
 
-fn send(news: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(news) {
-        say("intcred: warning", &format!("cannot tell the service manager: {error}"));
+fn send(messages: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(messages) {
+        log_line("intcred: warning", &format!("cannot notify the service manager: {error}"));
     }
 }

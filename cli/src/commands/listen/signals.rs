@@ -9,13 +9,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on they do not end the process.
+    /// From now on, the signals no longer end the process.
     pub fn catch() -> Result<Self, CliError> {
         let catch = |kind| signal(kind).map_err(CliError::Start);
         Ok(Self { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())? })
     }
 
-    /// The next of them. Safe to cancel.
+    /// Waits for the next signal. Safe to cancel.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

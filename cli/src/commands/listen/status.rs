@@ -1,4 +1,4 @@
-//! How the daemon stands, in one place: /readyz and the service manager read it.
+//! The state of the daemon, for /readyz and the service manager.
 
 use intcred::{Event, EventKind};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     Starting,
-    /// Connected, and what was reported is how things are.
+    /// Connected, and every change so far is reported.
     Following,
     Disconnected {
         reason: String,
@@ -15,7 +15,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// What an event says about it, if anything.
+    /// The status after an event; `None` if the event does not change the status.
     pub fn after(event: &Event) -> Option<Self> {
         match &event.kind {
             EventKind::Synced { .. } | EventKind::Reconnected { .. } => Some(Self::Following),

@@ -1,4 +1,4 @@
--- Roles with an oid below 16384 are those that initdb made.
+-- Roles with an oid below 16384 are created by initdb.
 WITH ability(role, words, fix) AS (
     SELECT oid, 'is a superuser', 'ALTER ROLE %s NOSUPERUSER;' FROM pg_roles WHERE rolsuper
     UNION ALL
@@ -8,7 +8,7 @@ WITH ability(role, words, fix) AS (
     SELECT oid, 'may copy the whole cluster, as a replica does', 'ALTER ROLE %s NOREPLICATION;' FROM pg_roles
     WHERE rolreplication AND NOT rolsuper
     UNION ALL
-    -- Since 16, only of those roles that it was given with ADMIN OPTION.
+    -- Since 16, only a member of roles granted to it WITH ADMIN OPTION.
     SELECT oid, 'may make itself a member of any role', 'ALTER ROLE %s NOCREATEROLE;' FROM pg_roles
     WHERE rolcreaterole AND NOT rolsuper AND current_setting('server_version_num')::int4 < 160000
     UNION ALL

@@ -1,5 +1,5 @@
--- The highest id of a log is read org by org, by the primary key: a log may be long. The lock of the fix keeps writers out,
--- whose rows would be missed.
+-- Reads the highest id org by org, with the primary key, because a log may be long. The lock of the fix blocks writers,
+-- which would advance the sequence concurrently.
 WITH RECURSIVE audit (org) AS (
     SELECT min(org_slug) FROM integration_credentials.webapp_org_admin_audit_log
     UNION ALL

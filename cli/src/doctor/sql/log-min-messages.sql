@@ -1,4 +1,4 @@
--- As Postgres ranks them for the log, LOG is above ERROR.
+-- In the order for the log, LOG is above ERROR.
 SELECT 'advice', format('log_min_messages = %s', current_setting('log_min_messages')), 'reload',
        'log_min_messages = warning'
 WHERE current_setting('log_min_messages') IN ('log', 'fatal', 'panic')

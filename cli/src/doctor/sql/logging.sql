@@ -3,7 +3,7 @@ WITH loud(name, pattern, quiet, only_with) AS (VALUES
     ('log_min_duration_statement', '^[0-9]', '-1', NULL),
     ('log_min_duration_sample', '^[0-9]', '-1', NULL),
     ('log_transaction_sample_rate', '[1-9]', '0', NULL),
-    -- By default it is unlimited, and does nothing until statements are logged.
+    -- Unlimited by default, and without effect unless statements are logged.
     ('log_parameter_max_length', '^[^0]', '0',
         '^(log_statement|log_min_duration_statement|log_min_duration_sample|log_transaction_sample_rate)$'),
     ('log_parameter_max_length_on_error', '^[^0]', '0', NULL),

@@ -1,4 +1,4 @@
--- A grant to a role may be meant, for a service that is trusted with all orgs; one to PUBLIC cannot be.
+-- A grant to a role may be intended, for a service of all orgs; a grant to PUBLIC is not.
 SELECT CASE grantee WHEN 0 THEN 'problem' ELSE 'advice' END,
        format('%s has %s on the setting %s', who, privilege_type, parname),
        CASE grantee WHEN 0 THEN 'sql' ELSE 'byHand' END,

@@ -1,4 +1,4 @@
-SELECT 'problem', format('nobody has set the org, so it is the name of the database, %I', current_database()), 'sql',
+SELECT 'problem', format('org_slug is not set, so the org is the name of the database, %I', current_database()), 'sql',
        format('ALTER DATABASE %I SET integration_credentials.org_slug = %L;', current_database(), current_database())
 WHERE NOT EXISTS (
         SELECT FROM pg_db_role_setting, unnest(setconfig) AS entry

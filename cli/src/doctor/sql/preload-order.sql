@@ -13,7 +13,7 @@ FROM later
 WHERE names IS NOT NULL
 UNION ALL
 SELECT 'advice', format('%s = %s: loaded by each session, and so after integration_credentials', name, setting),
-       'byHand', 'Move what is needed into shared_preload_libraries, before integration_credentials.'
+       'byHand', 'Move the libraries into shared_preload_libraries, before integration_credentials.'
 FROM (VALUES ('session_preload_libraries'), ('local_preload_libraries')) AS t(name),
      current_setting(name) AS setting
 WHERE setting <> ''

@@ -12,7 +12,7 @@ WITH object(name, acl) AS (
     JOIN pg_class ON pg_class.oid = attrelid
     WHERE relnamespace = to_regnamespace('integration_credentials')
     UNION ALL
-    -- A function without a list of its own is executable by everybody.
+    -- A function without an ACL is executable by PUBLIC.
     SELECT 'ROUTINE ' || oid::regprocedure, coalesce(proacl, acldefault('f', proowner))
     FROM pg_proc
     WHERE pronamespace = to_regnamespace('integration_credentials'))

@@ -1,5 +1,5 @@
-SELECT 'advice', format('the publication %I is FOR ALL TABLES, and so for those of the extension', pubname), 'byHand',
-       format('Replace the publication %I by one that names the tables to be published.', pubname)
+SELECT 'advice', format('the publication %I is FOR ALL TABLES, and so includes the tables of the extension', pubname), 'byHand',
+       format('Replace the publication %I by a publication that names its tables.', pubname)
 FROM pg_publication
 WHERE puballtables
 UNION ALL

@@ -1,5 +1,5 @@
--- What a library does not undo is a problem; what it redacts may be meant. The names, and so the statements, are those
--- of this list.
+-- A setting whose output the library cannot redact is a problem; the others may be intended. The statements contain only
+-- names of this list.
 WITH loud(name, pattern, verdict) AS (VALUES
     ('debug_print_parse', '^(on|t|y|1)', 'problem'),
     ('debug_print_rewritten', '^(on|t|y|1)', 'problem'),
@@ -25,7 +25,7 @@ JOIN loud ON name = split_part(entry, '=', 1) AND lower(substr(entry, length(nam
          CASE WHEN setrole <> 0 THEN 'ROLE ' || setrole::regrole WHEN setdatabase = 0 THEN 'ROLE ALL' END,
          CASE WHEN setdatabase <> 0 THEN format('DATABASE %I', current_database()) END)) AS t(target)
 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-  -- Of those who may set a value.
+  -- Only roles that may set a credential.
   AND (setrole = 0 OR has_function_privilege(
           setrole, to_regprocedure('integration_credentials.admin_set_integration_credentials(text,text,text)'),
           'EXECUTE'))

@@ -13,7 +13,7 @@ SELECT 'problem',
                      CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relation::regclass, grantee::regrole)
 FROM object, aclexplode(acl)
 WHERE grantee NOT IN (0, owner)
-  -- What auditors read is a view that shows their own org.
+  -- Auditors read this view, which shows only their own org.
   AND (relation::regclass::text, privilege_type) <> ('integration_credentials.audit_log', 'SELECT')
 GROUP BY grantee, relation, relkind
 ORDER BY 2

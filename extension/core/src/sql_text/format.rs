@@ -1,4 +1,4 @@
-//! A message as it is written in the source of who raised it: what was inserted may be a secret, the rest is not.
+//! The format of a message in the source of the code that raised it. Only its inserts may be a secret.
 
 use super::hide::Dropped;
 use crate::buffer::Buffer;
@@ -6,7 +6,7 @@ use crate::redact::REDACTED;
 
 /// The format of a message, in the manner of `printf`, with `<redacted>` for each insert.
 pub fn without_inserts(format: &[u8]) -> Result<Vec<u8>, Dropped> {
-    // No message of the server has more than a tenth of it.
+    // The longest message of the server has a tenth of that.
     const MOST: usize = 8 * 1024;
     let mut message = Buffer::with_room(MOST)?;
     let mut rest = format;

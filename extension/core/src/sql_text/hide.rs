@@ -1,4 +1,4 @@
-//! A text without what may be a secret: overwritten in place, or as a copy.
+//! Hides everything in a text that may be a secret: in place, or in a copy.
 
 use super::known::{FUNCTIONS, is_known, is_known_symbol};
 use super::lexer::{Kind, Position, Token, tokens};
@@ -8,7 +8,7 @@ use crate::redact::REDACTED;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Range;
 
-/// Of a longer text no copy is made.
+/// The longest text that is copied, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 
 /// Why there is no copy of a text.
@@ -21,7 +21,7 @@ pub enum Dropped {
 }
 
 impl Dropped {
-    /// What is shown instead.
+    /// The text that is shown instead.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ pub fn redacted(text: &[u8], backslashes: bool) -> Result<Vec<u8>, Dropped> {
         }
         match token.kind {
             Kind::Word | Kind::Number | Kind::Parameter | Kind::Symbol => copy.hide()?,
-            // The tag is a text, too.
+            // The tag may hold any text.
             Kind::Tag => copy.keep(b"$$")?,
             Kind::DollarQuoted => {
                 copy.keep(b"$$")?;
@@ -62,7 +62,7 @@ pub fn redacted(text: &[u8], backslashes: bool) -> Result<Vec<u8>, Dropped> {
     Ok(copy.bytes.into_bytes())
 }
 
-/// A copy that never grows beyond the memory it began with.
+/// A copy that never exceeds its first allocation.
 struct Copy {
     bytes: Buffer,
     is_hidden: bool,
@@ -82,7 +82,7 @@ impl Copy {
         self.bytes.push(text)
     }
 
-    /// Of things that follow each other one replacement stands for all.
+    /// One replacement stands for adjacent hidden tokens.
     fn hide(&mut self) -> Result<(), Dropped> {
         if std::mem::replace(&mut self.is_hidden, true) {
             Ok(())
@@ -91,7 +91,7 @@ impl Copy {
         }
     }
 
-    /// What is called stays, so that the text is known again for what it is.
+    /// The names of our functions stay, so that the copy is still recognized as a call.
     fn hide_around_names(&mut self, content: &[u8]) -> Result<(), Dropped> {
         let mut start = 0;
         self.is_hidden = false;
@@ -106,8 +106,8 @@ impl Copy {
     }
 }
 
-/// Overwrites each thing that may be a secret where it stands. The text keeps its length and its tokens, so that positions
-/// in it stay right. Doing so twice changes nothing.
+/// Overwrites each token that may be a secret in place. The text keeps its length and its tokens, so
+/// positions in it stay right. Masking is idempotent.
 pub fn mask(text: &mut [u8], backslashes: bool) {
     visit(&mut Overwriting(text), backslashes);
 }
@@ -120,8 +120,8 @@ pub fn is_masked(text: &[u8], backslashes: bool) -> bool {
     comparing.is_same
 }
 
-/// Which tokens Postgres' scanner sees in a text, and where: a hash. What is masked must have the same, for
-/// `pg_stat_statements` scans it again, at the places where its constants were.
+/// A hash of the tokens that Postgres' scanner sees in a text, with their places. A masked text must have the
+/// same hash, because `pg_stat_statements` scans it again at the places of its constants.
 #[must_use]
 pub fn tokens_of(text: &[u8], backslashes: bool) -> u64 {
     let mut position = Position::without_code(backslashes);
@@ -132,7 +132,7 @@ pub fn tokens_of(text: &[u8], backslashes: bool) -> u64 {
     hasher.finish()
 }
 
-/// Overwrites all of a text of which nothing is sure but that it calls one of the functions.
+/// Overwrites a whole text, except that it still names a function, so that it is recognized as a call.
 pub fn blank(text: &mut [u8]) {
     text.fill(b' ');
     let name = FUNCTIONS[0].0;
@@ -141,7 +141,7 @@ pub fn blank(text: &mut [u8]) {
     }
 }
 
-/// A text, and what is done where a thing is to be overwritten with a filler.
+/// A text, and the action for a range that a filler overwrites.
 trait Sheet {
     fn text(&self) -> &[u8];
     fn fill(&mut self, range: Range<usize>, filler: u8);
@@ -191,7 +191,7 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
             continue;
         }
         match token.kind {
-            // Not letters: before a quote, they could be taken for a part of the literal.
+            // Not letters: before a quote, a letter could become a prefix of the literal.
             Kind::Word => fill(sheet, token.whole, b'_'),
             // An operator that begins no comment, whatever follows.
             Kind::Symbol => fill(sheet, token.whole, b'+'),
@@ -208,14 +208,14 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
                     b'x',
                 );
             }
-            // No letters either: a name that follows, or comes before, must stay a name.
+            // No letters either: an adjacent name must stay a name.
             _ => fill(sheet, token.content, b'*'),
         }
     }
 }
 
-/// Overwrites all but the names of the functions: so the text is known again for what it is. Where quotes allow it, and
-/// there is room, it begins with the word that says what was done.
+/// Overwrites a range except the names of the functions, so that the text is still recognized as a call. In
+/// quotes, and with enough room, the filler begins with `<redacted>`.
 fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
     let mut start = range.start;
     while start < range.end {
@@ -229,22 +229,22 @@ fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
             }
         }
         sheet.fill(start..name_start, filler);
-        // In a word it would otherwise become a part of the name.
+        // In a word, the filler would otherwise become a part of the name.
         start = name_end + usize::from(name_end < range.end && sheet.text()[name_end] == b'$');
     }
 }
 
-/// Whether a token may be seen as it is.
+/// Whether a token may be shown.
 fn stays(text: &[u8], token: &Token) -> bool {
     match token.kind {
         Kind::Symbol => is_known_symbol(&text[token.content.clone()]),
-        // A longer number is none of a parameter.
+        // The number of a parameter is short.
         Kind::Parameter => token.content.len() <= 3,
         Kind::Word | Kind::QuotedName => is_known(&text[token.content.clone()]),
         Kind::Comment | Kind::UnicodeName | Kind::Tag | Kind::String | Kind::BitString => {
             token.content.is_empty()
         }
-        // Of an empty dollar-quoted literal there is still the tag, which must not be one that ends the code around it.
+        // An empty dollar-quoted literal still has its tag, which must not end the code around it.
         _ => false,
     }
 }

@@ -1,14 +1,14 @@
 //! The words that may stay in a text that loses its literals.
 
-/// The functions of `sql/functions.sql` that take a secret in the clear, and the place of the secret among their arguments.
+/// The functions of `sql/functions.sql` that take a plain secret, and the position of that argument.
 pub(super) static FUNCTIONS: [(&[u8], usize); 2] =
     [(b"admin_set_integration_credentials", 1), (b"sync_aggregator_credentials", 2)];
 
-/// What the secret is called among their parameters.
+/// The name of that parameter.
 pub(super) const SECRET: &[u8] = b"value";
 
-/// In the order of their bytes: what a call of ours is made of, the keywords around it, and what the server's log writes
-/// beside a statement. None is a likely part of a secret.
+/// Sorted by bytes: the words of a call, the keywords around it, and the words that the server's log adds to
+/// a statement. None is a likely part of a secret.
 static WORDS: [&[u8]; 118] = [
     b"action",
     b"actor",
@@ -140,7 +140,8 @@ pub(super) fn is_known(word: &[u8]) -> bool {
     WORDS.binary_search(&&*lower).is_ok()
 }
 
-/// Whether an operator or punctuation may stay: in a text that is quoted wrongly, others may be parts of a secret.
+/// Whether an operator or punctuation may stay. In a wrongly quoted text, other symbols may be parts of a
+/// secret.
 pub(super) fn is_known_symbol(symbol: &[u8]) -> bool {
     symbol.iter().all(|byte| b"(),;.:=>|[]*$<".contains(byte))
 }

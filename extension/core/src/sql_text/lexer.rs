@@ -1,13 +1,14 @@
-//! The lexical structure of SQL, as far as it tells a literal from what is none. Any bytes have one: a text that is cut off,
-//! or no SQL at all, ends in a token that reaches to its end.
+//! The lexical structure of SQL, as far as needed to find literals. Any bytes have tokens: a text that is cut
+//! off, or no SQL at all, has a last token up to its end.
 //!
-//! What is written over a literal must be the same token to Postgres' own scanner: `pg_stat_statements` scans the text again.
+//! A masked literal must be the same token to Postgres' own scanner, because `pg_stat_statements` scans the
+//! text again.
 
 use super::names::plain_names;
 use memchr::memmem;
 use std::ops::Range;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `'...'` in any of its forms.
@@ -16,7 +17,8 @@ pub(super) enum Kind {
     BitString,
     /// `$tag$...$tag$`
     DollarQuoted,
-    /// `$tag$` at either end of code that names one of the functions: the tokens between them are those of the code.
+    /// `$tag$` at either end of code that names one of the functions: the tokens between them are those of
+    /// the code.
     Tag,
     Number,
     /// `$1`
@@ -32,13 +34,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether it is a literal that can hold any text.
+    /// Whether the token is a literal that can hold any text.
     pub fn is_text(self) -> bool {
         matches!(self, Self::String | Self::BitString | Self::DollarQuoted)
     }
 }
 
-/// A token: all of it, and what is between its quotes.
+/// A token: the whole range, and the range between its quotes.
 #[derive(Clone, Debug)]
 pub(super) struct Token {
     pub kind: Kind,
@@ -52,15 +54,15 @@ pub(super) fn tokens(text: &[u8], backslashes: bool) -> impl Iterator<Item = Tok
     std::iter::from_fn(move || position.next_token(text))
 }
 
-/// How far a text has been read. It does not hold the text, so that what was read may be overwritten.
+/// The position of the lexer. It does not borrow the text, so that read tokens may be overwritten.
 pub(super) struct Position {
     at: usize,
     backslashes: bool,
-    /// The literal that the next quote goes on with, if a line ends before it.
+    /// The literal that the next quote continues, if a line ends before that quote.
     continued: Option<Continued>,
-    /// The tag that ends the code that is being read.
+    /// The tag that ends the current code.
     closing: Option<Range<usize>>,
-    /// Whether code is read, or a literal as any other.
+    /// Whether a dollar-quoted body that names a function is read as code, or as a literal.
     reads_code: bool,
 }
 
@@ -72,18 +74,18 @@ struct Continued {
 }
 
 impl Position {
-    /// The beginning. `backslashes` says whether they escape in a plain string, as they do when
-    /// `standard_conforming_strings` is off.
+    /// The beginning. `backslashes` tells whether a backslash escapes in a plain string, as with
+    /// `standard_conforming_strings` off.
     pub const fn new(backslashes: bool) -> Self {
         Self { at: 0, backslashes, continued: None, closing: None, reads_code: true }
     }
 
-    /// The beginning, of a text that is read as Postgres' scanner does.
+    /// The beginning, for the tokens of Postgres' own scanner.
     pub const fn without_code(backslashes: bool) -> Self {
         Self { reads_code: false, ..Self::new(backslashes) }
     }
 
-    /// The next token of the text. What is not closed within code ends with it.
+    /// The next token of the text. An unclosed token within code ends with the code.
     pub fn next_token(&mut self, text: &[u8]) -> Option<Token> {
         let end = self.closing.as_ref().map_or(text.len(), |tag| tag.start);
         let token = Lexer { text: &text[..end], position: self }.next_token();
@@ -148,19 +150,19 @@ impl Lexer<'_> {
         start..self.position.at
     }
 
-    /// With whatever is joined to it, so that no word begins where a number ends.
+    /// With joined letters, so that no word begins where a number ends.
     fn number(&mut self) -> Range<usize> {
         self.take_while(|byte| is_word_start(byte) || byte.is_ascii_digit() || byte == b'.')
     }
 
-    /// A literal in single quotes, which may go on in the next line.
+    /// A literal in single quotes, which may continue in the next line.
     fn string(&mut self, kind: Kind, opening: usize, backslashes: bool) -> (Kind, Range<usize>) {
         let content = self.quoted(opening, b'\'', backslashes);
         self.position.continued = Some(Continued { kind, backslashes, is_next_line: false });
         (kind, content)
     }
 
-    /// Up to the closing quote; a doubled one does not close.
+    /// Up to the closing quote; a doubled quote does not close.
     fn quoted(&mut self, opening: usize, quote: u8, backslashes: bool) -> Range<usize> {
         let start = self.position.at + opening;
         let mut at = start;
@@ -249,7 +251,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// A word, or what a letter before a quote makes of it.
+    /// A word, or a literal or name with a letter before its quote.
     fn word(&mut self) -> (Kind, Range<usize>) {
         match *self.rest() {
             [b'e' | b'E', b'\'', ..] => self.string(Kind::String, 2, true),

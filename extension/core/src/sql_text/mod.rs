@@ -1,20 +1,21 @@
-//! The text of statements, and of the messages that quote them, without what may be a secret.
+//! Redacts statements, and the messages that quote them, where they may hold a secret.
 //!
-//! A text that names a function that takes a secret loses whatever could be a value: every literal, number, comment,
-//! dollar-quoted body, and every name that is no keyword and none of ours. Which argument is which is not asked, so a
-//! text that is cut, mistyped, quoted in another one or no SQL at all loses no less.
+//! A text that names a function that takes a secret loses everything that could be a value: each literal,
+//! number, comment, dollar-quoted body, and each name that is no keyword and none of ours. The position of an
+//! argument does not count. So a text that is cut, mistyped, quoted in another text, or no SQL at all loses
+//! as much.
 //!
-//! Postgres' hooks run all of this, on texts of strangers: each pass is linear in the text, its stack is constant, and
-//! what allocates says when it cannot.
+//! Postgres' hooks run this code on any text of the server. Each pass is linear in the text, with a constant
+//! stack, and every allocation may fail.
 //!
 //! | module | concept |
 //! | --- | --- |
 //! | `names` | whether a text names such a function, in any spelling |
 //! | `lexer` | the lexical structure of SQL |
 //! | `known` | the words that stay |
-//! | `hide` | the text without the rest: in place, or as a copy |
-//! | `quoted` | what a message quotes of other sessions' statements |
-//! | `written` | whether the value of a call is written out |
+//! | `hide` | hiding all other words: in place, or in a copy |
+//! | `quoted` | statements of other sessions that a message quotes |
+//! | `written` | whether the value of a call is a literal |
 //! | `format` | a message without its inserts |
 
 mod format;
@@ -39,8 +40,8 @@ pub fn is_node_tree(text: &[u8]) -> bool {
     start.strip_prefix(b"{").is_some_and(|name| name.first().is_some_and(u8::is_ascii_uppercase))
 }
 
-/// Whether a text that stands in the place of a key or an actor looks like a secret in the wrong place: it has a long word,
-/// more than a quarter of which is capital letters and digits.
+/// Whether a key or an actor looks like a misplaced secret: it has a long word, more than a quarter of which
+/// is upper-case letters and digits.
 #[must_use]
 pub fn looks_secret(text: &[u8]) -> bool {
     const LONG: usize = 8;

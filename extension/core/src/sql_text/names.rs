@@ -1,14 +1,15 @@
 //! Whether a text names a function that takes a secret.
 //!
-//! Every statement and every message of the server is asked this, so the first answer takes nanoseconds. A name that is
-//! spelled in any way that Postgres' scanner accepts counts, and so does a text that may spell any name at all.
+//! Every statement and every message of the server passes here, so the first check takes nanoseconds. A name
+//! counts in any spelling that Postgres' scanner accepts. A text that may spell any name counts too.
 
 use super::hide::MAX_BYTES;
 use super::known::FUNCTIONS;
 use super::lexer::{Kind, tokens};
 use memchr::{memchr, memchr_iter, memchr2_iter};
 
-/// Whether a text names such a function, other than by its signature (`... ON FUNCTION name(text, text, text)`).
+/// Whether a text names such a function, other than by its signature (`... ON FUNCTION name(text, text,
+/// text)`).
 #[must_use]
 pub fn names_one(text: &[u8]) -> bool {
     plain_names(text).any(|(start, end)| !is_signature(text, start, end))
@@ -17,14 +18,16 @@ pub fn names_one(text: &[u8]) -> bool {
                 || (memchr_iter(b'&', text).any(|at| is_unicode(text, at)) && spells_one_in_unicode(text))))
 }
 
-/// The same of a message, which may quote anything. In one that is too long to be copied, a name counts only where it is
-/// written as it is: most such messages are of strangers, with parameters of megabytes.
+/// Whether a message, which may quote anything, names such a function. In a message that is too long to be
+/// copied, only the plain spelling counts: most such messages belong to other applications, with parameters
+/// of megabytes.
 #[must_use]
 pub fn quotes_one(message: &[u8]) -> bool {
     if message.len() <= MAX_BYTES { names_one(message) } else { plain_names(message).next().is_some() }
 }
 
-/// In a longer text, in bytes, a name counts only where it is written as it is: nothing may interrupt the reading.
+/// In a longer text, in bytes, only the plain spelling of a name counts, because decoding cannot be
+/// interrupted.
 const MOST_DECODED: usize = 16 << 20;
 
 /// Whether a statement may execute a prepared one, by whatever name.
@@ -33,12 +36,12 @@ pub fn executes(text: &[u8]) -> bool {
     memchr2_iter(b'x', b'X', text).any(|at| is_around(text, at, b"e", b"xecute"))
 }
 
-/// Where the names stand, written as they are, in capital or small letters.
+/// The places of the names in their plain spelling, in upper or lower case.
 pub(super) fn plain_names(text: &[u8]) -> impl Iterator<Item = (usize, usize)> {
     const TAIL: &[u8] = b"_credentials";
     memchr_iter(b'_', text).filter(move |&at| is_around(text, at, b"", TAIL)).filter_map(move |at| {
         let end = at + TAIL.len();
-        // What goes on is another name. What stands before this one may be an escape: E'\nadmin_...'.
+        // A name that goes on is another name. A letter before the name may be of an escape: E'\nadmin_...'.
         let goes_on = text.get(end).is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let name = FUNCTIONS.iter().find(|(name, _)| is_around(text, end, name, b""))?.0;
         (!goes_on).then_some((end - name.len(), end))
@@ -52,13 +55,14 @@ fn is_around(text: &[u8], at: usize, before: &[u8], from: &[u8]) -> bool {
         && right.get(..from.len()).is_some_and(|right| right.eq_ignore_ascii_case(from))
 }
 
-/// `U&"..."` and `U&'...'` spell a name by an escape character of their own. Within a literal their quotes may be escaped.
+/// Whether `U&"` or `U&'` is here, which spell a name with any escape character. Within a literal the quote
+/// may be escaped.
 fn is_unicode(text: &[u8], at: usize) -> bool {
     let quote = text[at + 1..].iter().find(|byte| **byte != b'\\');
     is_around(text, at, b"u", b"") && quote.is_some_and(|quote| b"'\"".contains(quote))
 }
 
-/// `FUNCTION name`, and behind it nothing or nothing but words in parentheses.
+/// Whether a name is a signature: `FUNCTION name`, followed by nothing or by words in parentheses.
 fn is_signature(text: &[u8], start: usize, end: usize) -> bool {
     const LOOK_AHEAD: usize = 256;
     const SCHEMA: &[u8] = b"integration_credentials.";
@@ -88,7 +92,7 @@ fn is_signature(text: &[u8], start: usize, end: usize) -> bool {
     announced && arguments
 }
 
-/// Whether a text has backslashes, or a literal that may go on in the next line.
+/// Whether a text has backslashes, or a literal that may continue in the next line.
 fn may_be_encoded(text: &[u8]) -> bool {
     memchr(b'\\', text).is_some()
         || memchr_iter(b'\'', text).any(|at| {
@@ -97,9 +101,9 @@ fn may_be_encoded(text: &[u8]) -> bool {
         })
 }
 
-/// Whether a text spells a name by escapes of E'...', or in literals that go on in the next line, between which there
-/// may be comments. The text is read in three ways: as if it had no comments, as if `--` meant nothing, and what is in its
-/// literals alone.
+/// Whether a text spells a name with escapes of E'...', or in literals that continue in the next line, with
+/// comments between them. The text is read in three ways: without its comments, as if `--` meant nothing, and
+/// only its literals.
 fn spells_one(text: &[u8]) -> bool {
     let mut literals = Matcher::default();
     let is_spelled = tokens(text, true)
@@ -128,7 +132,7 @@ fn spells_one_anywhere(text: &[u8]) -> bool {
     let mut at = 0;
     while at < text.len() {
         let Character { byte, is_escaped, end } = decoded(text, at);
-        // An escape that makes another one may spell anything.
+        // An escape that yields a backslash may spell anything.
         if is_escaped && byte == b'\\' {
             return true;
         }
@@ -149,7 +153,7 @@ fn spells_one_anywhere(text: &[u8]) -> bool {
     whole.matches(b' ') || uncommented.matches(b' ') || (has_unicode && spells_one_in_unicode(text))
 }
 
-/// The same where `U&` and a quote is in the text, whatever the escape character is.
+/// Whether a text with `U&` and a quote spells a name, with any escape character.
 fn spells_one_in_unicode(text: &[u8]) -> bool {
     let mut matcher = Matcher::default();
     let mut at = 0;
@@ -164,14 +168,14 @@ fn spells_one_in_unicode(text: &[u8]) -> bool {
     matcher.matches(b' ')
 }
 
-/// A character of one byte, and where what spells it ends.
+/// A character of one byte, and the end of its spelling.
 struct Character {
     byte: u8,
     is_escaped: bool,
     end: usize,
 }
 
-/// `!0061` or `!+000061` with whatever in place of the `!`.
+/// `!0061` or `!+000061`, with any byte in place of the `!`.
 fn decoded_by_any(text: &[u8], at: usize) -> Option<Character> {
     let mut digits = at + 1;
     skip_joint(text, &mut digits);
@@ -205,12 +209,12 @@ fn decoded(text: &[u8], at: usize) -> Character {
     if length == 0 {
         return plain;
     }
-    // What is no byte is no letter of a name.
+    // A code beyond a byte is no letter of a name.
     let byte = u8::try_from(code).unwrap_or(0xff).to_ascii_lowercase();
     Character { byte, is_escaped: true, end }
 }
 
-/// A number of so many digits at the most, how many it has, and where it ends.
+/// A number of at most so many digits, its number of digits, and its end.
 fn number(text: &[u8], mut at: usize, radix: u32, most: usize) -> (u32, usize, usize) {
     let (mut code, mut length, mut end) = (0_u32, 0, at);
     while length < most {
@@ -224,8 +228,8 @@ fn number(text: &[u8], mut at: usize, radix: u32, most: usize) -> (u32, usize, u
     (code, length, end)
 }
 
-/// Goes past quotes between which a line ends, with comments or without: there a literal goes on, and within it an escape of
-/// code in it.
+/// Skips quotes between which a line ends, with or without comments: there a literal continues, and so does
+/// an escape of code within the literal.
 fn skip_joint(text: &[u8], at: &mut usize) {
     const LONGEST: usize = 256;
     let between = text.get(*at..text.len().min(*at + LONGEST)).unwrap_or_default();
@@ -247,7 +251,8 @@ fn skip_joint(text: &[u8], at: &mut usize) {
     }
 }
 
-/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), past whatever is no letter, digit or underscore.
+/// Finds the names in a stream of bytes (Knuth, Morris and Pratt), and skips ASCII other than letters, digits
+/// and `_`.
 #[derive(Default)]
 struct Matcher {
     matched: [usize; FUNCTIONS.len()],

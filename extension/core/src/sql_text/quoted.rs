@@ -1,24 +1,24 @@
-//! What a message quotes of other sessions' statements, which `pg_stat_activity` keeps up to a limit: the name of a function
-//! may be behind the cut, and the secret before it.
+//! Statements of other sessions that a message quotes. `pg_stat_activity` keeps a statement up to a limit, so
+//! the name of a function may be behind the cut, and the secret before the cut.
 
 use super::hide::{Dropped, redacted};
 use super::names::names_one;
 use crate::buffer::Buffer;
 
-/// The detail of a deadlock: `known` comes first, and then the statements, each behind the number of its process. Those
-/// that were cut at `limit` bytes are dropped.
+/// The detail of a deadlock: `known` comes first, then the statements, each behind the number of its process.
+/// Statements that were cut at `limit` bytes are dropped.
 pub fn without_cut_quotations(
     detail: &[u8],
     known: &[u8],
     limit: usize,
     backslashes: bool,
 ) -> Result<Vec<u8>, Dropped> {
-    // A cut does not part a character, and loses up to its last three bytes.
+    // A cut does not split a character, so it may lose three more bytes.
     let limit = limit.saturating_sub(4);
     let mut rest = detail.strip_prefix(known).unwrap_or(detail);
     let mut kept = Buffer::with_room(3 * detail.len() + 1024)?;
     kept.push(&detail[..detail.len() - rest.len()])?;
-    // As many as there are processes, in the same order; what merely looks like one is a part of a statement.
+    // One header for each process, in the same order. Another line of that form is a part of a statement.
     let mut processes = known.split(|&byte| byte == b'\n').map(process);
     let mut header = next_header(rest, processes.next().flatten()).map_or(0, |(_, end)| end);
     while !rest.is_empty() {
@@ -43,14 +43,14 @@ pub fn without_cut_quotations(
     Ok(kept.into_bytes())
 }
 
-/// The number of the process that a line begins with.
+/// The first number of a line: its process.
 fn process(line: &[u8]) -> Option<&[u8]> {
     let start = line.iter().position(u8::is_ascii_digit)?;
     let length = line[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     Some(&line[start..start + length])
 }
 
-/// Where `\nProcess 123: ` stands for the first time, in whatever language.
+/// The first `\nProcess 123: `, in any language.
 fn next_header(text: &[u8], process: Option<&[u8]>) -> Option<(usize, usize)> {
     const LONGEST: usize = 64;
     let process = process?;

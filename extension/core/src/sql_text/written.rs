@@ -1,10 +1,11 @@
-//! Whether the value of a call stands in the text of the statement: for the notice to who wrote it there.
+//! Whether the value of a call is a literal in the text of the statement, for the notice to the caller.
 
 use super::known::{FUNCTIONS, SECRET};
 use super::lexer::{Kind, Token, tokens};
 use super::names::names_one;
 
-/// Whether a statement has a call with a literal in the place of its value, or executes a prepared one with a literal.
+/// Whether a statement calls a function with a literal value, or executes a prepared statement with a
+/// literal.
 #[must_use]
 pub fn value_is_written(text: &[u8], backslashes: bool) -> bool {
     let is_word = |token: &Token, word: &[u8]| {
@@ -15,7 +16,7 @@ pub fn value_is_written(text: &[u8], backslashes: bool) -> bool {
     let first = tokens(text, backslashes).find(|token| token.kind != Kind::Comment);
     match first {
         Some(token) if is_word(&token, b"execute") => has_literal(),
-        // Of code in quotes nothing is left to look at.
+        // Code in single quotes was masked as a whole, except for the name.
         Some(token) if is_word(&token, b"do") => {
             has_literal_value(text, backslashes)
                 || tokens(text, backslashes)
@@ -70,13 +71,13 @@ fn has_literal_value(text: &[u8], backslashes: bool) -> bool {
     false
 }
 
-/// Where in the arguments of a call we are.
+/// The position in the arguments of a call.
 struct Call {
-    /// Which argument is the value, unless they have names.
+    /// The position of the value, unless the arguments are named.
     place: usize,
     depth: usize,
     argument: usize,
-    /// What the name of the argument says.
+    /// Whether a named argument is the value.
     is_value: Option<bool>,
     last_is_value: bool,
 }

@@ -79,8 +79,8 @@ async fn hooks_have_no_more_time_than_one_may_take_and_what_was_left_is_told() {
     assert_eq!(daemon.ended().await, 0);
     assert!(sent.elapsed() < Duration::from_secs(8), "{:?}", sent.elapsed());
     eventually("the hook is gone", async || !is_alive(&pid)).await;
-    daemon.tells(r#"the hook for the last change of "waiting" has not ended in time"#).await;
-    daemon.tells(r#"the hook for the last change of "any" has not ended in time"#).await;
+    daemon.tells(r#"the hook for the last change of "waiting" did not end in time"#).await;
+    daemon.tells(r#"the hook for the last change of "any" did not end in time"#).await;
 }
 
 #[tokio::test]

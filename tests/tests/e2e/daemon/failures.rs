@@ -28,7 +28,7 @@ async fn a_hook_that_fails_is_run_again_and_then_given_up_for_all_to_see() {
     let stderr = daemon.stderr();
     let warnings: Vec<_> = stderr.lines().filter_map(|line| line.strip_prefix(told)).collect();
     assert_eq!(warnings.len(), 3, "{stderr}");
-    assert!(warnings[..2].iter().all(|rest| rest.starts_with("trying again in ")), "{stderr}");
+    assert!(warnings[..2].iter().all(|rest| rest.starts_with("retrying in ")), "{stderr}");
     assert_eq!(warnings[2], "given up (attempts: 3)");
     assert_eq!(daemon.page("/readyz").await.0, 200);
 
@@ -49,7 +49,7 @@ async fn a_newer_change_takes_the_place_of_a_retry() {
     let daemon = Daemon::start(&database, &["--exec", HOOK, "--exec-retries", "1000"]).await;
     set(&admin, ANY, "value").await.unwrap();
     // By now the next try is two seconds away, or more.
-    eventually("four tries", async || daemon.stderr().matches("trying again").count() >= 4).await;
+    eventually("four tries", async || daemon.stderr().matches("retrying").count() >= 4).await;
     let announced = Instant::now();
     set(&admin, ANY, "value").await.unwrap();
     eventually("the newer one", async || daemon.read("log").ends_with("any 2\n")).await;

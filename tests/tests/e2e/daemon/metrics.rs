@@ -137,7 +137,7 @@ async fn an_address_that_cannot_be_had_is_wrong_usage() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (address, message) in [
-        ("nonsense", "the address of --metrics is not IP:PORT; give"),
+        ("nonsense", "the address of --metrics is not IP:PORT; set"),
         ("127.0.0.1", "is not IP:PORT"),
         ("127.0.0.1:99999", "is not IP:PORT"),
         (&taken, "Address already in use"),

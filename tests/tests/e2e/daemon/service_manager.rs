@@ -80,7 +80,7 @@ async fn without_a_watchdog_there_are_no_signs_of_life_and_a_deaf_manager_does_n
         command.env("NOTIFY_SOCKET", "/nonexistent").stdin(Stdio::null());
     })
     .await;
-    daemon.tells("intcred: warning: cannot tell the service manager: ").await;
+    daemon.tells("intcred: warning: cannot notify the service manager: ").await;
     daemon.signal(SIGTERM);
     assert_eq!(daemon.ended().await, 0);
 }

@@ -107,7 +107,7 @@ async fn a_server_that_is_away_is_waited_for() {
     superuser.batch_execute(&limit(0)).await.unwrap();
     set(&admin, ANY, "value").await.unwrap();
     daemon.tells("(changed, revision 1) failed: cannot read the credential: cannot connect").await;
-    eventually("several tries", async || daemon.stderr().matches("trying again").count() >= 2).await;
+    eventually("several tries", async || daemon.stderr().matches("retrying").count() >= 2).await;
     superuser.batch_execute(&limit(-1)).await.unwrap();
     daemon.logs(&["changed 1"]).await;
     assert!(!daemon.stderr().contains("given up"), "{}", daemon.stderr());

@@ -1,6 +1,7 @@
-//! One run of a hook: a process group that gets the event, has its time, and leaves nothing of itself behind.
+//! One run of a hook: a process group with the event as input and a time limit, of which no process stays
+//! behind.
 
-use super::{super::change::Change, Failed};
+use super::{super::change::Change, failed::Failed};
 use intcred::Secret;
 use nix::{
     sys::signal::{
@@ -25,10 +26,10 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-/// Between SIGTERM and SIGKILL.
+/// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What systemd tells this process alone, and where it put the password.
+/// Variables of systemd for this process only, and the directory with the password.
 const OF_SYSTEMD: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY"];
 
 /// Runs `sh -c command` to its end.
@@ -42,7 +43,7 @@ pub async fn run(
     drop(value);
     let mut group = Group(prepare(command, change).map_err(Failed::Start)?.spawn().map_err(Failed::Start)?);
     let stdin = group.0.stdin.take();
-    // That all is written is not the end, nor need all be: a child of the hook may have its input open, and not read.
+    // Never ready: the hook ends when its first process does, even if a child keeps the input open unread.
     let feeding = async {
         feed(stdin, input).await;
         pending().await
@@ -59,7 +60,7 @@ pub async fn run(
         Ok(Err(error)) => Err(Failed::Start(error)),
         Err(_) => {
             group.signal(SIGTERM);
-            // All of it: to wait for the first process would free the number that the group goes by.
+            // Not `wait`, which would free the process group's id before the SIGKILL.
             sleep(GRACE).await;
             Err(Failed::TimedOut(limit))
         }
@@ -86,17 +87,17 @@ fn prepare(line: &str, change: &Change) -> io::Result<Command> {
     Ok(command)
 }
 
-/// A setting of the connection, which may be its password, or of systemd.
+/// Whether a variable is a connection setting, possibly a password, or of systemd.
 fn is_ours(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"PG") || OF_SYSTEMD.iter().any(|ours| name == *ours)
 }
 
-/// The event as a line, and below it the value. In one piece, which a pipe takes at once: should this process be killed
-/// meanwhile, the hook does not see a part of the value.
+/// The event as a line, and below the value. One buffer for one write: if this process is killed, the hook
+/// does not get a part of a value that fits the pipe.
 fn input(change: &Change, value: Option<&Secret>) -> io::Result<Zeroizing<Vec<u8>>> {
     let line = serde_json::to_vec(&change.event)?;
     let value = value.map_or("", Secret::expose).as_bytes();
-    // As long as it will be, so that no copy of it stays behind.
+    // The final capacity: a buffer that grows leaves a copy of its content behind.
     let mut input = Zeroizing::new(Vec::with_capacity(line.len() + 1 + value.len()));
     input.extend_from_slice(&line);
     input.push(b'\n');
@@ -104,21 +105,21 @@ fn input(change: &Change, value: Option<&Secret>) -> io::Result<Zeroizing<Vec<u8
     Ok(input)
 }
 
-/// Writes what the hook is to read, closes its standard input, and wipes it. A hook need not read it.
+/// Writes the input, closes the pipe, and wipes the input. A hook may not read all of it.
 async fn feed(stdin: Option<ChildStdin>, input: Zeroizing<Vec<u8>>) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(&input).await;
     }
 }
 
-/// The processes of a hook. Dropped before the first of them was waited for, it kills them all.
+/// The process group of a hook, killed when dropped before the first process has been waited for.
 struct Group(Child);
 
 impl Group {
     fn signal(&self, signal: Signal) {
-        // Once it was waited for it has no id, for then its number may be another's.
+        // `None` after `wait`, because the id may be another process's by then.
         if let Some(leader) = self.0.id().and_then(|id| id.try_into().ok()) {
-            // It fails if all of them are gone, which is as good.
+            // Fails if all processes have ended.
             let _ = killpg(Pid::from_raw(leader), signal);
         }
     }

@@ -1,23 +1,29 @@
-//! The hooks: which of them runs when.
+//! The schedule of the hooks.
 //!
-//! Each key has a task and a place for one change, its latest. The task takes it when there is room for one more
-//! process, runs the hook until that succeeds, a newer change is there, or it has failed too often, and waits for the next
-//! change. So for a key one hook runs at a time, and what is not yet taken collapses into the last.
+//! Each key has a task and its latest change. The task waits for a permit to run, then runs the hook until
+//! the hook succeeds, a newer change arrives, or the retries are used up. Then the task waits for the next
+//! change. So one hook runs at a time for a key, and changes in the meantime collapse into the last.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `command` | one run of a hook |
+//! | `value` | reading the credential for a hook |
+//! | `failed` | why a run of a hook failed |
 
-mod backoff;
 mod command;
+mod failed;
 mod value;
 
 use super::{
     change::{Change, Target},
     metrics::{HookMetrics, Outcome},
 };
-use crate::{cli::Listen, output::say};
-use intcred::{Error, Settings};
+use crate::{cli::Listen, terminal::log_line};
+use failed::Failed;
+use intcred::{Settings, internal::Backoff};
 use std::{
     collections::{HashMap, HashSet},
-    fmt, io,
-    process::ExitStatus,
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -27,34 +33,24 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+/// Before a hook that failed is run again.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+
 pub struct Hooks {
     hook: Arc<Hook>,
     latest: HashMap<Target, watch::Sender<Change>>,
     tasks: JoinSet<Target>,
 }
 
-/// What is the same for each run.
+/// The settings of all runs.
 struct Hook {
     command: String,
     timeout: Duration,
     retries: u32,
-    room: Semaphore,
-    /// Where the credential is read, if the hook gets it.
+    permits: Semaphore,
+    /// The connection settings to read the credential, with --with-value.
     values: Option<Settings>,
     metrics: HookMetrics,
-}
-
-/// Why a run failed. Never shows the value.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error("cannot run it: {0}")]
-    Start(io::Error),
-    #[error("{0}")]
-    Exit(ExitStatus),
-    #[error("killed after {} s", .0.as_secs())]
-    TimedOut(Duration),
-    #[error("cannot read the credential: {0}")]
-    Value(Error),
 }
 
 impl Hooks {
@@ -63,14 +59,14 @@ impl Hooks {
             command,
             timeout: Duration::from_secs(options.exec_timeout.into()),
             retries: options.exec_retries,
-            room: Semaphore::new(options.exec_concurrency.into()),
+            permits: Semaphore::new(options.exec_concurrency.into()),
             values: options.with_value.then(|| settings.clone()),
             metrics,
         };
         Self { hook: Arc::new(hook), latest: HashMap::new(), tasks: JoinSet::new() }
     }
 
-    /// Has the hook run for a change, in place of an older one of the key that is still waiting.
+    /// Queues a change, in place of a queued older one of the same key.
     pub fn submit(&mut self, change: Change) {
         if let Some(latest) = self.latest.get(&change.target) {
             latest.send_replace(change);
@@ -86,7 +82,7 @@ impl Hooks {
         });
     }
 
-    /// Lets run what is running and what is waiting, for as long as one hook may take; then it kills what is left.
+    /// Waits for running and queued hooks, at most for the time limit of one hook, and kills the others.
     pub async fn drain(mut self) {
         let mut left: HashSet<Target> = self.latest.into_keys().collect();
         let all = async {
@@ -94,12 +90,12 @@ impl Hooks {
                 left.retain(|target| !ended.as_ref().is_ok_and(|ended| ended == target));
             }
         };
-        // Those that are left are told of one by one.
+        // A warning for each hook that is left.
         let _ = timeout(self.hook.timeout, all).await;
         for Target { key, .. } in left {
-            say(
+            log_line(
                 "intcred: warning",
-                &format!("the hook for the last change of {key:?} has not ended in time"),
+                &format!("the hook for the last change of {key:?} did not end in time"),
             );
         }
         self.tasks.shutdown().await;
@@ -107,40 +103,40 @@ impl Hooks {
 }
 
 impl Hook {
-    /// Runs the hook for one change of a key after the other, until there will be no more.
+    /// Runs the hook for the changes of one key, until the sender is dropped.
     async fn follow(&self, mut changes: watch::Receiver<Change>) {
         let mut change = changes.borrow_and_update().clone();
         let mut failures = 0;
-        let mut delays = backoff::Delays::default();
+        let mut backoff = BACKOFF;
         loop {
             let result = {
-                // Never closed, so that there always will be room.
-                let _room = self.room.acquire().await;
+                // The semaphore is never closed.
+                let _permit = self.permits.acquire().await;
                 let latest = changes.borrow_and_update().clone();
                 if latest != change {
-                    (change, failures, delays) = (latest, 0, backoff::Delays::default());
+                    (change, failures, backoff) = (latest, 0, BACKOFF);
                 }
                 self.run(&change).await
             };
             match result {
                 Ok(outcome) => {
-                    self.metrics.ran(outcome);
-                    self.metrics.settled(&change);
+                    self.metrics.record_run(outcome);
+                    self.metrics.clear_failure(&change);
                 }
                 Err(failed) => {
-                    self.metrics.ran(Outcome::Failed);
-                    failures += u32::from(failed.counts());
+                    self.metrics.record_run(Outcome::Failed);
+                    failures += u32::from(failed.uses_retry());
                     if failures <= self.retries {
-                        let delay = delays.next_delay();
-                        complain(&change, format_args!("{failed}; trying again in {} ms", delay.as_millis()));
+                        let delay = backoff.next_delay();
+                        warn(&change, format_args!("{failed}; retrying in {} ms", delay.as_millis()));
                         tokio::select! {
                             () = sleep(delay) => {}
                             Ok(()) = changes.changed() => {}
                         }
                         continue;
                     }
-                    complain(&change, format_args!("{failed}; given up (attempts: {failures})"));
-                    self.metrics.given_up(&change);
+                    warn(&change, format_args!("{failed}; given up (attempts: {failures})"));
+                    self.metrics.record_failure(&change);
                 }
             }
             if changes.changed().await.is_err() {
@@ -153,31 +149,24 @@ impl Hook {
         let value = match &self.values {
             Some(settings) if change.leaves_a_value() => {
                 match value::read(settings, &change.target.key).await? {
-                    // A hook that writes what it reads to a file would empty it.
+                    // A hook that writes its input to a file would empty the file.
                     None => return Ok(Outcome::Skipped),
                     value => value,
                 }
             }
             _ => None,
         };
-        let _running = Running::one(&self.metrics);
+        let _running = Running::start(&self.metrics);
         command::run(&self.command, self.timeout, change, value).await?;
         Ok(Outcome::Succeeded)
     }
 }
 
-impl Failed {
-    /// Whether it is the hook's, or at least not the network's: a server that is away is waited for.
-    fn counts(&self) -> bool {
-        !matches!(self, Self::Value(Error::Connect { .. } | Error::Disconnected { .. }))
-    }
-}
-
-/// Counts a hook for as long as it runs, however that ends.
+/// Counts a running hook until dropped.
 struct Running<'a>(&'a HookMetrics);
 
 impl<'a> Running<'a> {
-    fn one(metrics: &'a HookMetrics) -> Self {
+    fn start(metrics: &'a HookMetrics) -> Self {
         metrics.running.inc();
         Self(metrics)
     }
@@ -189,7 +178,10 @@ impl Drop for Running<'_> {
     }
 }
 
-fn complain(change: &Change, what: fmt::Arguments<'_>) {
+fn warn(change: &Change, what: fmt::Arguments<'_>) {
     let (key, kind, revision) = (&change.target.key, change.kind.as_str(), change.revision);
-    say("intcred: warning", &format!("the hook for {key:?} ({kind}, revision {revision}) failed: {what}"));
+    log_line(
+        "intcred: warning",
+        &format!("the hook for {key:?} ({kind}, revision {revision}) failed: {what}"),
+    );
 }

@@ -1,15 +1,14 @@
-//! Reading the credential that a hook is given.
+//! Reading the credential for a hook.
 
-use super::Failed;
-use intcred::{Client, Error, ErrorCode, Secret, Settings};
+use super::failed::Failed;
+use intcred::{Client, ErrorCode, Secret, Settings, internal::within};
 use std::time::Duration;
-use tokio::time::timeout;
 
-/// For the connection and the answer.
+/// For the connection and the answer together.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads the credential as it is now; none if there is none to be read. On a connection for this one call: the buffers
-/// that it passes through do not stay.
+/// Reads the current credential; `None` if none can be read. On a connection of its own, so that the buffers
+/// with the credential do not stay.
 pub async fn read(settings: &Settings, key: &str) -> Result<Option<Secret>, Failed> {
     let call = async {
         let client = Client::connect(settings, |_| ()).await?;
@@ -17,9 +16,7 @@ pub async fn read(settings: &Settings, key: &str) -> Result<Option<Secret>, Fail
         client.close().await;
         answer
     };
-    let answer = timeout(LIMIT, call).await.unwrap_or_else(|_| {
-        Err(Error::Disconnected { reason: format!("no answer within {} s", LIMIT.as_secs()) })
-    });
+    let answer = within(LIMIT, call).await.unwrap_or_else(|late| Err(late.into()));
     match answer {
         Ok(secret) => Ok(Some(secret)),
         Err(error) => match error.code() {

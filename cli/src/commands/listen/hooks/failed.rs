@@ -1,0 +1,25 @@
+//! Why a run of a hook failed.
+
+use intcred::Error;
+use std::{io, process::ExitStatus, time::Duration};
+
+/// Why a run failed. Never shows the value.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+    #[error("{0}")]
+    Exit(ExitStatus),
+    #[error("killed after {} s", .0.as_secs())]
+    TimedOut(Duration),
+    #[error("cannot read the credential: {0}")]
+    Value(Error),
+}
+
+impl Failed {
+    /// Whether the failure uses up a retry. A server that is unreachable does not: the hook waits for the
+    /// server.
+    pub fn uses_retry(&self) -> bool {
+        !matches!(self, Self::Value(Error::Connect { .. } | Error::Disconnected { .. }))
+    }
+}

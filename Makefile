@@ -29,7 +29,7 @@ CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: me
 export RUST_BACKTRACE := 0
 export QUICK
 
-.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench
+.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench deb test-packages all
 .DEFAULT_GOAL := help
 
 help: # list the targets
@@ -85,8 +85,20 @@ install: deps # build and install into the Postgres of PG=18 or PG_CONFIG=/path/
 	$(CARGO_PGRX) install --release $(SUDO) --package integration_credentials --pg-config $(PG_CONFIG)
 	$(if $(SUDO),sudo) install -m 644 sql/integration_credentials--*.sql "$$($(PG_CONFIG) --sharedir)/extension/"
 
+# `pgxn install` runs `make all` and `make install`.
+all: deps
+
 cli: # the command line, as target/release/intcred
 	cargo build --locked --release --package intcred
+
+deb: # Debian packages of the extension and of the command line, into target/packages
+	packaging/deb
+
+test-packages: deps # builds, uses and purges the packages in clean roots of Debian 12 and 13; as root, half an hour
+	command -v mmdebstrap >/dev/null || apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null
+	cargo install --quiet --locked --root target/packages/tools --version =0.7.0 pgxn_meta
+	PATH=$$PWD/target/packages/tools/bin:$$PATH cargo test --locked --package tests --test packages -- \
+		--include-ignored --test-threads=1 --nocapture
 
 deps: # what building and testing need
 	tests/install-deps

@@ -160,7 +160,7 @@ async fn a_watcher_takes_the_time_that_it_needs() {
     let alter = format!("ALTER DATABASE {}", database.name());
     let script = format!(
         "{alter} SET idle_session_timeout = '400ms'; {alter} SET statement_timeout = '400ms';
-         {alter} SET lock_timeout = '200ms'; {alter} SET idle_in_transaction_session_timeout = '1ms'"
+         {alter} SET lock_timeout = '200ms'; {alter} SET idle_in_transaction_session_timeout = '100ms'"
     );
     let superuser = database.superuser().await;
     let relaxed =

@@ -80,11 +80,16 @@ pub struct Leak {
 
 /// What was collected.
 #[derive(Default)]
-pub struct Evidence(RefCell<Vec<(Channel, Vec<u8>)>>);
+pub struct Evidence(RefCell<Vec<(Channel, String, Vec<u8>)>>);
 
 impl Evidence {
     pub fn add(&self, channel: Channel, text: impl Into<Vec<u8>>) {
-        self.0.borrow_mut().push((channel, text.into()));
+        self.add_named(channel, "", text);
+    }
+
+    /// Adds what has a name of its own in its channel, such as a file.
+    pub fn add_named(&self, channel: Channel, name: impl Into<String>, text: impl Into<Vec<u8>>) {
+        self.0.borrow_mut().push((channel, name.into(), text.into()));
     }
 
     /// Adds all files of a cluster that has stopped, and takes its logs away, so that they need not be added again.
@@ -97,7 +102,8 @@ impl Evidence {
                 Some(_) => Channel::Stderr,
                 None => Channel::Data,
             };
-            self.add(channel, fs::read(file).expect("a file of a stopped server stays"));
+            let name = file.display().to_string();
+            self.add_named(channel, name, fs::read(file).expect("a file of a stopped server stays"));
         }
         fs::remove_dir_all(logs).expect("logs can be removed");
     }
@@ -106,13 +112,13 @@ impl Evidence {
     pub fn search(&self, canaries: &[&Canary]) -> BTreeSet<Leak> {
         let needles = Needles::of_all(canaries);
         let mut leaks = BTreeSet::new();
-        for (channel, bytes) in self.0.borrow().iter() {
+        for (channel, name, bytes) in self.0.borrow().iter() {
             let mut seen_to = vec![0; canaries.len()];
             for (cell, form, offset) in needles.find(bytes) {
                 // Once a line is enough.
                 if offset >= seen_to[cell] {
                     seen_to[cell] = end_of_line(bytes, offset);
-                    let excerpt = excerpt(bytes, offset, canaries[cell].as_str());
+                    let excerpt = format!("{name} {}", excerpt(bytes, offset, canaries[cell].as_str()));
                     leaks.insert(Leak { cell, channel: *channel, form, excerpt });
                 }
             }

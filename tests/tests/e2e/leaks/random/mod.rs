@@ -243,10 +243,15 @@ impl<'a> Sender<'a> {
         }
     }
 
+    /// Once the session waits for the client: an error arrives before the session is done with its statement.
     async fn look(&self, evidence: &Evidence) {
-        let activity = "SELECT 'pg_stat_activity ' || query FROM pg_stat_activity WHERE pid = $1";
-        let row = self.operator.query_one(activity, &[&self.pid]).await.unwrap();
-        evidence.add(Channel::After, row.get::<_, String>(0));
+        let activity = "SELECT query FROM pg_stat_activity WHERE pid = $1 AND state <> 'active'";
+        let seen = loop {
+            if let Some(row) = self.operator.query_opt(activity, &[&self.pid]).await.unwrap() {
+                break row.get::<_, String>(0);
+            }
+        };
+        evidence.add_named(Channel::After, "pg_stat_activity", seen);
     }
 
     /// What the session sees of what it prepared and declared; nothing, in a transaction that failed.
@@ -262,7 +267,7 @@ impl<'a> Sender<'a> {
         self.own(evidence).await;
         let statements = "SELECT 'pg_stat_statements ' || query FROM pg_stat_statements";
         for row in self.operator.query(statements, &[]).await.unwrap() {
-            evidence.add(Channel::After, row.get::<_, String>(0));
+            evidence.add_named(Channel::After, "pg_stat_statements", row.get::<_, String>(0));
         }
         self.operator.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
     }

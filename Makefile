@@ -22,7 +22,7 @@ FEATURES     = --no-default-features \
 export PG PG_CONFIG
 export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # The released versions, and the tests that their SQL must pass with the library of today.
-RELEASED    := 0.1.0
+RELEASED    := $(shell sed -n 's/.* integration_credentials--\([^-]*\)\.sql$$/\1/p' sql/SHA256SUMS)
 CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: metering:: notify:: orgs:: privileges:: sealed:: \
 	set:: sync_handlers:: transactions:: validators::
 # So that a panic in a test is one line, and what the server's environment says plays no part.
@@ -54,10 +54,14 @@ lint: deps # format, clippy and cargo-deny
 unit: deps # the tests that need no Postgres
 	cargo test --locked --features integration-credentials-core/rules,intcred/pool --package integration-credentials-core --package intcred
 
-e2e: install # the tests against live clusters; those of one file with TEST=validators
+e2e: install # the tests against live clusters; or those of TEST=validators
 	cargo build --locked --package intcred --bins --examples
-	cargo test --locked --package tests $(if $(TEST),--test e2e --test faults -- '$(TEST)::')
-ifndef TEST
+ifdef TEST
+	@cargo test --quiet --locked --package tests --test e2e --test faults -- '$(TEST)' --list | grep ': test$$' || \
+		{ echo "no test has the name TEST=$(TEST)" >&2; exit 1; }
+	cargo test --locked --package tests --test e2e --test faults -- '$(TEST)'
+else
+	cargo test --locked --package tests
 	@# What an earlier version can do, it can do with this library.
 	set -e; for version in $(RELEASED); do EXTENSION_VERSION=$$version cargo test --locked --package tests --test e2e -- $(CALLS); done
 endif

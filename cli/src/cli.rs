@@ -191,7 +191,7 @@ The command of --exec:
 
 #[derive(Debug, Args)]
 pub struct Actor {
-    /// The actor for the audit log; your user name by default
+    /// The actor for the audit log; by default, the name of the operating system's user
     #[arg(long = "actor", value_name = "NAME")]
     pub name: Option<String>,
 }

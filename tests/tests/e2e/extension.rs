@@ -73,6 +73,17 @@ async fn a_schema_that_somebody_made_beforehand_stops_the_installation() {
 }
 
 #[tokio::test]
+async fn extension_does_not_depend_on_the_schema_public() {
+    let cluster = Cluster::shared();
+    let (database, bare) = (cluster.database().await, cluster.empty_database().await);
+    set(&database.connect(ADMIN).await, "trustradius", "some-value").await.unwrap();
+    database.superuser().await.batch_execute("DROP SCHEMA public CASCADE").await.unwrap();
+    assert_eq!(get(&database.connect(READER).await, "trustradius").await.unwrap(), "some-value");
+    let create = "DROP SCHEMA public; CREATE EXTENSION integration_credentials";
+    bare.superuser().await.batch_execute(create).await.unwrap();
+}
+
+#[tokio::test]
 async fn only_a_superuser_installs_it() {
     let database = Cluster::shared().empty_database().await;
     // Makes the login roles, should no other test have done so.

@@ -6,10 +6,12 @@
 use crate::dump::{dump_and_restore, source, state};
 use crate::helpers::calls::{ANY, get, register, set};
 use serde_json::json;
-use std::{collections::BTreeSet, env, process::Command};
+use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 use tests::{
-    ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, SUPERUSER, Shutdown, document::{read, root},
-    installation::Installation, run,
+    ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, SUPERUSER, Shutdown,
+    document::{read, root},
+    installation::Installation,
+    run,
 };
 
 /// The versions that have a script in `sql/`, which never changes, and a path to this one.
@@ -173,7 +175,7 @@ async fn pg_upgrade_keeps_everything() {
     upgrade.arg("--old-bindir").arg(old.programs()).arg("--new-bindir").arg(new.programs());
     upgrade.arg("--old-datadir").arg(from.data_dir()).arg("--new-datadir").arg(to.data_dir());
     let output = run(&mut upgrade, b"").await;
-    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(output.code, 0, "{output:?}\n{}", ends_of_logs(&to.data_dir().join("pg_upgrade_output.d")));
     to.start();
 
     let upgraded = to.named_database(original.name());
@@ -185,4 +187,18 @@ async fn pg_upgrade_keeps_everything() {
     let admin = upgraded.connect(ADMIN).await;
     set(&admin, ANY, "after-the-upgrade").await.unwrap();
     assert_eq!(get(&upgraded.connect(READER).await, ANY).await.unwrap(), "after-the-upgrade");
+}
+
+/// The last lines of the logs in a folder: `pg_upgrade` refers to them.
+fn ends_of_logs(dir: &Path) -> String {
+    let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let ends = entries.map(|path| match path.is_dir() {
+        true => ends_of_logs(&path),
+        false => {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            let lines: Vec<_> = text.lines().collect();
+            format!("{}:\n{}\n", path.display(), lines[lines.len().saturating_sub(60)..].join("\n"))
+        }
+    });
+    ends.collect()
 }

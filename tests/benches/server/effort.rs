@@ -5,10 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The whole measurement, or with `QUICK=1` the shortest that still says something.
+/// The whole measurement, or with `QUICK=1` the shortest that still says something, or with `PLOTS=1` the plots alone.
 pub struct Effort {
     /// Whether growth is measured, too, and what else takes long.
     pub full: bool,
+    /// Whether nothing but growth is measured, for the documents.
+    pub plots: bool,
     /// How often each side has its turn.
     pub rounds: usize,
     deadline: Instant,
@@ -17,10 +19,11 @@ pub struct Effort {
 impl Effort {
     /// As the environment says. The clock starts.
     pub fn from_environment() -> Self {
-        let quick = env::var("QUICK").is_ok_and(|quick| !quick.is_empty() && quick != "0");
+        let is_set = |name| env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
+        let quick = is_set("QUICK");
         // Of the 3 and the 15 minutes that all of `make bench` may take.
         let (full, rounds, seconds) = if quick { (false, 5, 165) } else { (true, 6, 860) };
-        Self { full, rounds, deadline: Instant::now() + Duration::from_secs(seconds) }
+        Self { full, plots: is_set("PLOTS"), rounds, deadline: Instant::now() + Duration::from_secs(seconds) }
     }
 
     /// How long a turn takes, in seconds. Its sessions are new, and should be past their first calls for most of it.

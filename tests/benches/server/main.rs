@@ -35,7 +35,7 @@ use effort::Effort;
 use machine::Awake;
 use report::Report;
 use std::{env, path::PathBuf, process::ExitCode};
-use tests::Cluster;
+use tests::{Cluster, document::root};
 
 // One thread, as pgbench has for each client: what is measured is the server.
 #[tokio::main(flavor = "current_thread")]
@@ -47,6 +47,12 @@ async fn main() -> ExitCode {
     let machine = machine::facts(&cluster, &awake).await;
     let database = stage::database(&cluster, stage::KEYS).await;
     stage::fill(&database, stage::KEYS).await;
+    if effort.plots {
+        let growth = growth::growth(&effort, &cluster, &database).await;
+        let dir = root().join("docs/performance");
+        report::draw(&growth, &dir).expect("the plots are drawn");
+        return ExitCode::SUCCESS;
+    }
 
     let mut rows = rows::single(&effort, &cluster, &database).await;
     rows.extend(rows::write_cpu(&effort, &cluster, &database).await);

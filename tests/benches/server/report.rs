@@ -20,10 +20,7 @@ pub struct Report {
 impl Report {
     /// Writes `report.md`, `report.json` and the pictures into `dir`, and returns the Markdown.
     pub fn write(&self, effort: &Effort, dir: &Path) -> Result<String, Box<dyn std::error::Error>> {
-        fs::create_dir_all(dir)?;
-        for growth in &self.growth {
-            plots::draw(growth, &dir.join(picture(growth)))?;
-        }
+        draw(&self.growth, dir)?;
         let markdown = self.markdown(effort)?;
         fs::write(dir.join("report.md"), &markdown)?;
         fs::write(dir.join("report.json"), serde_json::to_vec_pretty(&self.json(effort))?)?;
@@ -101,6 +98,12 @@ impl Report {
             "growth": self.growth.iter().map(growth).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Draws the pictures into `dir`.
+pub fn draw(all: &[Growth], dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    fs::create_dir_all(dir)?;
+    all.iter().try_for_each(|growth| plots::draw(growth, &dir.join(picture(growth))))
 }
 
 fn row(row: &Row) -> Value {

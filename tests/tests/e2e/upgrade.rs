@@ -192,13 +192,13 @@ async fn pg_upgrade_keeps_everything() {
 /// The last lines of the logs in a folder: `pg_upgrade` refers to them.
 fn ends_of_logs(dir: &Path) -> String {
     let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-    let ends = entries.map(|path| match path.is_dir() {
-        true => ends_of_logs(&path),
-        false => {
-            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-            let lines: Vec<_> = text.lines().collect();
-            format!("{}:\n{}\n", path.display(), lines[lines.len().saturating_sub(60)..].join("\n"))
+    let ends = entries.map(|path| {
+        if path.is_dir() {
+            return ends_of_logs(&path);
         }
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        format!("{}:\n{}\n", path.display(), lines[lines.len().saturating_sub(20)..].join("\n"))
     });
     ends.collect()
 }

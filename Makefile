@@ -24,7 +24,7 @@ export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 # The released versions, and the tests that their SQL must pass with the library of today.
 RELEASED    := $(shell sed -n 's/.* integration_credentials--\([^-]*\)\.sql$$/\1/p' sql/SHA256SUMS)
 CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: metering:: notify:: orgs:: privileges:: sealed:: \
-	set:: sync_handlers:: transactions:: validators::
+	set:: sync_handlers:: validators::
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 export QUICK

@@ -94,7 +94,7 @@ install: deps # build and install into the Postgres of PG=18 or PG_CONFIG=/path/
 # `pgxn install` runs `make all` and `make install`.
 all: deps
 
-plots: install # the plots of docs/performance.md: five minutes of a quiet machine
+plots: install # the plots of docs/performance.md: three minutes of a quiet machine
 	PLOTS=1 cargo bench --locked --package tests --bench server
 
 cli: # the command line, as target/release/intcred

@@ -94,7 +94,7 @@ pub fn count_prepared() {
     QUEUE.exclusive().prepared += 1;
 }
 
-/// How many there have been.
+/// How many transactions with events have been prepared.
 pub fn prepared() -> u64 {
     QUEUE.share().prepared
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 
 thread_local! {
-    /// Whether any was marked when the last transaction of this process ended, and how many had been by then.
+    /// Whether a mark was held, and the count of prepared transactions, when this process last committed.
     static SEEN: Cell<Option<(bool, u64)>> = const { Cell::new(None) };
 }
 

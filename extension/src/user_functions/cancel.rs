@@ -1,5 +1,5 @@
-//! Whether the statement is cancelled, by its caller or by a timeout, while somebody else's function runs. The error alone
-//! does not tell: PL/Python and PL/Perl make one of their own out of it.
+//! Whether a cancel or a timeout ended the statement while a validator or sync handler ran. The error alone does not
+//! show that: PL/Python and PL/Perl raise an error of their own in its place.
 
 use crate::pg::ffi::get_timeout_indicator;
 use pgrx::pg_sys;
@@ -9,19 +9,19 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 static CAME: AtomicBool = AtomicBool::new(false);
-/// The handler that this process has, which `note` goes on to.
+/// The previous handler of this process, which `note` calls.
 static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// `LOCK_TIMEOUT` of `TimeoutId`; utils/timeout.h is not among pgrx's bindings.
 const LOCK_TIMEOUT: c_int = 2;
 
-/// While this lives, a cancel is noted.
+/// Notes a cancel until it is dropped.
 pub struct Watch {
     before: Option<libc::sigaction>,
 }
 
 impl Watch {
-    /// Begins; not where another one has, nor where a process ignores cancels.
+    /// Installs `note`, unless `note` is installed already or the process ignores cancels.
     pub fn begin() -> Self {
         // SAFETY: `note` does what a handler may: it calls the handler that was there, which is stored first, and sets a flag.
         unsafe {
@@ -42,7 +42,7 @@ impl Watch {
         }
     }
 
-    /// Whether one came.
+    /// Whether a cancel came.
     pub fn came(&self) -> bool {
         self.before.is_some() && CAME.load(Ordering::Relaxed)
     }
@@ -58,8 +58,8 @@ impl Drop for Watch {
     }
 }
 
-/// Calls the handler that was there, and looks at what it did. Its address tells nothing: since 17, Postgres has one handler
-/// for all signals, which calls the one for this signal.
+/// Calls the previous handler, and then reads the flag that a cancel sets. The address of that handler does not identify
+/// it: since 17, Postgres has one handler for all signals, which calls the one for this signal.
 unsafe extern "C" fn note(signal: c_int) {
     // SAFETY: the handler that was there, set with the same flags. The rest reads flags of this process. A lock_timeout may be
     // the function's own.

@@ -5,6 +5,7 @@
 //! frame. So an error of Postgres jumps over the frame unchanged.
 
 use crate::announce::{announce_resync, queue, two_phase};
+use crate::maintenance::board;
 use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
 use crate::pg::version;
 use crate::redaction;
@@ -200,6 +201,7 @@ unsafe extern "C-unwind" fn memory_request() {
         }
     }
     queue::request_memory();
+    board::request_memory();
 }
 
 /// Runs when the shared memory exists.
@@ -211,6 +213,7 @@ unsafe extern "C-unwind" fn memory_startup() {
         }
     }
     queue::initialize();
+    board::initialize();
 }
 
 /// Runs when a transaction has ended; for a failed transaction, after Postgres has written its error.

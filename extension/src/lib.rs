@@ -11,6 +11,7 @@
 //! | `keyring` | the keyring of this session, and the file or command that holds it |
 //! | `audit`, `metering` | the audit row of each change; the metering row of each call |
 //! | `announce` | notifications |
+//! | `maintenance` | background workers for jobs that are off the path of a call |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
 //! | `hooks` | the hooks of Postgres that the library uses |
 //! | `settings` | the settings, and the org of the session |
@@ -29,6 +30,7 @@ mod calls;
 mod catalog;
 mod hooks;
 mod keyring;
+mod maintenance;
 mod memory;
 mod metering;
 mod pg;

@@ -168,7 +168,7 @@ pub fn current_org(call: &Call) -> Result<String, Refusal> {
     require_preload()?;
     let org = match ORG_SLUG.get().filter(|org| !org.is_empty()) {
         Some(org) => org,
-        None => database_name(),
+        None => session::database_name(),
     };
     // Setting and database name may have been written in a database with another encoding.
     let org = org.to_str().map_err(|_| {
@@ -181,15 +181,6 @@ pub fn current_org(call: &Call) -> Result<String, Refusal> {
     let org = limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS)?;
     call.caller.check_org(org)?;
     Ok(org.to_owned())
-}
-
-fn database_name() -> CString {
-    // SAFETY: the session has a database, and its name is a palloc'd C string (NULL only if it was just
-    // dropped).
-    unsafe {
-        let name = pg_sys::get_database_name(session::database());
-        if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }
-    }
 }
 
 /// `current_org()`

@@ -15,7 +15,9 @@
 //! | [`event`] | the payload of a notification |
 //! | [`jsonb`] | a JSON document in Postgres' own form |
 //! | [`ring_buffer`] | the queue of payloads between committing transactions and the worker |
+//! | [`board`] | the databases with maintenance to do, and their workers |
 
+pub mod board;
 pub mod buffer;
 pub mod envelope;
 pub mod error;

@@ -40,9 +40,10 @@ unsafe extern "C-unwind" {
     );
 }
 
-// tcop/tcopprot.h, utils/timeout.h
+// tcop/tcopprot.h, postmaster/interrupt.h, utils/timeout.h
 unsafe extern "C-unwind" {
     pub fn die(signal: c_int);
+    pub fn SignalHandlerForConfigReload(signal: c_int);
     pub fn get_timeout_indicator(timeout: c_int, reset: bool) -> bool;
 }
 

@@ -160,6 +160,14 @@ CREATE FUNCTION integration_credentials.describe_integrations()
         ORDER BY k.integration_key;
     END;
 
+-- Who has read which credential of the org, or that of one key. From the table and from the memory of this server,
+-- so it is current, and on a standby it has the reads of the standby too.
+CREATE FUNCTION integration_credentials.credential_reads(key text DEFAULT NULL)
+    RETURNS TABLE (key text, role text, revision bigint, "lastReadAt" timestamptz, reads bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'credential_reads';
+
 -------------------------------------------------------------------------------------------------------- for auditors
 
 -- security_barrier keeps functions in a reader's WHERE from seeing the rows of other orgs.

@@ -125,3 +125,76 @@ COMMENT ON FUNCTION integration_credentials.catalog_changed() IS
     'Trigger: invalidates the cached catalog of all sessions.';
 COMMENT ON FUNCTION integration_credentials.announce_replicated() IS
     'Trigger on a subscriber: announces a resync when a replicated change commits.';
+
+-- The read ledger.
+
+-- The last read of each credential by each role, which the library writes every second or so; see
+-- extension/src/reads. Not dumped: it says nothing about the server that a dump is restored to.
+CREATE TABLE integration_credentials.credential_reads (
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
+    role_name       text COLLATE "C" NOT NULL,   -- the role that called
+    revision        bigint      NOT NULL,        -- the one that was read last
+    last_read_at    timestamptz NOT NULL,
+    reads           bigint      NOT NULL,
+    PRIMARY KEY (org_slug, integration_key, role_name)
+) WITH (fillfactor = 70);
+
+-- Who has read which credential of the org, or that of one key. From the table and from the memory of this server,
+-- so it is current, and on a standby it has the reads of the standby too.
+CREATE FUNCTION integration_credentials.credential_reads(key text DEFAULT NULL)
+    RETURNS TABLE (key text, role text, revision bigint, "lastReadAt" timestamptz, reads bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'credential_reads';
+
+-- A subscriber records its own reads. Those of the publisher are not its own, and their rows would clash.
+CREATE FUNCTION integration_credentials.keep_own_reads() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER keeps_own_reads BEFORE INSERT OR UPDATE OR DELETE ON integration_credentials.credential_reads
+    FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_own_reads();
+ALTER TABLE integration_credentials.credential_reads ENABLE REPLICA TRIGGER keeps_own_reads;
+
+-- Only the owner has rights on what is new here, whatever Postgres and the default privileges of the role that
+-- updates the extension would give to others. What an operator has granted on other objects stays.
+REVOKE ALL ON FUNCTION integration_credentials.credential_reads(text), integration_credentials.keep_own_reads() FROM PUBLIC;
+DO $$
+DECLARE
+    kept record;
+BEGIN
+    FOR kept IN
+        SELECT 'TABLE integration_credentials.credential_reads' AS object, acl.grantee::regrole::text AS grantee
+        FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) acl
+        WHERE c.oid = 'integration_credentials.credential_reads'::regclass AND acl.grantee NOT IN (0::oid, c.relowner)
+        UNION
+        SELECT 'FUNCTION ' || p.oid::regprocedure, acl.grantee::regrole::text
+        FROM pg_catalog.pg_proc p, LATERAL pg_catalog.aclexplode(p.proacl) acl
+        WHERE p.oid IN ('integration_credentials.credential_reads(text)'::regprocedure,
+                        'integration_credentials.keep_own_reads()'::regprocedure)
+          AND acl.grantee NOT IN (0::oid, p.proowner)
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s', kept.object, kept.grantee);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON TABLE integration_credentials.credential_reads FROM PUBLIC;
+
+COMMENT ON TABLE integration_credentials.credential_reads IS
+    'The last read of each credential by each role; the server writes it a second or two after the read.';
+COMMENT ON COLUMN integration_credentials.credential_reads.role_name IS
+    'The role that called, from Postgres: that of SET ROLE, or the owner of a SECURITY DEFINER function.';
+COMMENT ON COLUMN integration_credentials.credential_reads.revision IS
+    'The revision of the last read, which may be older than that of an earlier read.';
+COMMENT ON COLUMN integration_credentials.credential_reads.reads IS
+    'How often the role has read the credential.';
+COMMENT ON FUNCTION integration_credentials.credential_reads(text) IS
+    'The last read of each credential of the org, or of one, by each role.';
+COMMENT ON FUNCTION integration_credentials.keep_own_reads() IS
+    'Trigger on a subscriber: leaves out the reads of the publisher.';

@@ -34,7 +34,8 @@ GRANT EXECUTE ON FUNCTION
     integration_credentials.current_org(),
     integration_credentials.list_integrations(),
     integration_credentials.list_integrations(text[]),
-    integration_credentials.describe_integrations()
+    integration_credentials.describe_integrations(),
+    integration_credentials.credential_reads(text)
     TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
 
 -- Admins write values, and cannot read a value back.

@@ -101,6 +101,18 @@ CREATE TABLE integration_credentials.tool_metering (
     PRIMARY KEY (org_slug, id)
 );
 
+-- The last read of each credential by each role, which the library writes every second or so; see
+-- extension/src/reads. Not dumped: it says nothing about the server that a dump is restored to.
+CREATE TABLE integration_credentials.credential_reads (
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
+    role_name       text COLLATE "C" NOT NULL,   -- the role that called
+    revision        bigint      NOT NULL,        -- the one that was read last
+    last_read_at    timestamptz NOT NULL,
+    reads           bigint      NOT NULL,
+    PRIMARY KEY (org_slug, integration_key, role_name)
+) WITH (fillfactor = 70);
+
 -- ANALYZE of a log holds a snapshot, during which no old row version of a credential can be pruned, so
 -- rotations make that table grow. Queries of a log need few statistics: a target of 10 samples 3,000 rows,
 -- and the default of 100 samples 30,000.

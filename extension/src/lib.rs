@@ -12,6 +12,7 @@
 //! | `audit`, `metering` | the audit row of each change; the metering row of each call |
 //! | `announce` | notifications |
 //! | `maintenance` | background workers for jobs that are off the path of a call |
+//! | `reads` | the read ledger: which role has read which credential last |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
 //! | `hooks` | the hooks of Postgres that the library uses |
 //! | `settings` | the settings, and the org of the session |
@@ -34,6 +35,7 @@ mod maintenance;
 mod memory;
 mod metering;
 mod pg;
+mod reads;
 mod redaction;
 mod settings;
 mod user_functions;
@@ -75,6 +77,7 @@ call::sql_functions! {
     get_integration_credentials_with_revision => read::call_get_with_revision,
     get_all_integration_credentials => |call| as_owner(call, read::call_get_all),
     get_aggregator_credentials => read::call_get_aggregator,
+    credential_reads => |call| as_owner(call, calls::reads::call),
     register_validator => functions::call_register_validator,
     register_sync_handler => functions::call_register_sync_handler,
     sync_aggregator_credentials => sync_handler::call_aggregator,

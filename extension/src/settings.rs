@@ -19,6 +19,8 @@ const LOADED: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VE
     Ok(version) => version,
     Err(_) => c"",
 };
+static TRACK_READS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOG_READS: GucSetting<LogReads> = GucSetting::<LogReads>::new(LogReads::off);
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// A number of characters in the type of a setting.
@@ -35,6 +37,16 @@ pub enum Notify {
     adaptive,
     /// The session, by a plain NOTIFY.
     transaction,
+}
+
+/// What the server log says of a read. The names are the values of the setting.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum LogReads {
+    /// Nothing.
+    off,
+    /// A line with org, key, revision and role.
+    log,
 }
 
 /// Set in the postmaster, and inherited by every process that it forks.
@@ -74,6 +86,22 @@ pub fn define() {
         c"Which process sends the notifications of a transaction.",
         c"transaction: the session, by a plain NOTIFY. adaptive: the session where NOTIFY does not wait, otherwise a background worker.",
         &NOTIFY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"integration_credentials.track_reads",
+        c"Records which role has read which credential last.",
+        c"For credential_reads() and rotation_status(). What is read while this is off, they do not know.",
+        &TRACK_READS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"integration_credentials.log_reads",
+        c"What the server log says of a read.",
+        c"log: a line with org, key, revision and role, also for a transaction that is rolled back. off: nothing.",
+        &LOG_READS,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -130,6 +158,16 @@ pub fn notify() -> Notify {
 /// Checks a value against `max_value_length`.
 pub fn check_value(value: Option<&str>) -> Result<&str, Refusal> {
     limits::value(value, usize::try_from(MAX_VALUE_LENGTH.get()).unwrap_or(DEFAULT_VALUE_CHARS))
+}
+
+/// Whether reads are recorded.
+pub fn track_reads() -> bool {
+    TRACK_READS.get()
+}
+
+/// What the server log says of a read.
+pub fn log_reads() -> LogReads {
+    LOG_READS.get()
 }
 
 /// Whether a literal value in the text of a statement is refused.

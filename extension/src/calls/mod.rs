@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
+//! | `reads` | who has read which credential |
 //! | `catalog` | the calls about the catalog |
 //! | `functions` | registering the validator and the sync handler of an entry |
 //! | `caller` | the role that called, and running as the owner |
@@ -13,5 +14,6 @@ pub mod catalog;
 pub mod functions;
 mod key_lock;
 pub mod read;
+pub mod reads;
 pub mod remove;
 pub mod set;

@@ -7,7 +7,7 @@ use crate::pg::index_scan::{AsOf, Row};
 use crate::pg::prepared::{argument, run, statement};
 use crate::pg::text::{self, Raw};
 use crate::pg::tuplestore::Rows;
-use crate::{catalog, keyring, redaction, settings};
+use crate::{catalog, keyring, reads, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::Refusal;
 use integration_credentials_core::limits;
@@ -27,15 +27,20 @@ statement!(stable ALL(TEXTOID) "
 
 /// `get_integration_credentials(key)`
 pub fn call_get(call: &Call) -> Answer {
-    get(call, Purpose::Credential, CREDENTIALS, |_| ()).map(|(value, ())| value.as_str().into_datum())
+    let revision = |row: &Row| row.get::<i64>(c"revision");
+    let (Found { value, org, key }, revision) = get(call, Purpose::Credential, CREDENTIALS, revision)?;
+    reads::record(call, &org, key, revision.unwrap_or_default());
+    Ok(value.as_str().into_datum())
 }
 
 /// `get_integration_credentials_with_revision(key)`: value and revision come from one row.
 pub fn call_get_with_revision(call: &Call) -> Answer {
     let mut rows = Rows::<3>::of(call);
-    let (value, (revision, updated_at)) = get(call, Purpose::Credential, CREDENTIALS, |row| {
-        (row.get::<i64>(c"revision"), row.get::<TimestampWithTimeZone>(c"updated_at"))
-    })?;
+    let (Found { value, org, key }, (revision, updated_at)) =
+        get(call, Purpose::Credential, CREDENTIALS, |row| {
+            (row.get::<i64>(c"revision"), row.get::<TimestampWithTimeZone>(c"updated_at"))
+        })?;
+    reads::record(call, &org, key, revision.unwrap_or_default());
     rows.push([value.as_str().into_datum(), revision.into_datum(), updated_at.into_datum()]);
     Ok(VOID)
 }
@@ -43,7 +48,7 @@ pub fn call_get_with_revision(call: &Call) -> Answer {
 /// `get_aggregator_credentials(key)`
 pub fn call_get_aggregator(call: &Call) -> Answer {
     let found = get(call, Purpose::Aggregator, c"aggregator_credentials", |_| ());
-    found.map(|(value, ())| value.as_str().into_datum())
+    found.map(|(Found { value, .. }, ())| value.as_str().into_datum())
 }
 
 /// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a
@@ -72,10 +77,14 @@ pub fn call_get_all(call: &Call) -> Answer {
             {
                 return Ok(Err(refusal));
             }
+            let revision = row.get::<i64>(3)?;
+            if value.is_ok() {
+                reads::record(call, &org, &key, revision.unwrap_or_default());
+            }
             rows.push([
                 key.into_datum(),
                 value.as_ref().ok().and_then(|value| value.as_str().into_datum()),
-                row.get::<i64>(3)?.into_datum(),
+                revision.into_datum(),
                 row.get::<TimestampWithTimeZone>(4)?.into_datum(),
                 value.as_ref().err().and_then(|refusal| refusal.code.as_str().into_datum()),
             ]);
@@ -85,13 +94,20 @@ pub fn call_get_all(call: &Call) -> Answer {
     index_scan::query(&[CREDENTIALS], || run(&ALL, &of_org, &mut add_all))
 }
 
+/// A value, and whose it is.
+struct Found<'a> {
+    value: Zeroizing<String>,
+    org: String,
+    key: &'a str,
+}
+
 /// The value of a row, and the other columns that `read` takes.
-fn get<R>(
-    call: &Call,
+fn get<'a, R>(
+    call: &'a Call,
     purpose: Purpose,
     table: &'static CStr,
     read: impl Fn(&Row) -> R,
-) -> Result<(Zeroizing<String>, R), Refusal> {
+) -> Result<(Found<'a>, R), Refusal> {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org(call)?;
     catalog::find_enabled(key)?;
@@ -106,5 +122,5 @@ fn get<R>(
     let value = keyring::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
     // A later error of the caller's statement may quote the value.
     redaction::remember(&value);
-    Ok((value, read))
+    Ok((Found { value, org, key }, read))
 }

@@ -2,7 +2,7 @@
 //!
 //! A worker is dynamic: Postgres starts it, and does not start it again. Whether it came is seen on the board.
 
-use super::board;
+use super::{JOBS, board};
 use crate::pg::error::log;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::{CStr, c_char};
@@ -47,7 +47,10 @@ pub fn attend() -> Option<Duration> {
     }
     while let Some(database) = board::launch() {
         match state(database) {
-            State::Dropped => board::forget(database),
+            State::Dropped => {
+                JOBS.iter().for_each(|job| (job.forget)(database));
+                board::forget(database);
+            }
             State::Closed => {
                 board::not_launched(database);
             }

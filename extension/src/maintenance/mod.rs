@@ -11,7 +11,7 @@
 //! | `worker` | the worker of one database |
 
 use crate::pg::session;
-use crate::settings;
+use crate::{reads, settings};
 use integration_credentials_core::board::JOBS as MOST_JOBS;
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -31,11 +31,17 @@ pub struct Job {
     ///
     /// A job writes to a table by [`crate::pg::owner::as_table_owner`], since another role may own the table.
     run: fn() -> bool,
+    /// Drops what memory has of a database that was dropped or has no extension.
+    forget: fn(pg_sys::Oid),
 }
 
 /// The jobs, in the order of their runs. To add a job: a line here, and a call of [`request`] where its work
 /// arises. When the notifier starts, every database gets a worker, for work from before a restart.
-const JOBS: &[Job] = &[];
+const JOBS: &[Job] = &[Job {
+    name: c"integration_credentials: writing the read ledger",
+    run: reads::job,
+    forget: reads::memory::forget,
+}];
 
 const _: () = assert!(JOBS.len() <= MOST_JOBS);
 

@@ -117,7 +117,11 @@ fn run(job: &Job) -> Result<bool, Raised> {
             pg_sys::StartTransactionCommand();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, job.name.as_ptr());
-            let has_more = relation::is_installed() && (job.run)();
+            let is_installed = relation::is_installed();
+            if !is_installed {
+                (job.forget)(session::database());
+            }
+            let has_more = is_installed && (job.run)();
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
             // So that autovacuum hears of what was written.

@@ -32,6 +32,7 @@ mod metering;
 mod notify;
 mod orgs;
 mod privileges;
+mod reads;
 mod redaction;
 mod replication;
 mod sandbox;

@@ -34,11 +34,7 @@ pub async fn run(context: &Context, key: Option<&str>, never: bool) -> Result<()
 }
 
 /// The integrations whose credential no role has read.
-fn unread(
-    integrations: Vec<Integration>,
-    reads: &[CredentialRead],
-    key: Option<&str>,
-) -> Vec<Integration> {
+fn unread(integrations: Vec<Integration>, reads: &[CredentialRead], key: Option<&str>) -> Vec<Integration> {
     let read: HashSet<_> = reads.iter().map(|read| read.key.as_str()).collect();
     let is_unread = |integration: &Integration| {
         integration.has_credentials

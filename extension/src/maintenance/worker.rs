@@ -10,7 +10,7 @@ use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From round to round. A worker whose last round had no work ends, so it is gone two rounds after the last work.
 const ROUND: Duration = Duration::from_secs(1);
@@ -66,7 +66,16 @@ fn work(database: pg_sys::Oid, name: &str) -> Ended {
         if board::is_contended() {
             return Ended::WithMore;
         }
-        latch::wait(pg_sys::WL_LATCH_SET, Some(ROUND));
+        rest();
+    }
+}
+
+/// Waits for the next round. A signal, or the start of the process, sets the latch before.
+fn rest() {
+    let begun = Instant::now();
+    while let Some(rest) = ROUND.checked_sub(begun.elapsed()).filter(|rest| rest.as_millis() > 0) {
+        latch::wait(pg_sys::WL_LATCH_SET, Some(rest));
+        check_for_interrupts!();
         reload_if_asked();
     }
 }

@@ -9,7 +9,7 @@ use integration_credentials_core::read_ledger::{
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 const NAME: &CStr = c"integration_credentials_reads";
 /// One for each partition, and one for the losses.
@@ -22,6 +22,8 @@ const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 struct Ledger {
     partitions: [Partition; PARTITIONS],
     losses: Losses,
+    /// The partition that is written next. So entries that are read all the time do not keep others from the table.
+    turn: AtomicUsize,
 }
 
 // Set in the postmaster, and inherited by every process. NULL where the library is not preloaded.
@@ -102,6 +104,22 @@ fn with_losses<R>(work: impl FnOnce(&mut Losses) -> R) -> Option<R> {
 pub fn each(mut work: impl FnMut(&mut Partition)) {
     for number in 0..PARTITIONS {
         with(number, &mut work);
+    }
+}
+
+/// Works on each partition, beginning with the one at which `work` had enough the last time: it returns whether it has.
+pub fn each_in_turn(mut work: impl FnMut(&mut Partition) -> bool) {
+    let ledger = LEDGER.load(Relaxed);
+    if ledger.is_null() {
+        return;
+    }
+    // SAFETY: shared memory that stays mapped.
+    let turn = unsafe { &(*ledger).turn };
+    let first = turn.load(Relaxed) % PARTITIONS;
+    for number in (first..PARTITIONS).chain(0..first) {
+        if with(number, &mut work).unwrap_or(true) {
+            return turn.store(number, Relaxed);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::pg::owner::as_table_owner;
 use crate::pg::prepared::{argument, execute, statement};
 use crate::pg::text::Text;
 use crate::pg::{relation, session};
-use integration_credentials_core::read_ledger::{Entry, Fate};
+use integration_credentials_core::read_ledger::{ENTRIES, Entry, Fate, PARTITIONS};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{direct_function_call, pg_sys};
 use std::collections::BTreeMap;
@@ -22,8 +22,10 @@ use std::ffi::CStr;
 
 const TABLE: &CStr = c"credential_reads";
 
-/// How many entries a transaction writes at most. The copies of so many fit 300 KB.
+/// How many entries a statement writes at most, and a round of the worker as a rule: in 10 ms. The copies fit 300 KB.
 const BATCH: usize = 1000;
+/// From so many entries on that wait, three quarters of the ledger, a round writes all.
+const CROWDED: usize = PARTITIONS * ENTRIES / 4 * 3;
 
 // The last read counts, not the highest revision: a role that reads an older one again has that one. The worker of a
 // server and a call of `rotation_status` take turns, but a row may be newer after the clock was set back.
@@ -68,7 +70,13 @@ pub fn job() -> bool {
     }
     match write() {
         Written::Nothing => false,
-        Written::Some | Written::Elsewhere => true,
+        Written::Elsewhere => true,
+        Written::Some { waiting } => {
+            if waiting >= CROWDED {
+                flush();
+            }
+            true
+        }
         Written::Refused => Raised::internal(
             "the table credential_reads has a trigger, a rule, a policy or a constraint that the extension did not make",
         )
@@ -80,14 +88,17 @@ pub fn job() -> bool {
 /// this leaves out, [`of_org`] has from memory.
 pub fn flush() {
     if relation::oid(TABLE) != pg_sys::InvalidOid {
-        while write() == Written::Some {}
+        while matches!(write(), Written::Some { .. }) {}
     }
 }
 
 #[derive(PartialEq, Eq)]
 enum Written {
     Nothing,
-    Some,
+    /// A batch, of so many entries that waited.
+    Some {
+        waiting: usize,
+    },
     /// Another transaction is writing, and has not ended yet.
     Elsewhere,
     Refused,
@@ -99,7 +110,8 @@ fn write() -> Written {
         return Written::Elsewhere;
     }
     let database = session::database().to_u32();
-    if !settle(database) {
+    let waiting = settle(database);
+    if waiting == 0 {
         return Written::Nothing;
     }
     // SAFETY: in a transaction that may write. Postgres closes the table after an error.
@@ -111,13 +123,13 @@ fn write() -> Written {
                 Written::Nothing
             } else {
                 as_table_owner(table, || insert(&taken));
-                Written::Some
+                Written::Some { waiting }
             }
         } else {
             Written::Refused
         };
         relation::close(table);
-        if written == Written::Some {
+        if matches!(written, Written::Some { .. }) {
             // This transaction may be rolled back, and not be the worker's.
             maintenance::request();
         }
@@ -125,8 +137,8 @@ fn write() -> Written {
     }
 }
 
-/// Settles what earlier transactions wrote. Returns whether there is more to write.
-fn settle(database: u32) -> bool {
+/// Settles what earlier transactions wrote. Returns how many entries wait to be written.
+fn settle(database: u32) -> usize {
     let mut writers = Vec::new();
     memory::each(|partition| {
         for writer in partition.writers(database) {
@@ -139,14 +151,13 @@ fn settle(database: u32) -> bool {
     let fates: Vec<_> = writers.into_iter().map(|writer| (writer, fate(writer))).collect();
     let fate =
         |writer| fates.iter().find(|(known, _)| *known == writer).map_or(Fate::Open, |(_, fate)| *fate);
-    let mut has_more = false;
-    memory::each(|partition| {
-        partition.take(database, 0, fate, |_, _| {
-            has_more = true;
-            false
-        });
-    });
-    has_more
+    let mut waiting = 0;
+    let mut count = |_: &Entry, _| {
+        waiting += 1;
+        false
+    };
+    memory::each(|partition| partition.take(database, 0, fate, &mut count));
+    waiting
 }
 
 /// Takes entries for this transaction, or subtransaction, to write.
@@ -157,19 +168,17 @@ fn take(database: u32) -> Vec<(Entry, i64)> {
     }
     // SAFETY: in a transaction that may write.
     let writer = unsafe { pg_sys::GetCurrentFullTransactionId() }.value;
-    memory::each(|partition| {
-        partition.take(
-            database,
-            writer,
-            |_| Fate::Open,
-            |entry, reads| {
-                let has_room = taken.len() < taken.capacity();
-                if has_room {
-                    taken.push((*entry, reads));
-                }
-                has_room
-            },
-        );
+    memory::each_in_turn(|partition| {
+        let mut is_full = false;
+        let write = |entry: &Entry, reads| {
+            is_full = taken.len() == BATCH;
+            if !is_full {
+                taken.push((*entry, reads));
+            }
+            !is_full
+        };
+        partition.take(database, writer, |_| Fate::Open, write);
+        is_full
     });
     taken
 }

@@ -199,10 +199,13 @@ async fn a_full_ledger_says_what_it_lost_and_loses_nothing_that_it_had() {
     }
     let kept = reads(&superuser).await.len();
     assert!((12_000..=16_384).contains(&kept), "{kept}");
-    let lost = format!("no room for {} reads of credentials in database \"{}\"", 17_000 - kept, database.name());
+    let lost =
+        format!("no room for {} reads of credentials in database \"{}\"", 17_000 - kept, database.name());
     logged(&cluster, &lost).await;
     holder.batch_execute("COMMIT").await.unwrap();
-    let all = format!("SELECT FROM integration_credentials.credential_reads HAVING count(*) = {kept} AND sum(reads) = {kept}");
+    let all = format!(
+        "SELECT FROM integration_credentials.credential_reads HAVING count(*) = {kept} AND sum(reads) = {kept}"
+    );
     until(&superuser, &all).await;
     // What is written makes room.
     assert_eq!(reader.query(GET_ALL, &[]).await.unwrap().len(), 8500);
@@ -233,7 +236,8 @@ async fn tracking_is_for_a_superuser_to_turn_off() {
     set(&fixture.admin, ANY, "value").await.unwrap();
     let reader = fixture.database.connect(READER).await;
     for setting in ["track_reads = off", "log_reads = log"] {
-        let error = reader.batch_execute(&format!("SET integration_credentials.{setting}")).await.unwrap_err();
+        let error =
+            reader.batch_execute(&format!("SET integration_credentials.{setting}")).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42501");
     }
     let name = fixture.database.name();
@@ -250,7 +254,8 @@ async fn tracking_is_for_a_superuser_to_turn_off() {
 async fn a_logged_read_names_all_but_the_value() {
     let cluster = private();
     let database = cluster.database().await;
-    let (superuser, admin, canary) = (database.superuser().await, database.connect(ADMIN).await, Canary::new());
+    let (superuser, admin, canary) =
+        (database.superuser().await, database.connect(ADMIN).await, Canary::new());
     register(&admin, ANY, json!({})).await.unwrap();
     set(&admin, ANY, canary.as_str()).await.unwrap();
     get(&database.connect(READER).await, ANY).await.unwrap();
@@ -262,7 +267,8 @@ async fn a_logged_read_names_all_but_the_value() {
     get(&reader, ANY).await.unwrap();
     reader.query(GET_ALL, &[]).await.unwrap();
     reader.query_one(GET_WITH_REVISION, &[&ANY]).await.unwrap();
-    let line = format!("LOG:  read of credential \"any\" of org \"{name}\", revision 1, by role \"{READER}\"\n");
+    let line =
+        format!("LOG:  read of credential \"any\" of org \"{name}\", revision 1, by role \"{READER}\"\n");
     assert_eq!(logged(&cluster, &line).await, 3);
     assert!(canary.find(cluster.log().as_bytes()).is_empty());
 }
@@ -316,7 +322,11 @@ async fn a_database_with_a_worker_is_copied_and_dropped() {
         assert_eq!(count(&copy.superuser().await, "credential_reads").await, 1);
     }
     // An idle database has none, and a database that allows no connections gets none.
-    until(&postgres, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE '%maintenance')").await;
+    until(
+        &postgres,
+        "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE '%maintenance')",
+    )
+    .await;
     let closed = cluster.named_database("copy_0");
     let reader = closed.connect(READER).await;
     postgres.batch_execute("ALTER DATABASE copy_0 ALLOW_CONNECTIONS off").await.unwrap();
@@ -326,7 +336,8 @@ async fn a_database_with_a_worker_is_copied_and_dropped() {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_comes_back_and_counts_nothing_twice() {
-    let fixture = Fixture::within(&private()).await;
+    let cluster = private();
+    let fixture = Fixture::within(&cluster).await;
     let (database, superuser) = (&fixture.database, &fixture.superuser);
     set(&fixture.admin, ANY, "value").await.unwrap();
     let holder = database.superuser().await;
@@ -366,7 +377,8 @@ async fn many_databases_take_turns() {
 
 #[tokio::test]
 async fn without_a_free_worker_the_ledger_stays_in_memory_and_the_log_says_so_once() {
-    let cluster = Cluster::builder().setting("max_worker_processes", "1").setting("fsync", "off").start();
+    // The notifier, and Postgres' own launcher of logical replication.
+    let cluster = Cluster::builder().setting("max_worker_processes", "2").setting("fsync", "off").start();
     let fixture = Fixture::within(&cluster).await;
     set(&fixture.admin, ANY, "value").await.unwrap();
     let reader = fixture.database.connect(READER).await;
@@ -458,10 +470,14 @@ async fn code_of_another_role_on_the_table_never_runs_as_a_superuser() {
         ("AFTER INSERT OR UPDATE", "ROW", "ALWAYS"),
     ];
     for (number, (event, level, always)) in triggers.into_iter().enumerate() {
-        let make = format!("CREATE TRIGGER trap {event} ON {table} FOR EACH {level} EXECUTE FUNCTION app.fire()");
+        let make =
+            format!("CREATE TRIGGER trap {event} ON {table} FOR EACH {level} EXECUTE FUNCTION app.fire()");
         fixture.as_owner(&make).await;
         if !always.is_empty() {
-            superuser.batch_execute(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER trap")).await.unwrap();
+            superuser
+                .batch_execute(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER trap"))
+                .await
+                .unwrap();
         }
         get(&reader, ANY).await.unwrap();
         logged(&cluster, "the table credential_reads has a trigger").await;

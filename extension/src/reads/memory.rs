@@ -2,9 +2,8 @@
 //!
 //! By hand, because pgrx has a lock for each static, and no array of locks.
 
-use super::can_track;
 use integration_credentials_core::read_ledger::{
-    Loss, Losses, PARTITIONS, Partition, Recorded, Subject, partition_of,
+    Loss, Losses, PARTITIONS, Partition, Recorded, Subject, fits, partition_of,
 };
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};
@@ -126,7 +125,7 @@ pub fn each_in_turn(mut work: impl FnMut(&mut Partition) -> bool) {
 /// Records a read, or counts it as lost; `None` where the library is not preloaded.
 pub fn record(subject: &Subject, revision: i64, now: i64) -> Option<Recorded> {
     let digest = subject.digest();
-    let recorded = if can_track(subject.org, subject.key) {
+    let recorded = if fits(subject.org, subject.key) {
         with(partition_of(digest), |partition| partition.record(subject, digest, revision, now))?
     } else {
         Recorded::Lost

@@ -10,28 +10,26 @@
 
 use crate::maintenance;
 use crate::pg::call::Call;
+use crate::pg::timestamp::Moment;
 use crate::pg::{error, session};
 use crate::settings::{self, LogReads};
-use integration_credentials_core::read_ledger::{self, Loss, Recorded, Subject};
+use integration_credentials_core::read_ledger::{self, Recorded, Subject};
 use pgrx::pg_sys;
 
 pub mod memory;
 mod table;
 
-pub use table::{Read, flush, job, of_org};
+pub use table::{Read, job, of_org};
 
-/// Records that the caller has read a credential.
-pub fn record(call: &Call, org: &str, key: &str, revision: i64) {
+/// Records that the caller has read a revision of a credential. A pending value, `None`, has no revision yet: the read
+/// is logged, where reads are, but tells nothing of who uses what.
+pub fn record(call: &Call, org: &str, key: &str, revision: Option<i64>) {
     let role = call.caller.role;
     if settings::log_reads() == LogReads::log {
-        error::log(format!(
-            "read of credential {key:?} of org {org:?}, revision {revision}, by role {:?}",
-            role.name()
-        ));
+        let what = revision.map_or("the pending value".to_owned(), |revision| format!("revision {revision}"));
+        error::log(format!("read of credential {key:?} of org {org:?}, {what}, by role {:?}", role.name()));
     }
-    if !settings::track_reads() {
-        return;
-    }
+    let Some(revision) = revision.filter(|_| settings::track_reads()) else { return };
     let subject = Subject { database: session::database().to_u32(), role: role.oid().to_u32(), org, key };
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
@@ -40,14 +38,15 @@ pub fn record(call: &Call, org: &str, key: &str, revision: i64) {
     }
 }
 
-/// The reads of this database that the ledger had no room for since the server started: the ledger was full of reads
-/// that are not written yet, or the names were too long. `last` is the time of the last of them. What is known of
-/// earlier reads is complete; whether a role has read since, the ledger does not tell.
-pub fn lost() -> Option<Loss> {
-    memory::lost(session::database().to_u32())
-}
-
-/// Whether the ledger has room for these names.
-pub fn can_track(org: &str, key: &str) -> bool {
-    read_ledger::fits(org, key)
+/// Why the ledger may lack a read of this key since then; `None` if it has all that were recorded on this server. What a
+/// server recorded in the second or two before it stopped is lost.
+pub fn doubt(org: &str, key: &str, since: Moment) -> Option<&'static str> {
+    if !read_ledger::fits(org, key) {
+        return Some("the names of org and key are too long for the read ledger");
+    }
+    if !settings::track_reads() {
+        return Some("reads are not tracked");
+    }
+    let lost = memory::lost(session::database().to_u32());
+    lost.filter(|loss| Moment::from(loss.last) >= since).map(|_| "the read ledger had no room for some reads")
 }

@@ -13,9 +13,9 @@ use crate::pg::lock::{Lock, Mode};
 use crate::pg::owner::as_table_owner;
 use crate::pg::prepared::{argument, execute, statement};
 use crate::pg::text::Text;
+use crate::pg::timestamp::Moment;
 use crate::pg::{relation, session};
 use integration_credentials_core::read_ledger::{ENTRIES, Entry, Fate, PARTITIONS};
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{direct_function_call, pg_sys};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -50,7 +50,7 @@ pub struct Read {
     /// The revision that it read last.
     pub revision: i64,
     /// When.
-    pub at: TimestampWithTimeZone,
+    pub at: Moment,
     /// How many times it has read the credential.
     pub reads: i64,
 }
@@ -193,7 +193,7 @@ fn insert(taken: &[(Entry, i64)]) {
             argument(texts(|entry| entry.subject().key.to_owned())),
             argument(texts(|entry| role_name(entry.subject().role))),
             argument(numbers(|(entry, _)| entry.revision)),
-            argument(taken.iter().map(|(entry, _)| timestamp(entry.at)).collect::<Vec<_>>()),
+            argument(taken.iter().map(|(entry, _)| Moment::from(entry.at)).collect::<Vec<_>>()),
             argument(numbers(|(_, reads)| *reads)),
         ],
     );
@@ -238,7 +238,7 @@ pub fn of_org(org: &str, key: Option<&str>) -> Vec<Read> {
             key: text(c"integration_key"),
             role: text(c"role_name"),
             revision: number(c"revision"),
-            at: row.get(c"last_read_at").unwrap_or_else(|| timestamp(0)),
+            at: row.get(c"last_read_at").unwrap_or(Moment::from(0)),
             reads: number(c"reads"),
         }
     };
@@ -268,10 +268,10 @@ fn with_memory(
     for entry in entries {
         let (key, role) = (entry.subject().key.to_owned(), role_name(entry.subject().role));
         let missing = entry.missing(entry.writer().is_some_and(&is_shown));
-        let at = timestamp(entry.at);
+        let at = Moment::from(entry.at);
         let read = reads.entry((key.clone(), role.clone()));
         let read = read.or_insert(Read { key, role, revision: entry.revision, at, reads: 0 });
-        if entry.at >= read.at.into_inner() {
+        if at >= read.at {
             (read.revision, read.at) = (entry.revision, at);
         }
         read.reads += missing;
@@ -299,9 +299,4 @@ fn role_name(oid: u32) -> String {
             CStr::from_ptr(name).to_string_lossy().into_owned()
         }
     }
-}
-
-fn timestamp(at: i64) -> TimestampWithTimeZone {
-    // The clock of the server shows no time outside of what Postgres can represent.
-    TimestampWithTimeZone::try_from(at).unwrap_or_else(|_| TimestampWithTimeZone::positive_infinity())
 }

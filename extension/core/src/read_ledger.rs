@@ -6,7 +6,8 @@
 //!
 //! Zeroed memory is an empty ledger.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use foldhash::quality::FixedState;
+use std::hash::{BuildHasher, Hash};
 
 /// How many partitions there are.
 pub const PARTITIONS: usize = 64;
@@ -35,9 +36,7 @@ impl Subject<'_> {
     /// Equal in every process, because all run this library.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        hasher.finish().max(NEVER_USED + 1)
+        FixedState::default().hash_one(self).max(NEVER_USED + 1)
     }
 }
 

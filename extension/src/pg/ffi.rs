@@ -58,6 +58,14 @@ unsafe extern "C-unwind" {
     );
 }
 
+// storage/lwlock.h, utils/timestamp.h. The guard would cost more than the calls. LWLockAcquire raises an error only in a
+// process that holds 200 of these locks.
+unsafe extern "C-unwind" {
+    pub fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    pub fn LWLockRelease(lock: *mut pg_sys::LWLock);
+    pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
+}
+
 // utils/palloc.h
 unsafe extern "C-unwind" {
     pub fn MemoryContextAllocExtended(

@@ -2,6 +2,7 @@
 //!
 //! By hand, because pgrx has a lock for each static, and no array of locks.
 
+use crate::pg::ffi::{LWLockAcquire, LWLockRelease};
 use integration_credentials_core::read_ledger::{
     Loss, Losses, PARTITIONS, Partition, Recorded, Subject, fits, partition_of,
 };
@@ -65,7 +66,7 @@ impl Held {
         // SAFETY: one of the locks that `initialize` found.
         unsafe {
             let lock = &raw mut (*LEDGER_LOCKS.load(Relaxed).add(ledger_lock)).lock;
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+            LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
             Self(lock)
         }
     }
@@ -74,7 +75,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // SAFETY: held since `take`. Nothing under a lock of the ledger calls Postgres, so no error has released it.
-        unsafe { pg_sys::LWLockRelease(self.0) };
+        unsafe { LWLockRelease(self.0) };
     }
 }
 

@@ -10,11 +10,11 @@
 
 use crate::maintenance;
 use crate::pg::call::Call;
+use crate::pg::ffi::GetCurrentTimestamp;
 use crate::pg::timestamp::Moment;
 use crate::pg::{error, session};
 use crate::settings::{self, LogReads};
 use integration_credentials_core::read_ledger::{self, Recorded, Subject};
-use pgrx::pg_sys;
 
 pub mod memory;
 mod table;
@@ -32,7 +32,7 @@ pub fn record(call: &Call, org: &str, key: &str, revision: Option<i64>) {
     let Some(revision) = revision.filter(|_| settings::track_reads()) else { return };
     let subject = Subject { database: session::database().to_u32(), role: role.oid().to_u32(), org, key };
     // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let now = unsafe { GetCurrentTimestamp() };
     if memory::record(&subject, revision, now) == Some(Recorded::First) {
         maintenance::request();
     }

@@ -418,22 +418,63 @@ async fn settings_of_the_database_do_not_stop_the_worker() {
 #[tokio::test]
 async fn the_sql_of_an_earlier_release_works_without_a_ledger_and_with_one_after_its_update() {
     let cluster = private();
-    let database = cluster.database_at(Some("0.1.0")).await;
-    let (superuser, admin) = (database.superuser().await, database.connect(ADMIN).await);
-    register(&admin, ANY, json!({})).await.unwrap();
-    set(&admin, ANY, "value").await.unwrap();
-    let reader = database.connect(READER).await;
-    get(&reader, ANY).await.unwrap();
-    until(&superuser, &has_worker(&database)).await;
-    let shown = intcred_as(&database, READER, &["show", ANY]).await;
+    let database = cluster.empty_database().await;
+    let superuser = database.superuser().await;
+    let old = "CREATE EXTENSION integration_credentials VERSION '0.1.0';
+               CREATE ROLE app LOGIN;
+               GRANT USAGE ON SCHEMA integration_credentials TO app;
+               GRANT EXECUTE ON FUNCTION integration_credentials.get_integration_credentials(text),
+                   integration_credentials.list_integrations(), integration_credentials.describe_integrations() TO app";
+    superuser.batch_execute(old).await.unwrap();
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "value").await.unwrap();
+    let app = database.connect("app").await;
+    get(&app, ANY).await.unwrap();
+    let shown = intcred_as(&database, "app", &["show", ANY]).await;
     assert!(shown.get("reads").is_none(), "{shown}");
     superuser.batch_execute("ALTER EXTENSION integration_credentials UPDATE").await.unwrap();
-    superuser.batch_execute(include_str!("../../../sql/roles.sql")).await.unwrap();
-    get(&reader, ANY).await.unwrap();
-    let expected = reads(&reader).await;
-    assert!(matches!(&expected[..], [(key, role, 1, 1..=2)] if key == ANY && role == READER), "{expected:?}");
+    get(&app, ANY).await.unwrap();
+    let expected = reads(&superuser).await;
+    assert!(matches!(&expected[..], [(key, role, 1, 1..=2)] if key == ANY && role == "app"), "{expected:?}");
     until_written(&superuser, &expected).await;
+    // The grants of the earlier release do.
+    let shown = intcred_as(&database, "app", &["show", ANY]).await;
+    assert!(shown.get("reads").is_none(), "{shown}");
     assert!(!cluster.log().contains("maintenance of database"), "{}", cluster.log());
+}
+
+#[tokio::test]
+async fn a_role_that_has_read_an_older_value_last_is_behind() {
+    let fixture = Fixture::new().await;
+    set(&fixture.admin, ANY, "value").await.unwrap();
+    set(&fixture.admin, ANY, "value-2").await.unwrap();
+    let reader = fixture.database.connect(READER).await;
+    let behind = async || {
+        let statement = "SELECT behind FROM integration_credentials.rotation_status($1)";
+        fixture.admin.query_one(statement, &[&ANY]).await.unwrap().get::<_, Option<Value>>(0)
+    };
+    let which = "SELECT integration_credentials.get_integration_credentials($1, $2)";
+    get(&reader, ANY).await.unwrap();
+    assert_eq!(behind().await, None);
+    reader.query_one(which, &[&ANY, &"previous"]).await.unwrap();
+    let told = behind().await.unwrap();
+    assert_eq!((&told[0]["role"], &told[0]["readRevision"]), (&json!(READER), &json!(1)));
+    assert!(told[0]["readAt"].is_string() && told.as_array().unwrap().len() == 1, "{told}");
+    assert_eq!(reads(&reader).await, [row(ANY, READER, 1, 2)]);
+    // It says so from the table, too.
+    until_written(&fixture.superuser, &[row(ANY, READER, 1, 2)]).await;
+    assert_eq!(behind().await.unwrap(), told);
+    // Both values are one read, of the current one.
+    let valid = "SELECT value FROM integration_credentials.get_valid_integration_credentials($1)";
+    assert_eq!(reader.query(valid, &[&ANY]).await.unwrap().len(), 2);
+    assert_eq!((behind().await, reads(&reader).await), (None, vec![row(ANY, READER, 2, 3)]));
+    reader.query_one(which, &[&ANY, &"current"]).await.unwrap();
+    assert_eq!(reads(&reader).await, [row(ANY, READER, 2, 4)]);
+    // A pending value has no revision to read.
+    let stage = "SELECT integration_credentials.admin_set_integration_credentials($1, 'value-3', 'x', '{\"stage\": true}')";
+    fixture.admin.query_one(stage, &[&ANY]).await.unwrap();
+    reader.query_one(which, &[&ANY, &"pending"]).await.unwrap();
+    assert_eq!(reads(&reader).await, [row(ANY, READER, 2, 4)]);
 }
 
 /// Makes the caller a superuser, if a superuser runs it, and notes who does.

@@ -89,14 +89,18 @@ async fn rotation_waits_for_who_holds_the_old_value_and_names_them() {
     let auditor = database.connect(AUDITOR).await;
     for session in [&admin, &reader, &auditor] {
         let Status { state, verdict, reason, consumers, behind } = status(session, ANY).await;
-        assert_eq!((state.as_str(), verdict.as_str(), reason, consumers), ("rotating", "waiting", None, Some(2)));
+        assert_eq!(
+            (state.as_str(), verdict.as_str(), reason, consumers),
+            ("rotating", "waiting", None, Some(2))
+        );
         assert_eq!(names(&behind), ["one", "two"]);
         assert_eq!((&behind[1]["oldest"], &behind[1]["newest"]), (&json!(1), &json!(2)));
         assert_eq!(behind[0]["role"], READER);
     }
     let error = assert_error(retire(&admin, false).await, ErrorCode::NotConverged);
     let detail: Value = serde_json::from_str(error.detail().unwrap()).unwrap();
-    let expected = json!({"status": 409, "code": "not_converged", "verdict": "waiting", "behind": ["one", "two"]});
+    let expected =
+        json!({"status": 409, "code": "not_converged", "verdict": "waiting", "behind": ["one", "two"]});
     assert_eq!(detail, expected);
 
     one.report(json!({ANY: [2, 2]}), "1 min").await.unwrap();
@@ -152,7 +156,9 @@ async fn no_role_and_no_org_speaks_for_another() {
     let (database, admin, reader) = rotating().await;
     let honest = Consumer::new(&reader, "honest").await;
     honest.report(json!({ANY: [1, 1]}), "1 min").await.unwrap();
-    let grant = format!("GRANT integration_credentials_reader TO {AUDITOR}; GRANT integration_credentials_reader TO {ADMIN}");
+    let grant = format!(
+        "GRANT integration_credentials_reader TO {AUDITOR}; GRANT integration_credentials_reader TO {ADMIN}"
+    );
     database.superuser().await.batch_execute(&grant).await.unwrap();
     let auditor = database.connect(AUDITOR).await;
     let liar = Consumer { session: &auditor, id: honest.id.clone(), name: "liar" };
@@ -194,7 +200,8 @@ async fn standby_takes_no_report_and_gives_no_verdict() {
     let found = status(&reader, ANY).await;
     assert_eq!((found.verdict.as_str(), found.consumers), ("unknown", None));
     assert!(found.reason.unwrap().contains("standby"));
-    let consumer = Consumer { session: &reader, id: "00000000-0000-0000-0000-000000000001".into(), name: "here" };
+    let consumer =
+        Consumer { session: &reader, id: "00000000-0000-0000-0000-000000000001".into(), name: "here" };
     let error = consumer.report(json!({ANY: [1, 1]}), "1 min").await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "25006");
 }
@@ -280,6 +287,11 @@ async fn leases_that_ran_out_are_swept_by_the_next_consumer() {
     }
     sleep(Duration::from_millis(20)).await;
     Consumer::new(&reader, "here").await.report(json!({ANY: [2, 2]}), "1 min").await.unwrap();
-    let rows = database.superuser().await.query("SELECT name FROM integration_credentials.consumers", &[]).await.unwrap();
+    let rows = database
+        .superuser()
+        .await
+        .query("SELECT name FROM integration_credentials.consumers", &[])
+        .await
+        .unwrap();
     assert_eq!(rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), ["here"]);
 }

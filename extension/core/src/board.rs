@@ -74,6 +74,7 @@ pub enum Ended {
 }
 
 impl Default for Board {
+    #[expect(clippy::large_stack_arrays, reason = "made once, by the postmaster, whose stack has megabytes")]
     fn default() -> Self {
         Self { slots: [Slot::default(); DATABASES] }
     }

@@ -333,6 +333,7 @@ mod tests {
     const SUBJECT: Subject = Subject { database: 5, role: 10, org: "acme", key: "slack" };
 
     /// Zeroed memory, as the server has it.
+    #[expect(clippy::large_stack_arrays, reason = "as in the server")]
     fn partition() -> Box<Partition> {
         Box::new(Partition { digests: [0; ENTRIES], entries: [Entry::EMPTY; ENTRIES], hand: 0 })
     }
@@ -507,13 +508,17 @@ mod tests {
                 fate = if number % 3 == 0 { Fate::Aborted } else { Fate::Committed };
                 let before = std::mem::take(&mut pending);
                 if fate == Fate::Committed {
-                    before.into_iter().for_each(|(key, reads)| *table.entry(key).or_default() += reads);
+                    for (key, reads) in before {
+                        *table.entry(key).or_default() += reads;
+                    }
                 }
                 let taken = take(&mut partition, writer, fate);
                 pending = taken.into_iter().map(|(key, _, reads)| (key, reads)).collect();
             }
             if fate == Fate::Committed {
-                pending.into_iter().for_each(|(key, reads)| *table.entry(key).or_default() += reads);
+                for (key, reads) in pending {
+                    *table.entry(key).or_default() += reads;
+                }
             }
             for (key, _, reads) in take(&mut partition, u64::MAX, fate) {
                 *table.entry(key).or_default() += reads;

@@ -48,7 +48,9 @@ pub fn attend() -> Option<Duration> {
     while let Some(database) = board::launch() {
         match state(database) {
             State::Dropped => {
-                JOBS.iter().for_each(|job| (job.forget)(database));
+                for job in JOBS {
+                    (job.forget)(database);
+                }
                 board::forget(database);
             }
             State::Closed => {

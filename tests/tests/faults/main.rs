@@ -13,6 +13,7 @@
 //! | `proxy` | a way that can stop carrying without a word |
 //! | `pgbouncer` | Debian's pgbouncer in front of a cluster |
 
+mod lifecycle;
 mod load;
 mod observers;
 mod pgbouncer;

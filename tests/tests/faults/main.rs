@@ -13,7 +13,6 @@
 //! | `proxy` | a way that can stop carrying without a word |
 //! | `pgbouncer` | Debian's pgbouncer in front of a cluster |
 
-mod lifecycle;
 mod load;
 mod observers;
 mod pgbouncer;
@@ -24,6 +23,7 @@ mod scene;
 mod truth;
 
 mod failover;
+mod lifecycle;
 mod network;
 mod pooler;
 mod queue;

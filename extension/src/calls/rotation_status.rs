@@ -25,7 +25,7 @@ const NAMED: usize = 20;
 // $3 was taken before the snapshot of this statement.
 statement!(volatile STATUS(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
     WITH live AS MATERIALIZED (
-        SELECT name, role_name, held, lease_until FROM integration_credentials.consumers
+        SELECT name, role_name, held, reported_at, lease_until FROM integration_credentials.consumers
         WHERE org_slug = $1 AND lease_until > $3)
     SELECT c.integration_key, c.revision,
         CASE WHEN c.pending_ciphertext IS NOT NULL THEN 'staged'
@@ -39,9 +39,13 @@ statement!(volatile STATUS(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
             SELECT pg_catalog.jsonb_build_object('name', l.name, 'role', l.role_name,
                 'oldest', l.held -> c.integration_key -> 0, 'newest', l.held -> c.integration_key -> 1,
                 'leaseUntil', l.lease_until) AS who
-            FROM live AS l WHERE (l.held -> c.integration_key ->> 0)::pg_catalog.int8 < c.revision
+            FROM live AS l
+            WHERE (l.held -> c.integration_key ->> 0)::pg_catalog.int8 < c.revision
+                -- The integration was registered again since, and its revisions began anew.
+                OR l.held ? c.integration_key AND l.reported_at < c.created_at
             ORDER BY l.name LIMIT 100) AS b),
-        (SELECT e.began_at FROM integration_credentials.lease_epoch AS e), c.updated_at
+        (SELECT e.began_at FROM integration_credentials.lease_epoch AS e), c.updated_at,
+        c.xmin::pg_catalog.text::pg_catalog.int8
     FROM integration_credentials.configured_integrations AS c
     WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)
     ORDER BY c.integration_key");
@@ -54,7 +58,8 @@ statement!(stable STATUS_OF_STANDBY(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
         CASE WHEN c.previous_until > $3 THEN c.previous_revision END,
         CASE WHEN c.previous_until > $3 THEN c.previous_until END,
         c.pending_at, c.pending_actor,
-        NULL::pg_catalog.int8, NULL::pg_catalog.jsonb, NULL::pg_catalog.timestamptz, c.updated_at
+        NULL::pg_catalog.int8, NULL::pg_catalog.jsonb, NULL::pg_catalog.timestamptz, c.updated_at,
+        c.xmin::pg_catalog.text::pg_catalog.int8
     FROM integration_credentials.configured_integrations AS c
     WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)
     ORDER BY c.integration_key");
@@ -98,13 +103,14 @@ pub fn call(call: &Call) -> Answer {
     Ok(VOID)
 }
 
-/// Refuses to go on while a consumer may use an older value.
-pub fn require_converged(org: &str, key: &str) -> Result<(), Refusal> {
-    let Some(Status { verdict, reason, behind, .. }) = read(org, Some(key)).into_iter().next() else {
-        return Err(Refusal::credentials_not_set(key));
+/// Refuses to go on while a consumer may use a value older than the current revision, which is returned.
+pub fn require_converged(org: &str, key: &str) -> Result<i64, Refusal> {
+    let Some(Status { revision, verdict, reason, behind, .. }) = read(org, Some(key)).into_iter().next()
+    else {
+        return Err(Refusal::no_previous(key));
     };
     if verdict == CONVERGED {
-        return Ok(());
+        return Ok(revision);
     }
     let behind = behind.as_ref().and_then(|JsonB(behind)| behind.as_array()).map(Vec::as_slice);
     let name = |consumer: &Value| consumer.get("name").or_else(|| consumer.get("role")).cloned();
@@ -189,8 +195,15 @@ fn status(row: &SpiHeapTupleData<'_>, now: Moment, doubt: Option<&str>) -> Resul
     let text = |column| row.get::<Text>(column).map(|text| text.map(|Text(text)| text));
     let behind = row.get::<JsonB>(9)?;
     let complete_from = row.get::<Moment>(10)?.map(|began_at| began_at.after(settings::max_lease()));
+    let changed_by = row.get::<i64>(12)?.and_then(|xmin| u32::try_from(xmin).ok()).unwrap_or_default();
+    // SAFETY: asks about the transactions of this process.
+    let is_uncommitted = unsafe { pg_sys::TransactionIdIsCurrentTransactionId(changed_by.into()) };
     let reason = match (doubt, complete_from) {
         (Some(doubt), _) => Some(doubt.to_owned()),
+        _ if is_uncommitted => Some(
+            "this transaction has changed the credential, and until it commits, others read the value before"
+                .to_owned(),
+        ),
         (None, None) => {
             Some("leases were lost, or never taken, and this transaction is read-only".to_owned())
         }

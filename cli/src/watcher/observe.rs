@@ -168,14 +168,14 @@ impl Observer {
         // LEFT JOIN returns one row at least, with the org, even for an empty list.
         let rows = match &scope {
             Scope::Whole => {
-                let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
+                let sql = "SELECT o.org, pg_catalog.pg_is_in_recovery(), l.* \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations() AS l ON true";
                 within(self.options.timeout, self.session.rows(READ, sql, &[])).await??
             }
             Scope::Keys(keys) => {
                 let keys: Vec<_> = keys.iter().collect();
-                let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
+                let sql = "SELECT o.org, pg_catalog.pg_is_in_recovery(), l.* \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
                 within(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
@@ -184,8 +184,8 @@ impl Observer {
         };
         let first =
             rows.first().ok_or_else(|| Error::Unexpected("current_org() returned no row".to_owned()))?;
-        let org: &str = column(first, Integration::COLUMNS)?;
-        let is_standby = column(first, Integration::COLUMNS + 1)?;
+        let org: &str = column(first, 0)?;
+        let is_standby = column(first, 1)?;
         Ok(Listing { org: org.into(), scope, states: states(&rows)?, is_standby })
     }
 
@@ -198,12 +198,15 @@ impl Observer {
     }
 }
 
+/// The first column of the list, behind the org and whether a standby answers.
+const LIST: usize = 2;
+
 fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
     let mut states = BTreeMap::new();
     for row in rows {
-        if column::<Option<&str>>(row, 0)?.is_some() {
+        if column::<Option<&str>>(row, LIST)?.is_some() {
             let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
-                Integration::from_row(row, 0)?;
+                Integration::from_row(row, LIST)?;
             states.insert(key.into(), KeyState { revision, has_credentials, is_enabled, updated_at });
         }
     }

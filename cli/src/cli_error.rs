@@ -27,9 +27,9 @@ pub enum CliError {
     /// A rotation stopped. What was done stays.
     #[error("{what}")]
     Rotation { what: String, remedy: String },
-    /// The test of a staged value failed, and the value is discarded.
-    #[error("{0}")]
-    Discarded(String),
+    /// A rotation is over, and did not do all that it should: there is nothing to resume.
+    #[error("{what}")]
+    RotationOver { what: String, remedy: String },
     /// A rotation stopped after its first change.
     #[error("{source}")]
     Stopped { source: Box<Self>, remedy: String },
@@ -89,8 +89,9 @@ impl CliError {
                 }
                 _ => error.hint(),
             },
-            Self::Rotation { remedy, .. } => Some(remedy.as_str()).filter(|remedy| !remedy.is_empty()),
-            Self::Discarded(_) => Some("Correct the value or the test, then rotate again."),
+            Self::Rotation { remedy, .. } | Self::RotationOver { remedy, .. } => {
+                Some(remedy.as_str()).filter(|remedy| !remedy.is_empty())
+            }
             Self::ImportRefused { .. } | Self::WouldBeRefused(_) => {
                 Some("Correct the file, or choose what to import with --map NAME=KEY.")
             }
@@ -130,7 +131,7 @@ impl CliError {
             | Self::NotFound
             | Self::Undecryptable(_)
             | Self::Rotation { .. }
-            | Self::Discarded(_)
+            | Self::RotationOver { .. }
             | Self::WouldBeRefused(_)
             | Self::Output(_)
             | Self::Start(_) => ExitStatus::Failed,

@@ -143,8 +143,8 @@ pub struct RotationStatus {
     pub verdict: Convergence,
     /// Why the verdict is what it is, for people.
     pub reason: Option<String>,
-    /// The number of live consumers that hold the key.
-    pub consumers: i64,
+    /// The number of live consumers that hold the key; `None` from a standby, which has no leases.
+    pub consumers: Option<i64>,
     /// Who may still use an older revision; at most 100.
     pub behind: Vec<Behind>,
 }
@@ -162,9 +162,12 @@ impl RotationStatus {
             verdict: word(row, 7)?,
             reason: column(row, 8)?,
             consumers: column(row, 9)?,
-            behind: serde_json::from_value(column(row, 10)?).map_err(|_| {
-                Error::Unexpected("rotation_status() returned JSON of an unknown form".to_owned())
-            })?,
+            behind: match column::<Option<Value>>(row, 10)? {
+                None => Vec::new(),
+                Some(behind) => serde_json::from_value(behind).map_err(|_| {
+                    Error::Unexpected("rotation_status() returned JSON of an unknown form".to_owned())
+                })?,
+            },
         })
     }
 }
@@ -183,8 +186,8 @@ pub enum Behind {
         oldest: i64,
         /// The newest revision that the consumer knows of.
         newest: i64,
-        /// When the lease runs out.
-        lease_until: Timestamp,
+        /// When the lease runs out, in ISO 8601.
+        lease_until: String,
     },
     /// A role without a lease, which read an older revision after the change and not the current one since.
     Reader {
@@ -192,8 +195,8 @@ pub enum Behind {
         role: String,
         /// The revision that the role read last.
         read_revision: i64,
-        /// When.
-        read_at: Timestamp,
+        /// When, in ISO 8601.
+        read_at: String,
     },
 }
 

@@ -43,7 +43,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
 async fn run_connected(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Set(options) => set::run(context, options).await,
-        Command::Rotate(options) => rotate::run(context, options).await,
+        Command::Rotate(options) => Box::pin(rotate::run(context, options)).await,
         Command::Status { key } => status::run(context, key.as_deref()).await,
         Command::Promote { key, guard, actor } => transition::promote(context, &key, &guard, actor).await,
         Command::Discard { key, actor } => transition::discard(context, &key, actor).await,

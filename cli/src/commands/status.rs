@@ -18,7 +18,7 @@ pub async fn run(context: &Context, key: Option<&str>) -> Result<(), CliError> {
                 row.revision.to_string(),
                 state(row),
                 verdict(row),
-                row.consumers.to_string(),
+                row.consumers.map_or_else(String::new, |consumers| consumers.to_string()),
                 names(&row.behind).unwrap_or_default(),
             ]
         });

@@ -383,7 +383,7 @@ async fn list_and_show_tell_all_but_the_value() {
     assert_eq!(set, answer);
     let listed = json!({
         "key": ANY, "displayName": ANY, "isEnabled": true, "isConfigured": true, "hasCredentials": true,
-        "revision": 1, "updatedAt": updated_at
+        "revision": 1, "updatedAt": updated_at, "expiresAt": null, "hasPrevious": false, "hasPending": false
     });
     let mut shown = listed.clone();
     let empty =
@@ -403,7 +403,7 @@ async fn list_and_show_tell_all_but_the_value() {
     let coloured = run_as(&database, READER, &["list", "--color", "always"], b"").await.success();
     assert_eq!((table.contains('\u{1b}'), coloured.contains('\u{1b}')), (false, true));
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["KEY", "NAME", "ENABLED", "CREDENTIAL", "REVISION", "UPDATED"]);
+    assert_eq!(rows[0], ["KEY", "NAME", "ENABLED", "CREDENTIAL", "REVISION", "UPDATED", "EXPIRES"]);
     assert_eq!(rows[1], [ANY, ANY, "yes", "yes", "1", updated_at.as_str().unwrap()]);
     assert_eq!(rows.len(), 9);
     let shown = run_as(&database, READER, &["show", "trustradius"], b"").await.success();
@@ -468,6 +468,8 @@ async fn names_in_json_are_of_one_style_and_those_of_the_document() {
     let dir = tempfile::tempdir().unwrap();
     let keyring = dir.path().join("keyring.json").display().to_string();
     let grant = ["grant", READER, "--to", "reader"];
+    let import = dir.path().join("import.json").display().to_string();
+    fs::write(&import, r#"{"acme": "value", "slack": "value"}"#).unwrap();
     let document = include_str!("../../../docs/operations.md");
     for (role, arguments) in [
         (ADMIN, &["catalog", "add", "acme"][..]),
@@ -475,6 +477,13 @@ async fn names_in_json_are_of_one_style_and_those_of_the_document() {
         (READER, &["get", "acme"]),
         (ADMIN, &["list"]),
         (ADMIN, &["show", "acme"]),
+        (ADMIN, &["set", "acme", "--stage"]),
+        (ADMIN, &["set", "acme", "--dry-run"]),
+        (ADMIN, &["status"]),
+        (ADMIN, &["find"]),
+        (ADMIN, &["rotate", "acme", "--abort"]),
+        (ADMIN, &["import", "--dry-run", &import]),
+        (ADMIN, &["catalog", "keep-previous", "acme", "2days"]),
         (ADMIN, &["remove", "acme"]),
         (ADMIN, &["catalog", "list"]),
         (ADMIN, &["catalog", "disable", "acme"]),
@@ -829,7 +838,7 @@ impl Terminal {
         Self { master, shown, child }
     }
 
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         String::from_utf8(self.shown.lock().unwrap().clone()).unwrap()
     }
 
@@ -838,7 +847,7 @@ impl Terminal {
     }
 
     /// Waits for the prompt, and for the echo to be off, which is a moment later; then types.
-    async fn answer(&mut self, prompt: &str, text: &str) {
+    pub async fn answer(&mut self, prompt: &str, text: &str) {
         eventually("no echo", async || self.shown().ends_with(prompt) && !self.echoes()).await;
         self.reply(prompt, text).await;
     }

@@ -127,7 +127,7 @@ impl Rotation<'_> {
                 self.stopping(self.test_and_promote(status.revision)).await
             }
             Some(status) if status.state == RotationState::Rotating => {
-                self.stopping(self.finish(status.revision)).await
+                self.stopping(Box::pin(self.finish(status.revision))).await
             }
             status => {
                 let revision = status.as_ref().map_or(0, |status| status.revision);
@@ -190,8 +190,10 @@ impl Rotation<'_> {
                     json!({"revision": revision}),
                     format!("{key}: discarded the staged value"),
                 )?;
-                let what = format!("the test failed: {failed}; services keep revision {revision} of {key}");
-                return Err(CliError::Discarded(what));
+                return Err(CliError::RotationOver {
+                    what: format!("the test failed: {failed}; services keep revision {revision} of {key}"),
+                    remedy: "Correct the value or the test, then rotate again.".to_owned(),
+                });
             }
             self.tell("test", json!({}), format!("{key}: tested"))?;
         }
@@ -204,11 +206,21 @@ impl Rotation<'_> {
             json!({"revision": promoted}),
             format!("{key}: promoted at revision {promoted}"),
         )?;
+        let is_kept = receipt.has_previous == Some(true);
         synced(receipt)?;
+        if self.revoke.is_some() && revision > 0 && !is_kept {
+            return Err(CliError::RotationOver {
+                what: format!("the catalog keeps no previous value of {key}, so --revoke has none"),
+                remedy: format!(
+                    "When `intcred status {key}` says that no one uses an older value, revoke the old one at the vendor by \
+                     hand. `intcred catalog keep-previous {key} TIME` keeps the next one."
+                ),
+            });
+        }
         if self.detach {
             return Ok(());
         }
-        self.finish(promoted).await
+        Box::pin(self.finish(promoted)).await
     }
 
     /// Waits until every consumer uses `revision`, revokes and retires the value before it.
@@ -216,7 +228,7 @@ impl Rotation<'_> {
         let key = self.key;
         let wait = Wait { settings: &self.settings, key, revision, deadline: self.deadline };
         let status = wait.run().await?;
-        let consumers = status.consumers;
+        let consumers = status.consumers.unwrap_or_default();
         self.tell(
             "wait",
             json!({"revision": revision, "consumers": consumers}),
@@ -352,7 +364,7 @@ impl Rotation<'_> {
     async fn stopping(&self, steps: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
         steps.await.map_err(|error| match error {
             // The rotation is over.
-            CliError::Discarded(_) => error,
+            CliError::RotationOver { .. } => error,
             error => self.stopped(error),
         })
     }

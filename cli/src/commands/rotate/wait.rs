@@ -117,10 +117,11 @@ impl Wait<'_> {
 fn words(status: &RotationStatus) -> String {
     let consumers = |behind: &&Behind| matches!(behind, Behind::Consumer { .. });
     let behind = i64::try_from(status.behind.iter().filter(consumers).count()).unwrap_or(i64::MAX);
-    let moved = status.consumers.saturating_sub(behind).max(0);
+    let all = status.consumers.unwrap_or_default();
+    let moved = all.saturating_sub(behind).max(0);
     let rest = match names(&status.behind) {
         Some(names) => format!("waiting for {names}"),
         None => verdict(status),
     };
-    format!("{moved}/{} consumers, {rest}", status.consumers)
+    format!("{moved}/{all} consumers, {rest}")
 }

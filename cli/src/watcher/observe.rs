@@ -198,15 +198,15 @@ impl Observer {
     }
 }
 
-/// The first column of the list, behind the org and whether a standby answers.
-const LIST: usize = 2;
+/// The first column of the list, which is longer in a later version.
+const LISTED: usize = 2;
 
 fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
     let mut states = BTreeMap::new();
     for row in rows {
-        if column::<Option<&str>>(row, LIST)?.is_some() {
+        if column::<Option<&str>>(row, LISTED)?.is_some() {
             let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
-                Integration::from_row(row, LIST)?;
+                Integration::from_row(row, LISTED)?;
             states.insert(key.into(), KeyState { revision, has_credentials, is_enabled, updated_at });
         }
     }

@@ -27,6 +27,7 @@ mod import;
 mod index_scan;
 mod keyring;
 mod leaks;
+mod lifecycle;
 mod listen;
 mod long_values;
 mod memory;

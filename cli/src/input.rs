@@ -10,7 +10,7 @@ use nix::sys::{
 };
 use std::{
     fs::File,
-    io::{IsTerminal, stdin},
+    io::{ErrorKind, IsTerminal, stdin},
     mem::take,
     os::{fd::AsFd, unix::thread::JoinHandleExt},
     path::Path,
@@ -64,6 +64,8 @@ fn prompt(form: Form) -> Result<Secret, CliError> {
     let _restored = RestoredTerminal::arm().map_err(|error| CliError::Start(error.into()))?;
     let ask = |prompt| match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text)),
+        // Ctrl-C, which the terminal does not turn into a signal meanwhile.
+        Err(error) if error.kind() == ErrorKind::Interrupted => exit(128 + Signal::SIGINT as i32),
         Err(error) => Err(CliError::usage(
             format!("cannot prompt on the terminal: {error}"),
             "pass the value on standard input or with --value-file",

@@ -220,8 +220,8 @@ pub struct Found {
     pub key: String,
     /// Which of its values.
     pub which: Which,
-    /// The credential's revision.
-    pub revision: i64,
+    /// The revision of the value; a pending one has none yet.
+    pub revision: Option<i64>,
 }
 
 impl Found {

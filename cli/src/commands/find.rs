@@ -25,7 +25,7 @@ pub async fn run(context: &Context, from: &Value, actor: Actor) -> Result<(), Cl
                     found.org.clone(),
                     found.key.clone(),
                     found.which.as_str().to_owned(),
-                    found.revision.to_string(),
+                    found.revision.map_or_else(String::new, |revision| revision.to_string()),
                 ]
             });
             table(["ORG", "KEY", "VALUE", "REVISION"], rows)

@@ -745,7 +745,7 @@ async fn help_man_pages_and_completions_are_printed_without_a_database() {
     let script = print(&["completions", "bash"]).await;
     let complete = "\nCOMP_WORDS=(intcred s); COMP_CWORD=1; _intcred intcred s; echo \"${COMPREPLY[@]}\"";
     let offered = run(Command::new("bash").args(["-c", &(script + complete)]), b"").await.success();
-    assert_eq!(offered, "set show\n");
+    assert_eq!(offered, "set status show\n");
 }
 
 #[tokio::test]

@@ -35,16 +35,20 @@ async fn value_is_found_as_current_previous_and_pending() {
     assert_not_found(&find(&database, ADMIN, leaked.as_str()).await);
 
     let org = database.name();
-    let row = |key: &str, which: &str, revision: i64| json!({"org": org, "key": key, "which": which, "revision": revision});
+    let row = |key: &str, which: &str, revision: Option<i64>| json!({"org": org, "key": key, "which": which, "revision": revision});
     set(&admin, ANY, leaked.as_str()).await.unwrap();
     let found = find(&database, ADMIN, &format!("{leaked}\n")).await;
-    assert_eq!((found.code, rows(&found)), (0, json!([row(ANY, "current", 1)])));
+    assert_eq!((found.code, rows(&found)), (0, json!([row(ANY, "current", Some(1))])));
     set(&admin, ANY, other.as_str()).await.unwrap();
     set(&admin, "second", leaked.as_str()).await.unwrap();
     let mut stage = intcred_as(&database, ADMIN, &["set", "third", "--stage"]);
     assert_eq!(run(&mut stage, leaked.as_str().as_bytes()).await.code, 0);
     let found = find(&database, ADMIN, leaked.as_str()).await;
-    let expected = json!([row(ANY, "previous", 1), row("second", "current", 1), row("third", "pending", 0)]);
+    let expected = json!([
+        row(ANY, "previous", Some(1)),
+        row("second", "current", Some(1)),
+        row("third", "pending", None)
+    ]);
     assert_eq!((found.code, rows(&found)), (0, expected));
     assert_not_found(&find(&database, ADMIN, &format!("{leaked}x")).await);
 

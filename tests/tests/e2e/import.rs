@@ -115,7 +115,7 @@ async fn import_that_is_refused_names_key_and_rule_and_changes_nothing() {
         ),
         (
             &["-"],
-            format!("any={secret}\nslack={secret}\nsecond=x"),
+            format!("any={secret}\nslack={secret}\nsecond=another"),
             1,
             "slack (line 2): the value does not match",
         ),
@@ -160,7 +160,7 @@ async fn import_that_is_refused_names_key_and_rule_and_changes_nothing() {
         ),
         (&["-", "--map", secret], format!("A={secret}"), 2, "see --help"),
         (&["nowhere/.env"], String::new(), 2, "No such file"),
-        (&["-"], format!("any={}\n{secret}=x", "x".repeat(8193)), 1, "line 1: value has 8193 characters"),
+        (&["-"], format!("any={}\nsecond=another", "x".repeat(8193)), 1, "line 1: value has 8193 characters"),
     ] {
         let output = import(&database, arguments, &file).await;
         let stderr: Vec<_> =

@@ -42,7 +42,7 @@ pub async fn run(context: &Context, given: cli::Rotate) -> Result<(), CliError> 
         test: given.test.as_deref(),
         revoke: given.revoke.as_deref(),
         exec_timeout: Duration::from_secs(given.exec_timeout.into()),
-        deadline: given.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        timeout: given.timeout,
         detach: given.detach,
     };
     let steps = async {
@@ -67,8 +67,8 @@ struct Rotation<'a> {
     revoke: Option<&'a str>,
     /// The time limit of a command.
     exec_timeout: Duration,
-    /// When to stop waiting for the consumers.
-    deadline: Option<Instant>,
+    /// How long to wait for the consumers.
+    timeout: Option<Duration>,
     detach: bool,
 }
 
@@ -226,7 +226,9 @@ impl Rotation<'_> {
     /// Waits until every consumer uses `revision`, revokes and retires the value before it.
     async fn finish(&self, revision: i64) -> Result<(), CliError> {
         let key = self.key;
-        let wait = Wait { settings: &self.settings, key, revision, deadline: self.deadline };
+        // A time beyond the clock is no limit.
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let wait = Wait { settings: &self.settings, key, revision, deadline };
         let status = wait.run().await?;
         let consumers = status.consumers.unwrap_or_default();
         self.tell(

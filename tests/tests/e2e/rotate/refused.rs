@@ -104,7 +104,9 @@ async fn second_rotation_and_a_value_that_is_there_are_refused() {
     assert_refused(&rotation, &[(&["rotate", ANY], 1, message)]).await;
 
     // A revocation of the current value would be an outage.
-    assert_eq!(rotation.run(&["set", ANY], "two").await.code, 0);
+    assert_eq!(rotation.run(&["retire", ANY, "--force"], "").await.code, 0);
+    assert_eq!(rotation.run(&["set", ANY, "--stage"], "two").await.code, 0);
+    assert_eq!(rotation.run(&["promote", ANY], "").await.code, 0);
     let output = rotation.run(&["rotate", ANY, "--resume", "--revoke", "touch $DIR/revoked"], "").await;
     assert!(output.code == 1 && output.stderr.contains("is also the current one"), "{output:?}");
     assert!(!rotation.path("revoked").exists());

@@ -45,10 +45,9 @@ async fn interrupt_says_how_to_go_on_and_leaves_the_terminal_as_it_was() {
 #[tokio::test]
 async fn interrupt_ends_the_command_that_runs() {
     let rotation = Rotation::with_value("old").await;
-    let test = r#"echo $$ > "$DIR/pid"; exec sleep 60"#;
-    let mut command = rotation.intcred(&["rotate", ANY, "--test", test]);
-    command.env("DIR", rotation.dir.path());
-    let mut terminal = Terminal::start(&command);
+    // A terminal is started without the environment of the command.
+    let test = format!("echo $$ > {}; exec sleep 60", rotation.path("pid").display());
+    let mut terminal = Terminal::start(&rotation.intcred(&["rotate", ANY, "--test", &test]));
     terminal.answer("Value: ", "new\n").await;
     terminal.answer("Again: ", "new\n").await;
     eventually("the test runs", async || rotation.read("pid").ends_with('\n')).await;

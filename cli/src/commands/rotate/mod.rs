@@ -81,14 +81,7 @@ impl Rotation<'_> {
         if let Some(status) = &status {
             self.refuse_a_second(status)?;
         }
-        if (self.test.is_some() || self.revoke.is_some()) && !client.may_read().await? {
-            return Err(Error::Refused {
-                code: ErrorCode::ForbiddenAdminScope,
-                message: "the role may not read credentials, which --test and --revoke need".to_owned(),
-                hint: Some("Ask a superuser: `intcred grant ROLE --to reader`.".to_owned()),
-            }
-            .into());
-        }
+        self.require_reader(&client).await?;
         let options = SetOptions {
             expected_revision: Some(revision),
             expires_at: expires.map(|expiry| expiry.0),
@@ -101,12 +94,15 @@ impl Rotation<'_> {
                 "A rotation needs a new value: mint one at the vendor.",
             ));
         }
-        let staged = client.set_with(key, &value, actor, &options).await;
+        match client.set_with(key, &value, actor, &options).await {
+            // Refused since the dry run. Without an answer, it may be staged.
+            Err(error) if error.code().is_some() => return Err(error.into()),
+            staged => drop(staged.map_err(|error| self.stopped(error.into()))?),
+        }
         drop(value);
+        client.close().await;
         self.stopping(async {
-            staged?;
             self.tell("stage", json!({}), format!("{key}: staged"))?;
-            client.close().await;
             self.test_and_promote(revision).await
         })
         .await
@@ -115,8 +111,8 @@ impl Rotation<'_> {
     async fn resume(&self) -> Result<(), CliError> {
         let client = connect(&self.settings).await?;
         let status = self.status(&client).await?;
-        let wanted = [self.test, self.revoke].iter().any(Option::is_some);
-        if wanted && client.may_read().await? {
+        self.require_reader(&client).await?;
+        if self.reads() {
             // The command before may have ended between its read of the old value and its read of the current
             // one. Then this role counts as a reader of the old value.
             self.read_current(&client).await?;
@@ -127,14 +123,15 @@ impl Rotation<'_> {
                 self.stopping(self.test_and_promote(status.revision)).await
             }
             Some(status) if status.state == RotationState::Rotating => {
-                self.stopping(Box::pin(self.finish(status.revision))).await
+                self.stopping(Box::pin(self.finish(status.revision, true))).await
             }
             status => {
                 let revision = status.as_ref().map_or(0, |status| status.revision);
+                let rest = if self.revoke.is_some() { "; nothing was revoked" } else { "" };
                 self.tell(
                     "none",
                     json!({"revision": revision}),
-                    format!("{}: no rotation is in progress, at revision {revision}", self.key),
+                    format!("{}: no rotation is in progress, at revision {revision}{rest}", self.key),
                 )
             }
         }
@@ -181,8 +178,15 @@ impl Rotation<'_> {
             let value = client.get_which(key, Which::Pending).await?;
             client.close().await;
             let job = Job { act: Act::Test, line, key, org: &org, limit: self.exec_timeout };
-            if let Err(failed) = job.run(&value).await {
-                let client = connect(&self.settings).await?;
+            let tested = job.run(&value).await;
+            let client = connect(&self.settings).await?;
+            if client.get_which(key, Which::Pending).await? != value {
+                return Err(CliError::rotation(
+                    format!("another caller has staged another value of {key}, which was not tested"),
+                    "`intcred audit` shows who did.",
+                ));
+            }
+            if let Err(failed) = tested {
                 client.discard(key, actor).await?;
                 client.close().await;
                 self.tell(
@@ -195,9 +199,12 @@ impl Rotation<'_> {
                     remedy: "Correct the value or the test, then rotate again.".to_owned(),
                 });
             }
+            client.close().await;
             self.tell("test", json!({}), format!("{key}: tested"))?;
         }
         let client = connect(&self.settings).await?;
+        let replaces = self.revoke.is_some()
+            && client.list().await?.iter().any(|listed| listed.key == *key && listed.has_credentials);
         let receipt = client.promote(key, actor, Some(revision)).await?;
         client.close().await;
         let promoted = receipt.revision.unwrap_or_default();
@@ -208,7 +215,7 @@ impl Rotation<'_> {
         )?;
         let is_kept = receipt.has_previous == Some(true);
         synced(receipt)?;
-        if self.revoke.is_some() && revision > 0 && !is_kept {
+        if replaces && !is_kept {
             return Err(CliError::RotationOver {
                 what: format!("the catalog keeps no previous value of {key}, so --revoke has none"),
                 remedy: format!(
@@ -220,11 +227,11 @@ impl Rotation<'_> {
         if self.detach {
             return Ok(());
         }
-        Box::pin(self.finish(promoted)).await
+        Box::pin(self.finish(promoted, is_kept)).await
     }
 
-    /// Waits until every consumer uses `revision`, revokes and retires the value before it.
-    async fn finish(&self, revision: i64) -> Result<(), CliError> {
+    /// Waits until every consumer uses `revision`, revokes and retires the value before it, if there is one.
+    async fn finish(&self, revision: i64, has_previous: bool) -> Result<(), CliError> {
         let key = self.key;
         // A time beyond the clock is no limit.
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -237,6 +244,14 @@ impl Rotation<'_> {
             format!("{key}: {consumers}/{consumers} consumers use revision {revision}"),
         )?;
         let Some(previous) = status.previous_revision else {
+            if self.revoke.is_some() && has_previous {
+                return Err(CliError::RotationOver {
+                    what: format!(
+                        "the time of the old value of {key} was over before --revoke could have it"
+                    ),
+                    remedy: "No one uses it any longer: revoke it at the vendor by hand.".to_owned(),
+                });
+            }
             return self.tell_the_end(revision, "there is no old value to revoke");
         };
         if let Some(line) = self.revoke {
@@ -331,6 +346,24 @@ impl Rotation<'_> {
                 ))
             }
         }
+    }
+
+    /// Whether a command needs a value from the server.
+    fn reads(&self) -> bool {
+        self.test.is_some() || self.revoke.is_some()
+    }
+
+    /// Refuses a role that may not read, before the first change.
+    async fn require_reader(&self, client: &Client) -> Result<(), CliError> {
+        if !self.reads() || client.may_read().await? {
+            return Ok(());
+        }
+        Err(Error::Refused {
+            code: ErrorCode::ForbiddenAdminScope,
+            message: "the role may not read credentials, which --test and --revoke need".to_owned(),
+            hint: Some("Ask a superuser: `intcred grant ROLE --to reader`.".to_owned()),
+        }
+        .into())
     }
 
     async fn status(&self, client: &Client) -> Result<Option<RotationStatus>, CliError> {

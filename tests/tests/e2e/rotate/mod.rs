@@ -154,6 +154,12 @@ async fn first_value_is_rotated_to_as_well() {
     assert_eq!(steps, ["stage", "test", "promote", "wait", "done"]);
     assert_eq!((rotation.read("tested").as_str(), rotation.read("revoked").as_str()), ("first", ""));
     assert_eq!(rotation.state().await, ("steady".to_owned(), 1));
+
+    // And a credential that was removed.
+    assert_eq!(rotation.run(&["remove", ANY], "").await.code, 0);
+    let steps = rotation.steps(&["--revoke", REVOKE], "second").await;
+    assert_eq!(steps, ["stage", "promote", "wait", "done"]);
+    assert_eq!((rotation.current().await.as_str(), rotation.read("revoked").as_str()), ("second", ""));
 }
 
 #[tokio::test]
@@ -264,6 +270,24 @@ async fn change_by_another_caller_stops_the_rotation() {
         "{output:?}"
     );
     assert_eq!(rotation.current().await, "of another");
+}
+
+#[tokio::test]
+async fn value_staged_by_another_caller_is_not_promoted_untested() {
+    for end in ["exit 0", "exit 1"] {
+        let rotation = Rotation::with_value("old").await;
+        let test = format!(r#"touch "$DIR/testing"; until [ -e "$DIR/go" ]; do sleep 0.02; done; {end}"#);
+        let mut command = rotation.intcred(&["rotate", ANY, "--test", &test]);
+        let rotating = tokio::spawn(async move { run(&mut command, b"new").await });
+        eventually("the test runs", async || rotation.path("testing").exists()).await;
+        assert_eq!(rotation.run(&["set", ANY, "--stage"], "of another").await.code, 0);
+        fs::write(rotation.path("go"), "").unwrap();
+        let output = rotating.await.unwrap();
+        let message = "another caller has staged another value of any";
+        assert!(output.code == 1 && output.stderr.contains(message), "{output:?}");
+        assert_eq!(rotation.current().await, "old");
+        assert_eq!(rotation.run(&["get", ANY, "--which", "pending"], "").await.success(), "of another");
+    }
 }
 
 #[tokio::test]

@@ -142,8 +142,14 @@ async fn roles_do_what_their_group_may() {
     // A rotation that would need to read is refused before its first change.
     assert_eq!(rotation.run(&["discard", ANY], "").await.code, 0);
     for option in ["--test", "--revoke"] {
-        let output = as_role(ADMIN, &["rotate", ANY, option, "true"]).await;
-        assert_fails(&output, 3, "the role may not read credentials, which --test and --revoke need\nhint: ");
+        for more in [&[][..], &["--resume"]] {
+            let output = as_role(ADMIN, &[&["rotate", ANY, option, "true"], more].concat()).await;
+            assert_fails(
+                &output,
+                3,
+                "the role may not read credentials, which --test and --revoke need\nhint: ",
+            );
+        }
     }
     let output = as_role(ADMIN, &["rotate", ANY]).await;
     assert_eq!(output.code, 0, "{output:?}");

@@ -910,6 +910,40 @@ async fn a_prompt_that_is_interrupted_leaves_the_terminal_as_it_was() {
 }
 
 #[tokio::test]
+async fn database_of_the_last_release_has_its_commands_and_is_told_to_update_for_others() {
+    let database = Cluster::shared().database_at(Some("0.1.0")).await;
+    register(&database.connect(ADMIN).await, ANY, json!({})).await.unwrap();
+    for (role, arguments) in [
+        (ADMIN, &["set", ANY][..]),
+        (ADMIN, &["set", ANY, "--plain"]),
+        (READER, &["get", ANY]),
+        (READER, &["list"]),
+        (READER, &["show", ANY]),
+        (READER, &["list", "--expiring", "30d"]),
+        (ADMIN, &["remove", ANY]),
+    ] {
+        assert_eq!(run_as(&database, role, arguments, b"value").await.code, 0, "{arguments:?}");
+    }
+    for (role, arguments) in [
+        (ADMIN, &["set", ANY, "--stage"][..]),
+        (ADMIN, &["set", ANY, "--dry-run", "--plain"]),
+        (ADMIN, &["promote", ANY]),
+        (ADMIN, &["remove", ANY, "--purge"]),
+        (ADMIN, &["catalog", "keep-previous", ANY, "1d"]),
+        (ADMIN, &["rotate", ANY]),
+        (ADMIN, &["rotate", ANY, "--resume"]),
+        (ADMIN, &["find"]),
+        (ADMIN, &["check"]),
+        (READER, &["status"]),
+        (READER, &["get", ANY, "--which", "previous"]),
+    ] {
+        let output = run_as(&database, role, arguments, b"value").await;
+        assert_fails(&output, 4, "does not exist");
+        assert!(output.stderr.contains("ALTER EXTENSION integration_credentials UPDATE"), "{output:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_lost_on_the_way_is_status_4() {
     let database = database().await;
     let (holder, superuser) = (database.superuser().await, database.superuser().await);

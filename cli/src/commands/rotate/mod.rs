@@ -119,6 +119,17 @@ impl Rotation<'_> {
         }
         client.close().await;
         match status {
+            Some(RotationStatus {
+                state: RotationState::Staged, previous_revision: Some(previous), ..
+            }) => Err(CliError::rotation(
+                format!("{} still keeps the value of revision {previous}, and has a staged value", self.key),
+                format!(
+                    "The promotion would drop the old value, which may not be revoked yet. `intcred rotate {key} --abort` \
+                     discards the staged value, then `--resume` ends the rotation before; or `intcred retire {key}` retires \
+                     the old value now.",
+                    key = self.key
+                ),
+            )),
             Some(status) if status.state == RotationState::Staged => {
                 self.stopping(self.test_and_promote(status.revision)).await
             }

@@ -102,6 +102,11 @@ async fn second_rotation_and_a_value_that_is_there_are_refused() {
     assert_eq!(rotation.run(&["promote", ANY], "").await.code, 0);
     let message = "any still keeps the value of revision 1 for 23h 59m, which may not be revoked yet";
     assert_refused(&rotation, &[(&["rotate", ANY], 1, message)]).await;
+    // Nor is a value promoted that was staged meanwhile: the promotion would drop the old one.
+    assert_eq!(rotation.run(&["set", ANY, "--stage"], "three").await.code, 0);
+    let message = "any still keeps the value of revision 1, and has a staged value\nhint: ";
+    assert_refused(&rotation, &[(&["rotate", ANY, "--resume"], 1, message)]).await;
+    assert_eq!(rotation.steps(&["--abort"], "").await, ["discard"]);
 
     // A revocation of the current value would be an outage.
     assert_eq!(rotation.run(&["retire", ANY, "--force"], "").await.code, 0);

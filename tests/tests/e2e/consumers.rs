@@ -1,9 +1,6 @@
 //! Leases, and the verdict on a rotation, as any client sees them that speaks SQL.
 
-use crate::helpers::{
-    calls::{ANY, get, register, set},
-    fixture::admin,
-};
+use crate::helpers::calls::{ANY, get, register, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
@@ -64,7 +61,13 @@ fn names(behind: &Value) -> Vec<&str> {
 
 /// A database with the credential [`ANY`] at revision 2 and its previous value, and complete leases.
 async fn rotating() -> (Database, Session, Session) {
-    let (database, admin) = admin().await;
+    rotating_in(Cluster::shared()).await
+}
+
+async fn rotating_in(cluster: &Cluster) -> (Database, Session, Session) {
+    let database = cluster.database().await;
+    let admin = database.connect(ADMIN).await;
+    register(&admin, ANY, json!({})).await.unwrap();
     settle(&database).await;
     set(&admin, ANY, "old-value").await.unwrap();
     set(&admin, ANY, "new-value").await.unwrap();
@@ -153,7 +156,9 @@ async fn revision_is_answered_once_the_lease_is_visible() {
 
 #[tokio::test]
 async fn no_role_and_no_org_speaks_for_another() {
-    let (database, admin, reader) = rotating().await;
+    // Grants are the whole cluster's.
+    let cluster = Cluster::private();
+    let (database, admin, reader) = rotating_in(&cluster).await;
     let honest = Consumer::new(&reader, "honest").await;
     honest.report(json!({ANY: [1, 1]}), "1 min").await.unwrap();
     let grant = format!(

@@ -23,6 +23,7 @@ mod scene;
 mod truth;
 
 mod failover;
+mod lifecycle;
 mod network;
 mod pooler;
 mod queue;

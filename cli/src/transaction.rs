@@ -81,22 +81,23 @@ async fn attempt<const N: usize>(
     calls: &[[(&(dyn ToSql + Sync), Type); N]],
     on_row: &mut impl FnMut(usize),
 ) -> Result<Vec<Row>, (Option<usize>, Error)> {
-    let mut rows = Vec::with_capacity(calls.len());
-    // On a standby, BEGIN READ WRITE fails too, and the error of the call is clearer.
-    let _begun = client.batch_execute(begin).await;
-    for (index, call) in calls.iter().enumerate() {
-        match client.query_typed(sql, call).await {
-            Ok(row) => rows.extend(row),
-            Err(error) => {
-                // An error of ROLLBACK is that of a lost connection, which rolls back as well.
-                let _ = client.batch_execute("ROLLBACK").await;
-                return Err((Some(index), error));
-            }
+    let steps = async {
+        // Not pipelined: without the transaction, each call would commit for itself.
+        client.batch_execute(begin).await.map_err(|error| (None, error))?;
+        let mut rows = Vec::with_capacity(calls.len());
+        for (index, call) in calls.iter().enumerate() {
+            rows.extend(client.query_typed(sql, call).await.map_err(|error| (Some(index), error))?);
+            on_row(rows.len());
         }
-        on_row(rows.len());
+        client.batch_execute("COMMIT").await.map_err(|error| (None, error))?;
+        Ok(rows)
+    };
+    let ended = steps.await;
+    if ended.is_err() {
+        // An error of ROLLBACK is that of a lost connection, which rolls back as well.
+        let _ = client.batch_execute("ROLLBACK").await;
     }
-    client.batch_execute("COMMIT").await.map_err(|error| (None, error))?;
-    Ok(rows)
+    ended
 }
 
 /// Runs statements without parameters, all of them in one transaction.

@@ -90,7 +90,8 @@ async fn row_is_in_one_of_its_states_however_a_change_ends() {
                 }
             };
             timeout(Duration::from_secs(60), enough).await.expect("the changers come back");
-            let backends = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = $1";
+            let backends =
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = $1";
             let superuser = database.superuser().await;
             let pids = superuser.query(backends, &[&ADMIN]).await.unwrap();
             let pids = pids.iter().map(|row| row.get::<_, i32>(0));

@@ -36,6 +36,7 @@ mod metering;
 mod notify;
 mod orgs;
 mod privileges;
+mod reads;
 mod redaction;
 mod replication;
 mod rotate;

@@ -99,6 +99,21 @@ async fn rotation_killed_while_it_tests_waits_or_revokes_is_resumed() {
 }
 
 #[tokio::test]
+async fn read_of_the_old_value_by_a_killed_rotation_does_not_hold_up_its_resumption() {
+    let rotation = Rotation::with_value("old").await;
+    assert_eq!(rotation.steps(&["--detach"], "new").await, ["stage", "promote"]);
+    // As far as a rotation gets that is killed between its read of the old value and its read of the new one.
+    assert_eq!(rotation.run(&["get", ANY, "--which", "previous"], "").await.success(), "old");
+    let status = rotation.status().await;
+    assert_eq!(
+        (&status["verdict"], &status["behind"][0]["role"]),
+        (&"waiting".into(), &rotation.role.clone().into())
+    );
+    let steps = rotation.steps(&["--resume", "--revoke", REVOKE], "").await;
+    assert_eq!(steps, ["wait", "revoke", "retire", "done"]);
+}
+
+#[tokio::test]
 async fn server_that_goes_away_during_the_wait_is_waited_for() {
     let rotation = Rotation::with_value("old").await;
     rotation.hold("web-1", 1, 300).await;

@@ -10,7 +10,6 @@
 //! | `status` | the state of the daemon |
 //! | `http` | the pages with metrics and status |
 //! | `service_manager` | notifications to systemd |
-//! | `signals` | SIGINT and SIGTERM |
 
 mod change;
 mod hooks;
@@ -18,17 +17,15 @@ mod http;
 mod lines;
 mod metrics;
 mod service_manager;
-mod signals;
 mod status;
 
-use crate::{cli::Listen, cli_error::CliError, context::Context, terminal::log_line};
+use crate::{cli::Listen, cli_error::CliError, context::Context, signals::Signals, terminal::log_line};
 use change::Change;
 use hooks::Hooks;
 use intcred::{Client, Error, Event, Settings, WatchOptions, Watcher};
 use lines::Lines;
 use metrics::Metrics;
 use service_manager::ServiceManager;
-use signals::Signals;
 use status::Status;
 use tokio::sync::{mpsc::Permit, watch};
 

@@ -3,7 +3,7 @@
 use crate::consumers::settle;
 use crate::helpers::{
     calls::{ANY, SealTo, get, register, remove, set},
-    fixture::{Fixture, admin, heard, sqlstate},
+    fixture::{Fixture, admin, assert_unlogged, heard, sqlstate},
 };
 use futures_util::future::join_all;
 use integration_credentials_core::{error::ErrorCode, event::Event};
@@ -578,4 +578,22 @@ async fn pending_value_keeps_an_integration_from_being_unregistered() {
     assert_error(json(&admin, unregister).await, ErrorCode::InvalidRequest);
     json(&admin, "admin_discard_integration_credentials('any', 'actor')").await.unwrap();
     json(&admin, unregister).await.unwrap();
+}
+
+#[tokio::test]
+async fn plaintext_that_is_taken_for_a_sealed_value_to_find_is_shown_nowhere() {
+    let (database, _admin) = admin().await;
+    let (superuser, observer, canary) =
+        (database.superuser().await, database.superuser().await, Canary::new());
+    superuser.batch_execute("SET log_statement = 'all'; SET log_min_duration_statement = 0").await.unwrap();
+    let find =
+        format!("SELECT FROM integration_credentials.find_integration_credentials('{}')", canary.as_str());
+    assert_error(superuser.simple_query(&find).await, ErrorCode::InvalidRequest);
+    let find = "SELECT FROM integration_credentials.find_integration_credentials($1)";
+    assert_error(superuser.query(find, &[&canary.as_str().as_bytes()]).await, ErrorCode::InvalidRequest);
+    assert_unlogged(&canary);
+    let activity = "SELECT query FROM pg_stat_activity WHERE datname = current_database()";
+    for row in observer.query(activity, &[]).await.unwrap() {
+        canary.assert_absent(&row.get::<_, &str>(0));
+    }
 }

@@ -1,15 +1,19 @@
 //! The words that may stay in a text that loses its literals.
 
-/// The functions of `sql/functions.sql` that take a plain secret, and the position of that argument.
-pub(super) static FUNCTIONS: [(&[u8], usize); 2] =
-    [(b"admin_set_integration_credentials", 1), (b"sync_aggregator_credentials", 2)];
+/// The functions of `sql/functions.sql` that take a secret, and the position of that argument. That of the
+/// third is sealed, and a caller may think that it is not.
+pub(super) static FUNCTIONS: [(&[u8], usize); 3] = [
+    (b"admin_set_integration_credentials", 1),
+    (b"sync_aggregator_credentials", 2),
+    (b"find_integration_credentials", 0),
+];
 
 /// The name of that parameter.
 pub(super) const SECRET: &[u8] = b"value";
 
 /// Sorted by bytes: the words of a call, the keywords around it, and the words that the server's log adds to
 /// a statement. None is a likely part of a secret.
-static WORDS: [&[u8]; 118] = [
+static WORDS: [&[u8]; 119] = [
     b"action",
     b"actor",
     b"admin_set_integration_credentials",
@@ -54,6 +58,7 @@ static WORDS: [&[u8]; 118] = [
     b"explain",
     b"false",
     b"fetch",
+    b"find_integration_credentials",
     b"for",
     b"format",
     b"from",

@@ -281,8 +281,11 @@ impl Matcher {
 
 const LONGEST: usize = 33;
 
-static NAMES: [(&[u8], [usize; LONGEST]); FUNCTIONS.len()] =
-    [(FUNCTIONS[0].0, failures(FUNCTIONS[0].0)), (FUNCTIONS[1].0, failures(FUNCTIONS[1].0))];
+static NAMES: [(&[u8], [usize; LONGEST]); FUNCTIONS.len()] = [
+    (FUNCTIONS[0].0, failures(FUNCTIONS[0].0)),
+    (FUNCTIONS[1].0, failures(FUNCTIONS[1].0)),
+    (FUNCTIONS[2].0, failures(FUNCTIONS[2].0)),
+];
 
 /// For each prefix the length of its longest border.
 const fn failures(name: &[u8]) -> [usize; LONGEST] {

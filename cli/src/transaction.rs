@@ -56,6 +56,16 @@ pub(crate) async fn query(
     }
 }
 
+/// As [`query`], without a retry.
+pub(crate) async fn query_once(
+    client: &Client,
+    kind: TransactionKind,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>, Error> {
+    run(client, kind, client.query_typed(sql, parameters)).await
+}
+
 /// Runs statements without parameters, all of them in one transaction.
 pub(crate) async fn batch(client: &Client, kind: TransactionKind, sql: &str) -> Result<(), Error> {
     let mut retries = Retries::new();

@@ -5,7 +5,7 @@ use super::{
     source::Source,
     store::{Admission, Store},
 };
-use crate::Error;
+use crate::{Error, deadline::within, lease::Reporter};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,12 +28,18 @@ pub(super) struct SingleFlight {
     source: Source,
     /// For how long a fetch is repeated.
     limit: Duration,
+    /// `None` where no lease is asked for.
+    reporter: Option<Reporter>,
     in_flight: Mutex<HashMap<String, Pending>>,
 }
 
 impl SingleFlight {
-    pub fn new(store: Arc<Store>, source: Source, limit: Duration) -> Self {
-        Self { store, source, limit, in_flight: Mutex::default() }
+    pub fn new(store: Arc<Store>, source: Source, limit: Duration, reporter: Option<Reporter>) -> Self {
+        Self { store, source, limit, reporter, in_flight: Mutex::default() }
+    }
+
+    pub fn reporter(&self) -> Option<&Reporter> {
+        self.reporter.as_ref()
     }
 
     /// Closes the connection that fetches, after the watcher lost its own: the connection may be dead too, or
@@ -72,7 +78,8 @@ impl SingleFlight {
         let mut may_reconnect = true;
         loop {
             let version = self.store.version();
-            let outcome = match self.source.fetch(key).await {
+            let fetched = self.reported(self.store.must_report(key), self.source.fetch(key)).await;
+            let outcome = match fetched {
                 Ok(fetched) => match self.store.admit(version, fetched)? {
                     Admission::Cached(entry) => return Ok(entry),
                     Admission::NotCached(entry) => Ok(entry),
@@ -101,7 +108,7 @@ impl SingleFlight {
         let mut may_reconnect = true;
         let (version, all) = loop {
             let version = self.store.version();
-            match self.source.fetch_all().await {
+            match self.reported(self.store.must_report_all(), self.source.fetch_all()).await {
                 Err(Error::Disconnected { .. }) if may_reconnect => may_reconnect = false,
                 all => break (version, all?),
             }
@@ -111,6 +118,21 @@ impl SingleFlight {
             cached += usize::from(matches!(self.store.admit(version, fetched)?, Admission::Cached(_)));
         }
         Ok(cached)
+    }
+
+    /// Fetches and, at the same time, waits for a report later than that of the number.
+    async fn reported<T>(
+        &self,
+        number: Option<u64>,
+        fetch: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let (Some(number), Some(reporter)) = (number, &self.reporter) else { return fetch.await };
+        let (fetched, reported) =
+            tokio::join!(fetch, within(self.limit, reporter.report_after(number)));
+        // The refusal of a fetch says more than a report that failed.
+        let fetched = fetched?;
+        reported??;
+        Ok(fetched)
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<String, Pending>> {

@@ -25,8 +25,6 @@ pub struct Integration {
 }
 
 impl Integration {
-    pub(crate) const COLUMNS: usize = 7;
-
     /// Reads the columns of `list_integrations()`, starting at `first`.
     pub(crate) fn from_row(row: &Row, first: usize) -> Result<Self, crate::Error> {
         Ok(Self {

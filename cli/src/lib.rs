@@ -139,5 +139,13 @@ pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watc
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within};
+    pub use crate::{
+        backoff::Backoff, bounded_read::read_bounded, deadline::within, lease::Handovers,
+    };
+}
+
+/// Only for the tests of this repository.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::lease::Clock;
 }

@@ -232,6 +232,7 @@ impl fmt::Debug for CredentialCache {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Now, because fetches in flight may hold the reporter.
         if let Some(reporter) = self.single_flight.reporter() {
             reporter.stop();
         }

@@ -23,10 +23,13 @@
 //! | `primary` | the connection that reports go over |
 //! | `exchange` | the statements of a report |
 //! | `reporter` | the task that reports |
+//! | `handovers` | a consumer that hands values to others |
 
 mod clock;
 mod consumer;
 mod exchange;
+#[cfg(feature = "cli")]
+mod handovers;
 mod permit;
 mod primary;
 mod promises;
@@ -35,6 +38,8 @@ mod term;
 
 pub use clock::Clock;
 pub(crate) use consumer::name;
+#[cfg(feature = "cli")]
+pub use handovers::Handovers;
 pub(crate) use permit::Permit;
 pub(crate) use primary::{Access, Primary};
 pub(crate) use promises::{Promises, Report};

@@ -68,6 +68,13 @@ pub(crate) struct Reporter {
     stop: watch::Sender<bool>,
 }
 
+/// The lease of whoever forgets to end it is ended.
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// What came of the last report.
 #[derive(Clone)]
 struct State {
@@ -107,9 +114,20 @@ impl Reporter {
         lease
     }
 
+    /// Whether the lease runs, or there is none to keep to.
+    #[cfg(feature = "cli")]
+    pub fn is_running(&self) -> bool {
+        self.permit.is_running()
+    }
+
+    /// There may be something to report.
+    pub fn wake(&self) {
+        self.permit.wake.notify_one();
+    }
+
     /// Waits for the outcome of a report after the one of this number.
     pub async fn report_after(&self, number: u64) -> Result<(), Error> {
-        self.permit.wake.notify_one();
+        self.wake();
         let mut state = self.state.clone();
         match state.wait_for(|state| state.number > number).await {
             Ok(state) => state.failure.clone().map_or(Ok(()), Err),

@@ -185,8 +185,9 @@ impl Observer {
         };
         let first =
             rows.first().ok_or_else(|| Error::Unexpected("current_org() returned no row".to_owned()))?;
-        let org: &str = column(first, Integration::COLUMNS)?;
-        let is_standby = column(first, Integration::COLUMNS + 1)?;
+        // By name, because later versions of `list_integrations` return more columns.
+        let org: &str = column(first, position(first, "org")?)?;
+        let is_standby = column(first, position(first, "pg_is_in_recovery")?)?;
         Ok(Listing { org: org.into(), scope, states: states(&rows)?, is_standby })
     }
 
@@ -210,13 +211,24 @@ impl Observer {
     }
 }
 
+fn position(row: &Row, name: &str) -> Result<usize, Error> {
+    let found = row.columns().iter().position(|column| column.name() == name);
+    found.ok_or_else(|| Error::Unexpected(format!("the list has no column {name}")))
+}
+
 fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
     let mut states = BTreeMap::new();
     for row in rows {
         if column::<Option<&str>>(row, 0)?.is_some() {
             let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
                 Integration::from_row(row, 0)?;
-            states.insert(key.into(), KeyState { revision, has_credentials, is_enabled, updated_at });
+            let expires_at = match position(row, "expiresAt") {
+                Ok(position) => column(row, position)?,
+                // The SQL of version 0.1.0.
+                Err(_) => None,
+            };
+            let state = KeyState { revision, has_credentials, is_enabled, updated_at, expires_at };
+            states.insert(key.into(), state);
         }
     }
     Ok(states)

@@ -6,7 +6,7 @@ use crate::{ErrorCode, Secret, lease::Clock};
 const ORG: &str = "acme";
 
 fn state(revision: i64) -> KeyState {
-    KeyState { revision, has_credentials: true, is_enabled: true, updated_at: None }
+    KeyState { revision, has_credentials: true, is_enabled: true, updated_at: None, expires_at: None }
 }
 
 fn snapshot(org: &str, states: &[(&str, KeyState)]) -> Snapshot {

@@ -25,16 +25,52 @@ COMMENT ON COLUMN integration_credentials.integration_catalog.sync_mode IS
     'surface: the result of the call shows a failure of the sync handler; background: the server log does.';
 COMMENT ON COLUMN integration_credentials.integration_catalog.is_shipped IS
     'Whether CREATE EXTENSION inserted the row; a row of the same key from a restore or a publisher replaces it.';
+COMMENT ON COLUMN integration_credentials.integration_catalog.keep_previous IS
+    'How long the previous value of a credential is kept from its replacement on; 0 keeps none.';
 
 COMMENT ON TABLE integration_credentials.removed_integrations IS
     'Keys that were deleted from the catalog, so that a restore does not bring shipped entries back.';
 
 COMMENT ON TABLE integration_credentials.configured_integrations IS
-    'The credential of an org for an integration, encrypted with the keyring.';
+    'The credential of an org for an integration: current, previous and pending value, encrypted with the keyring.';
 COMMENT ON COLUMN integration_credentials.configured_integrations.revision IS
-    'Grows by 1 with each set and each removal.';
+    'Grows by 1 with each set, promotion, rollback and removal; 0 while only a pending value was stored.';
 COMMENT ON COLUMN integration_credentials.configured_integrations.ciphertext IS
     'Version, key id, nonce and ciphertext, bound to table, org and integration; NULL after a removal.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.expires_at IS
+    'When the current value expires at the vendor, as the caller says; nothing happens then.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_revision IS
+    'The revision of the previous value.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_ciphertext IS
+    'The value that was current before, encrypted likewise; NULL if none is kept.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_until IS
+    'Until when the previous value can be read and rolled back to.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_expires_at IS
+    'When the previous value expires at the vendor.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_ciphertext IS
+    'The value that was staged, encrypted likewise; a promotion makes it the current one.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_at IS
+    'When the pending value was staged.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_actor IS
+    'Who staged the pending value, as the caller says; not verified.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_expires_at IS
+    'When the pending value expires at the vendor.';
+
+COMMENT ON TABLE integration_credentials.consumers IS
+    'The processes that hold credentials, each with a lease; unlogged, and not dumped.';
+COMMENT ON COLUMN integration_credentials.consumers.role_name IS
+    'The role that reports, from Postgres.';
+COMMENT ON COLUMN integration_credentials.consumers.consumer IS
+    'The id that the process has chosen for itself.';
+COMMENT ON COLUMN integration_credentials.consumers.name IS
+    'The name that the process gives itself; not verified.';
+COMMENT ON COLUMN integration_credentials.consumers.held IS
+    'JSON object: for each key, the oldest revision that the process still uses, and the newest that it knows.';
+COMMENT ON COLUMN integration_credentials.consumers.lease_until IS
+    'Until when the process may use what it holds, unless it renews the lease.';
+
+COMMENT ON TABLE integration_credentials.lease_epoch IS
+    'Since when the leases are complete: one row, which a crash deletes together with the leases; unlogged.';
 
 COMMENT ON TABLE integration_credentials.aggregator_credentials IS
     'Credentials that the sync handler of the extension keeps for the review aggregator, encrypted.';
@@ -82,16 +118,34 @@ COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials(te
     'Validates, encrypts and saves a credential of the org.';
 COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text) IS
     'Saves a credential whose value the client has sealed to the key of sealing_key().';
+COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials(text, text, text, jsonb) IS
+    'The same with options: expectedRevision, expiresAt, keepPrevious, stage and dryRun.';
+COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text, jsonb) IS
+    'The same with options: expectedRevision, expiresAt, keepPrevious, stage and dryRun.';
+COMMENT ON FUNCTION integration_credentials.admin_promote_integration_credentials(text, text, bigint) IS
+    'Makes the pending value the current one, and the current value the previous one.';
+COMMENT ON FUNCTION integration_credentials.admin_discard_integration_credentials(text, text) IS
+    'Drops the pending value.';
+COMMENT ON FUNCTION integration_credentials.admin_rollback_integration_credentials(text, text, bigint) IS
+    'Makes the previous value the current one, under a new revision.';
+COMMENT ON FUNCTION integration_credentials.admin_retire_integration_credentials(text, text, boolean) IS
+    'Drops the previous value, unless a consumer may still use it.';
 COMMENT ON FUNCTION integration_credentials.sealing_key() IS
     'The public key that a client seals a value to, with the org, role and time to seal it for.';
 COMMENT ON FUNCTION integration_credentials.admin_remove_integration_credentials(text, text) IS
     'Removes the credential of the org; the row and its revision stay.';
+COMMENT ON FUNCTION integration_credentials.admin_remove_integration_credentials(text, text, boolean) IS
+    'Removes the credential of the org and, if purged, the previous value as well.';
+COMMENT ON FUNCTION integration_credentials.find_integration_credentials(bytea, text) IS
+    'The integrations that have this sealed value as current, previous or pending one.';
 COMMENT ON FUNCTION integration_credentials.admin_register_integration(text, text, text, jsonb, text, text) IS
     'Adds an integration to the catalog, or replaces its name, rules, documentation link and example.';
 COMMENT ON FUNCTION integration_credentials.admin_unregister_integration(text, text) IS
     'Removes an integration from the catalog, unless an org has a credential for it.';
 COMMENT ON FUNCTION integration_credentials.admin_set_integration_enabled(text, boolean, text) IS
     'Enables or disables an integration for all orgs of the database.';
+COMMENT ON FUNCTION integration_credentials.admin_set_integration_keep_previous(text, interval, text) IS
+    'Sets how long the previous value of an integration is kept.';
 COMMENT ON FUNCTION integration_credentials.record_tool_failure(text, text, text, double precision) IS
     'Writes the metering row of a call that failed, for the client, whose transaction was rolled back.';
 COMMENT ON FUNCTION integration_credentials.get_integration_credentials(text) IS
@@ -100,6 +154,12 @@ COMMENT ON FUNCTION integration_credentials.get_integration_credentials_with_rev
     'The decrypted credential of the org, with its revision and the time of its last change.';
 COMMENT ON FUNCTION integration_credentials.get_all_integration_credentials() IS
     'All decrypted credentials of the org; an error code in place of a value that cannot be decrypted.';
+COMMENT ON FUNCTION integration_credentials.get_integration_credentials(text, text) IS
+    'The decrypted current, previous or pending value of the org.';
+COMMENT ON FUNCTION integration_credentials.get_valid_integration_credentials(text) IS
+    'The decrypted current value of the org and, while it is kept, the previous one.';
+COMMENT ON FUNCTION integration_credentials.report_held_revisions(uuid, text, jsonb, interval) IS
+    'Renews the lease of a process that holds credentials, with the revisions that it holds.';
 COMMENT ON FUNCTION integration_credentials.get_aggregator_credentials(text) IS
     'The decrypted credential that the sync handler of the extension keeps for the review aggregator.';
 COMMENT ON FUNCTION integration_credentials.list_integrations() IS
@@ -108,6 +168,12 @@ COMMENT ON FUNCTION integration_credentials.list_integrations(text[]) IS
     'The entries of the catalog with these keys, with the state of each credential of the org.';
 COMMENT ON FUNCTION integration_credentials.describe_integrations() IS
     'The catalog, with the rules, example and functions of each entry.';
+COMMENT ON FUNCTION integration_credentials.rotation_status(text) IS
+    'How far each rotation of the org is, and which consumers are behind.';
+COMMENT ON FUNCTION integration_credentials.check_credentials() IS
+    'The values of the org that cannot be decrypted, with the key that each needs.';
+COMMENT ON FUNCTION integration_credentials.purge_previous() IS
+    'Clears the previous values whose time is over, in all orgs; for operators.';
 COMMENT ON FUNCTION integration_credentials.register_validator(text, text) IS
     'Sets the validator of an integration by its signature; NULL removes it; for superusers.';
 COMMENT ON FUNCTION integration_credentials.register_sync_handler(text, text, text) IS

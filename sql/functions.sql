@@ -26,6 +26,55 @@ CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
 
+-- Options, each optional: expectedRevision (the call is refused if the row has another one; 0 for no
+-- credential yet), expiresAt (RFC 3339), keepPrevious (seconds, or an interval as text), stage (true: the
+-- value becomes pending), dryRun (true: everything up to the encryption, and nothing is changed).
+CREATE FUNCTION integration_credentials.admin_set_integration_credentials(
+        key text, value text, actor text, options jsonb)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_credentials';
+
+CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed(
+        key text, sealed bytea, actor text, options jsonb)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
+
+-- The pending value becomes the current one, and the current one becomes the previous one.
+CREATE FUNCTION integration_credentials.admin_promote_integration_credentials(
+        key text, actor text, expected_revision bigint DEFAULT NULL)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_promote_integration_credentials';
+
+-- Drops the pending value.
+CREATE FUNCTION integration_credentials.admin_discard_integration_credentials(key text, actor text)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_discard_integration_credentials';
+
+-- The previous value becomes the current one under a new revision, and the current one becomes the previous
+-- one. After a removal, this brings the value back.
+CREATE FUNCTION integration_credentials.admin_rollback_integration_credentials(
+        key text, actor text, expected_revision bigint DEFAULT NULL)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_rollback_integration_credentials';
+
+-- Drops the previous value. Refused while a consumer may still use it, unless forced.
+CREATE FUNCTION integration_credentials.admin_retire_integration_credentials(
+        key text, actor text, force boolean DEFAULT false)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_retire_integration_credentials';
+
 -- {"form", "org", "role", "issuedAt", "keyId", "publicKey"}: the key to seal to, in base64, and the terms to
 -- seal for.
 CREATE FUNCTION integration_credentials.sealing_key() RETURNS jsonb
@@ -38,6 +87,22 @@ CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_remove_integration_credentials';
+
+-- With purge => true, the previous and the pending value are removed as well. Otherwise the current value
+-- becomes the previous one, and admin_rollback_integration_credentials() can bring it back.
+CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key text, actor text, purge boolean)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_remove_integration_credentials';
+
+-- The integrations of this org, or for a superuser of all orgs, that have this value. The value is sealed to
+-- the key of sealing_key(), for the integration key ''.
+CREATE FUNCTION integration_credentials.find_integration_credentials(sealed bytea, actor text DEFAULT NULL)
+    RETURNS TABLE (org text, key text, which text, revision bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'find_integration_credentials';
 
 -- Adds an integration, or replaces the entry of the key, except is_enabled, validator and sync handler.
 -- Rules: {"minLength", "maxLength", "prefix", "pattern", "schema"}, each optional.
@@ -61,6 +126,14 @@ CREATE FUNCTION integration_credentials.admin_set_integration_enabled(key text, 
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'admin_set_integration_enabled';
+
+-- How long the previous value of a credential is kept from its replacement on; 0 keeps none.
+CREATE FUNCTION integration_credentials.admin_set_integration_keep_previous(
+        key text, keep_previous interval, actor text)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_keep_previous';
 
 -- The rollback of a failed call takes its metering row along, so the client writes the row with this function
 -- afterwards. `outcome` is an error code. `parameters` is a JSON object, which this function redacts again.
@@ -95,6 +168,28 @@ CREATE FUNCTION integration_credentials.get_all_integration_credentials()
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'get_all_integration_credentials';
 
+-- which: current, previous (until its time is over), or pending (to test a value before it is promoted).
+CREATE FUNCTION integration_credentials.get_integration_credentials(key text, which text) RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'get_integration_credentials_which';
+
+-- The current value, and the previous one while it is kept: for a service that verifies signatures with
+-- either.
+CREATE FUNCTION integration_credentials.get_valid_integration_credentials(key text)
+    RETURNS TABLE (value text, revision bigint, "validUntil" timestamptz)
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'get_valid_integration_credentials';
+
+-- A process tells which revisions it holds, and renews its lease: held is {"key": [oldest revision that the
+-- process still uses, newest revision that it knows]}. Returns {"key": current revision} for each key that
+-- was reported as [0, 0], which the process is about to read. A lease of 0 ends it.
+CREATE FUNCTION integration_credentials.report_held_revisions(
+        consumer uuid, name text, held jsonb, lease interval)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'report_held_revisions';
+
 -- The credential that the shipped sync handler wrote for the review aggregator.
 CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RETURNS text
     LANGUAGE c STABLE PARALLEL UNSAFE
@@ -113,13 +208,17 @@ CREATE FUNCTION integration_credentials.list_integrations()
         "isConfigured"   boolean,       -- this org has, or had, a credential
         "hasCredentials" boolean,       -- this org has a credential now
         revision         bigint,        -- 0 where this org never had a credential
-        "updatedAt"      timestamptz)
+        "updatedAt"      timestamptz,
+        "expiresAt"      timestamptz,
+        "hasPrevious"    boolean,       -- a previous value is kept now
+        "hasPending"     boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled,
-               c.org_slug IS NOT NULL, c.ciphertext IS NOT NULL,
-               coalesce(c.revision, 0), c.updated_at
+               coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
+               coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
+               coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
         FROM integration_credentials.integration_catalog k
         LEFT JOIN integration_credentials.configured_integrations c
             ON c.integration_key = k.integration_key
@@ -131,13 +230,15 @@ CREATE FUNCTION integration_credentials.list_integrations()
 CREATE FUNCTION integration_credentials.list_integrations(keys text[])
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
-        revision bigint, "updatedAt" timestamptz)
+        revision bigint, "updatedAt" timestamptz, "expiresAt" timestamptz, "hasPrevious" boolean,
+        "hasPending" boolean)
     LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT k.integration_key, k.display_name, k.is_enabled,
-               c.org_slug IS NOT NULL, c.ciphertext IS NOT NULL,
-               coalesce(c.revision, 0), c.updated_at
+               coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
+               coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
+               coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
         FROM integration_credentials.integration_catalog k
         LEFT JOIN integration_credentials.configured_integrations c
             ON c.integration_key = k.integration_key
@@ -158,6 +259,45 @@ CREATE FUNCTION integration_credentials.describe_integrations()
                k.validator, k.sync_handler, k.sync_mode
         FROM integration_credentials.integration_catalog k
         ORDER BY k.integration_key;
+    END;
+
+-- How far each rotation is. state: steady, staged (a value is pending), rotating (a previous value is kept)
+-- or removed. verdict: converged (no consumer can use an older value), waiting (behind says for whom) or
+-- unknown (reason says why). consumers: how many live leases hold the key.
+CREATE FUNCTION integration_credentials.rotation_status(key text DEFAULT NULL)
+    RETURNS TABLE (
+        key text, revision bigint, state text, "previousRevision" bigint, "previousUntil" timestamptz,
+        "pendingAt" timestamptz, "pendingActor" text, verdict text, reason text, consumers bigint, behind jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'rotation_status';
+
+-------------------------------------------------------------------------------------------- for admins and operators
+
+-- The values of this org that cannot be decrypted, with the id of the key that each needs.
+CREATE FUNCTION integration_credentials.check_credentials()
+    RETURNS TABLE (key text, which text, "keyId" text, error text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'check_credentials';
+
+-- Clears the previous values whose time is over, of all orgs, and returns how many. Rows that are being
+-- changed are skipped: the change clears them.
+CREATE FUNCTION integration_credentials.purge_previous() RETURNS bigint
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        WITH over AS (
+            SELECT org_slug, integration_key FROM integration_credentials.configured_integrations
+            WHERE previous_until <= clock_timestamp()
+            FOR UPDATE SKIP LOCKED),
+        cleared AS (
+            UPDATE integration_credentials.configured_integrations AS c
+            SET previous_revision = NULL, previous_ciphertext = NULL, previous_until = NULL, previous_expires_at = NULL
+            FROM over
+            WHERE c.org_slug = over.org_slug AND c.integration_key = over.integration_key
+            RETURNING 1)
+        SELECT count(*) FROM cleared;
     END;
 
 -------------------------------------------------------------------------------------------------------- for auditors

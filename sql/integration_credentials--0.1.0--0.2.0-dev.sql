@@ -3,6 +3,285 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
 SET LOCAL quote_all_identifiers = off;
 
+-- What is there before, to tell the new objects apart at the end of this script, and the grants on the
+-- functions that this script drops and creates again.
+SELECT pg_catalog.set_config('integration_credentials_upgrade.functions',
+    (SELECT array_agg(p.oid)::text FROM pg_proc p WHERE p.pronamespace = 'integration_credentials'::regnamespace), true);
+SELECT pg_catalog.set_config('integration_credentials_upgrade.relations',
+    (SELECT array_agg(c.oid)::text FROM pg_class c WHERE c.relnamespace = 'integration_credentials'::regnamespace), true);
+SELECT pg_catalog.set_config('integration_credentials_upgrade.grants',
+    (SELECT coalesce(array_agg(format('GRANT EXECUTE ON FUNCTION %s TO %s%s', p.oid::regprocedure,
+                CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END,
+                CASE WHEN acl.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)), '{}')::text
+     FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) acl
+     WHERE p.pronamespace = 'integration_credentials'::regnamespace AND p.proname = 'list_integrations'
+         AND acl.grantee <> p.proowner), true);
+
+---------------------------------------------------------------------------------------------------------- tables
+
+ALTER TABLE integration_credentials.integration_catalog
+    ADD keep_previous interval NOT NULL DEFAULT '1 day' CHECK (keep_previous >= '0');
+ALTER TABLE integration_credentials.configured_integrations
+    ADD expires_at          timestamptz,
+    ADD previous_revision   bigint,
+    ADD previous_ciphertext bytea,
+    ADD previous_until      timestamptz,
+    ADD previous_expires_at timestamptz,
+    ADD pending_ciphertext  bytea,
+    ADD pending_at          timestamptz,
+    ADD pending_actor       text,
+    ADD pending_expires_at  timestamptz;
+
+-- The processes that hold credentials, each with a lease. Unlogged, because a process renews its lease every
+-- few seconds. A crash empties the table, and a promoted standby starts with an empty one.
+CREATE UNLOGGED TABLE integration_credentials.consumers (
+    org_slug    text COLLATE "C" NOT NULL,
+    role_name   text COLLATE "C" NOT NULL,   -- the role that reports, so that no role speaks for another
+    consumer    uuid        NOT NULL,
+    name        text        NOT NULL,
+    held        jsonb       NOT NULL,        -- {"key": [oldest revision held, newest revision known]}
+    reported_at timestamptz NOT NULL,
+    lease_until timestamptz NOT NULL,
+    PRIMARY KEY (org_slug, role_name, consumer)
+) WITH (fillfactor = 50);
+
+-- One row: since when leases are complete. A crash deletes the row, and with it the leases.
+CREATE UNLOGGED TABLE integration_credentials.lease_epoch (
+    is_the_row boolean     PRIMARY KEY DEFAULT true CHECK (is_the_row),
+    began_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+-- The last read of each credential by each role: who still uses what.
+CREATE TABLE integration_credentials.credential_reads (
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
+    role_name       text COLLATE "C" NOT NULL,
+    revision        bigint      NOT NULL,
+    last_read_at    timestamptz NOT NULL,
+    reads           bigint      NOT NULL,
+    PRIMARY KEY (org_slug, integration_key, role_name)
+) WITH (fillfactor = 70);
+
+------------------------------------------------------------------------------------------------------- functions
+
+-- Options, each optional: expectedRevision (the call is refused if the row has another one; 0 for no
+-- credential yet), expiresAt (RFC 3339), keepPrevious (seconds, or an interval as text), stage (true: the
+-- value becomes pending), dryRun (true: everything up to the encryption, and nothing is changed).
+CREATE FUNCTION integration_credentials.admin_set_integration_credentials(
+        key text, value text, actor text, options jsonb)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_credentials';
+
+CREATE FUNCTION integration_credentials.admin_set_integration_credentials_sealed(
+        key text, sealed bytea, actor text, options jsonb)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_credentials_sealed';
+
+-- The pending value becomes the current one, and the current one becomes the previous one.
+CREATE FUNCTION integration_credentials.admin_promote_integration_credentials(
+        key text, actor text, expected_revision bigint DEFAULT NULL)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_promote_integration_credentials';
+
+-- Drops the pending value.
+CREATE FUNCTION integration_credentials.admin_discard_integration_credentials(key text, actor text)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_discard_integration_credentials';
+
+-- The previous value becomes the current one under a new revision, and the current one becomes the previous
+-- one. After a removal, this brings the value back.
+CREATE FUNCTION integration_credentials.admin_rollback_integration_credentials(
+        key text, actor text, expected_revision bigint DEFAULT NULL)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_rollback_integration_credentials';
+
+-- Drops the previous value. Refused while a consumer may still use it, unless forced.
+CREATE FUNCTION integration_credentials.admin_retire_integration_credentials(
+        key text, actor text, force boolean DEFAULT false)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_retire_integration_credentials';
+
+-- With purge => true, the previous and the pending value are removed as well. Otherwise the current value
+-- becomes the previous one, and admin_rollback_integration_credentials() can bring it back.
+CREATE FUNCTION integration_credentials.admin_remove_integration_credentials(key text, actor text, purge boolean)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_remove_integration_credentials';
+
+-- The integrations of this org, or for a superuser of all orgs, that have this value. The value is sealed to
+-- the key of sealing_key(), for the integration key ''.
+CREATE FUNCTION integration_credentials.find_integration_credentials(sealed bytea, actor text DEFAULT NULL)
+    RETURNS TABLE (org text, key text, which text, revision bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'find_integration_credentials';
+
+-- How long the previous value of a credential is kept from its replacement on; 0 keeps none.
+CREATE FUNCTION integration_credentials.admin_set_integration_keep_previous(
+        key text, keep_previous interval, actor text)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'admin_set_integration_keep_previous';
+
+-- which: current, previous (until its time is over), or pending (to test a value before it is promoted).
+CREATE FUNCTION integration_credentials.get_integration_credentials(key text, which text) RETURNS text
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'get_integration_credentials_which';
+
+-- The current value, and the previous one while it is kept: for a service that verifies signatures with
+-- either.
+CREATE FUNCTION integration_credentials.get_valid_integration_credentials(key text)
+    RETURNS TABLE (value text, revision bigint, "validUntil" timestamptz)
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'get_valid_integration_credentials';
+
+-- A process tells which revisions it holds, and renews its lease: held is {"key": [oldest revision that the
+-- process still uses, newest revision that it knows]}. Returns {"key": current revision} for each key that
+-- was reported as [0, 0], which the process is about to read. A lease of 0 ends it.
+CREATE FUNCTION integration_credentials.report_held_revisions(
+        consumer uuid, name text, held jsonb, lease interval)
+    RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'report_held_revisions';
+
+-- How far each rotation is. state: steady, staged (a value is pending), rotating (a previous value is kept)
+-- or removed. verdict: converged (no consumer can use an older value), waiting (behind says for whom) or
+-- unknown (reason says why). consumers: how many live leases hold the key.
+CREATE FUNCTION integration_credentials.rotation_status(key text DEFAULT NULL)
+    RETURNS TABLE (
+        key text, revision bigint, state text, "previousRevision" bigint, "previousUntil" timestamptz,
+        "pendingAt" timestamptz, "pendingActor" text, verdict text, reason text, consumers bigint, behind jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'rotation_status';
+
+-- The values of this org that cannot be decrypted, with the id of the key that each needs.
+CREATE FUNCTION integration_credentials.check_credentials()
+    RETURNS TABLE (key text, which text, "keyId" text, error text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'check_credentials';
+
+-- Clears the previous values whose time is over, of all orgs, and returns how many. Rows that are being
+-- changed are skipped: the change clears them.
+CREATE FUNCTION integration_credentials.purge_previous() RETURNS bigint
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        WITH over AS (
+            SELECT org_slug, integration_key FROM integration_credentials.configured_integrations
+            WHERE previous_until <= clock_timestamp()
+            FOR UPDATE SKIP LOCKED),
+        cleared AS (
+            UPDATE integration_credentials.configured_integrations AS c
+            SET previous_revision = NULL, previous_ciphertext = NULL, previous_until = NULL, previous_expires_at = NULL
+            FROM over
+            WHERE c.org_slug = over.org_slug AND c.integration_key = over.integration_key
+            RETURNING 1)
+        SELECT count(*) FROM cleared;
+    END;
+
+DROP FUNCTION integration_credentials.list_integrations(), integration_credentials.list_integrations(text[]);
+
+-- VOLATILE, though these functions only read: a VOLATILE function takes its snapshot after it has locked the
+-- tables. A STABLE one uses the snapshot of the statement, which shows an empty table after an ALTER TABLE
+-- has rewritten it.
+CREATE FUNCTION integration_credentials.list_integrations()
+    RETURNS TABLE (
+        key              text,
+        "displayName"    text,
+        "isEnabled"      boolean,
+        "isConfigured"   boolean,       -- this org has, or had, a credential
+        "hasCredentials" boolean,       -- this org has a credential now
+        revision         bigint,        -- 0 where this org never had a credential
+        "updatedAt"      timestamptz,
+        "expiresAt"      timestamptz,
+        "hasPrevious"    boolean,       -- a previous value is kept now
+        "hasPending"     boolean)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT k.integration_key, k.display_name, k.is_enabled,
+               coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
+               coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
+               coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
+        FROM integration_credentials.integration_catalog k
+        LEFT JOIN integration_credentials.configured_integrations c
+            ON c.integration_key = k.integration_key
+           AND c.org_slug = (SELECT integration_credentials.current_org())
+        ORDER BY k.integration_key;
+    END;
+
+-- The entries with these keys. A key that the catalog does not have yields no row.
+CREATE FUNCTION integration_credentials.list_integrations(keys text[])
+    RETURNS TABLE (
+        key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
+        revision bigint, "updatedAt" timestamptz, "expiresAt" timestamptz, "hasPrevious" boolean,
+        "hasPending" boolean)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT k.integration_key, k.display_name, k.is_enabled,
+               coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
+               coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
+               coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
+        FROM integration_credentials.integration_catalog k
+        LEFT JOIN integration_credentials.configured_integrations c
+            ON c.integration_key = k.integration_key
+           AND c.org_slug = (SELECT integration_credentials.current_org())
+        WHERE k.integration_key = ANY (list_integrations.keys)
+        ORDER BY k.integration_key;
+    END;
+
+---------------------------------------------------------------------------------------------------------- grants
+
+-- Only the owner has a privilege on a new object. Postgres lets PUBLIC execute a new function, and the default
+-- privileges of the role that upgrades may grant more.
+DO $$
+DECLARE
+    new record;
+    kept text;
+BEGIN
+    FOR new IN
+        SELECT DISTINCT kind, object, CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS grantee
+        FROM (
+            SELECT 'FUNCTION' AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
+                   coalesce(p.proacl, acldefault('f', p.proowner)) AS acl
+            FROM pg_proc p
+            WHERE p.pronamespace = 'integration_credentials'::regnamespace
+                AND p.oid <> ALL (pg_catalog.current_setting('integration_credentials_upgrade.functions')::oid[])
+            UNION ALL
+            SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl
+            FROM pg_class c
+            WHERE c.relnamespace = 'integration_credentials'::regnamespace AND c.relkind IN ('r', 'v')
+                AND c.oid <> ALL (pg_catalog.current_setting('integration_credentials_upgrade.relations')::oid[])
+        ) object CROSS JOIN LATERAL aclexplode(object.acl) acl
+        WHERE acl.grantee <> object.owner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', new.kind, new.object, new.grantee);
+    END LOOP;
+    FOREACH kept IN ARRAY pg_catalog.current_setting('integration_credentials_upgrade.grants')::text[]
+    LOOP
+        EXECUTE kept;
+    END LOOP;
+END
+$$;
+
 -- What each object is, for \dn+, \dt+, \d+ and \df+.
 
 COMMENT ON SCHEMA integration_credentials IS
@@ -30,16 +309,52 @@ COMMENT ON COLUMN integration_credentials.integration_catalog.sync_mode IS
     'surface: the result of the call shows a failure of the sync handler; background: the server log does.';
 COMMENT ON COLUMN integration_credentials.integration_catalog.is_shipped IS
     'Whether CREATE EXTENSION inserted the row; a row of the same key from a restore or a publisher replaces it.';
+COMMENT ON COLUMN integration_credentials.integration_catalog.keep_previous IS
+    'How long the previous value of a credential is kept from its replacement on; 0 keeps none.';
 
 COMMENT ON TABLE integration_credentials.removed_integrations IS
     'Keys that were deleted from the catalog, so that a restore does not bring shipped entries back.';
 
 COMMENT ON TABLE integration_credentials.configured_integrations IS
-    'The credential of an org for an integration, encrypted with the keyring.';
+    'The credential of an org for an integration: current, previous and pending value, encrypted with the keyring.';
 COMMENT ON COLUMN integration_credentials.configured_integrations.revision IS
-    'Grows by 1 with each set and each removal.';
+    'Grows by 1 with each set, promotion, rollback and removal; 0 while only a pending value was stored.';
 COMMENT ON COLUMN integration_credentials.configured_integrations.ciphertext IS
     'Version, key id, nonce and ciphertext, bound to table, org and integration; NULL after a removal.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.expires_at IS
+    'When the current value expires at the vendor, as the caller says; nothing happens then.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_revision IS
+    'The revision of the previous value.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_ciphertext IS
+    'The value that was current before, encrypted likewise; NULL if none is kept.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_until IS
+    'Until when the previous value can be read and rolled back to.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.previous_expires_at IS
+    'When the previous value expires at the vendor.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_ciphertext IS
+    'The value that was staged, encrypted likewise; a promotion makes it the current one.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_at IS
+    'When the pending value was staged.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_actor IS
+    'Who staged the pending value, as the caller says; not verified.';
+COMMENT ON COLUMN integration_credentials.configured_integrations.pending_expires_at IS
+    'When the pending value expires at the vendor.';
+
+COMMENT ON TABLE integration_credentials.consumers IS
+    'The processes that hold credentials, each with a lease; unlogged, and not dumped.';
+COMMENT ON COLUMN integration_credentials.consumers.role_name IS
+    'The role that reports, from Postgres.';
+COMMENT ON COLUMN integration_credentials.consumers.consumer IS
+    'The id that the process has chosen for itself.';
+COMMENT ON COLUMN integration_credentials.consumers.name IS
+    'The name that the process gives itself; not verified.';
+COMMENT ON COLUMN integration_credentials.consumers.held IS
+    'JSON object: for each key, the oldest revision that the process still uses, and the newest that it knows.';
+COMMENT ON COLUMN integration_credentials.consumers.lease_until IS
+    'Until when the process may use what it holds, unless it renews the lease.';
+
+COMMENT ON TABLE integration_credentials.lease_epoch IS
+    'Since when the leases are complete: one row, which a crash deletes together with the leases; unlogged.';
 
 COMMENT ON TABLE integration_credentials.aggregator_credentials IS
     'Credentials that the sync handler of the extension keeps for the review aggregator, encrypted.';
@@ -87,16 +402,34 @@ COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials(te
     'Validates, encrypts and saves a credential of the org.';
 COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text) IS
     'Saves a credential whose value the client has sealed to the key of sealing_key().';
+COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials(text, text, text, jsonb) IS
+    'The same with options: expectedRevision, expiresAt, keepPrevious, stage and dryRun.';
+COMMENT ON FUNCTION integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text, jsonb) IS
+    'The same with options: expectedRevision, expiresAt, keepPrevious, stage and dryRun.';
+COMMENT ON FUNCTION integration_credentials.admin_promote_integration_credentials(text, text, bigint) IS
+    'Makes the pending value the current one, and the current value the previous one.';
+COMMENT ON FUNCTION integration_credentials.admin_discard_integration_credentials(text, text) IS
+    'Drops the pending value.';
+COMMENT ON FUNCTION integration_credentials.admin_rollback_integration_credentials(text, text, bigint) IS
+    'Makes the previous value the current one, under a new revision.';
+COMMENT ON FUNCTION integration_credentials.admin_retire_integration_credentials(text, text, boolean) IS
+    'Drops the previous value, unless a consumer may still use it.';
 COMMENT ON FUNCTION integration_credentials.sealing_key() IS
     'The public key that a client seals a value to, with the org, role and time to seal it for.';
 COMMENT ON FUNCTION integration_credentials.admin_remove_integration_credentials(text, text) IS
     'Removes the credential of the org; the row and its revision stay.';
+COMMENT ON FUNCTION integration_credentials.admin_remove_integration_credentials(text, text, boolean) IS
+    'Removes the credential of the org and, if purged, the previous value as well.';
+COMMENT ON FUNCTION integration_credentials.find_integration_credentials(bytea, text) IS
+    'The integrations that have this sealed value as current, previous or pending one.';
 COMMENT ON FUNCTION integration_credentials.admin_register_integration(text, text, text, jsonb, text, text) IS
     'Adds an integration to the catalog, or replaces its name, rules, documentation link and example.';
 COMMENT ON FUNCTION integration_credentials.admin_unregister_integration(text, text) IS
     'Removes an integration from the catalog, unless an org has a credential for it.';
 COMMENT ON FUNCTION integration_credentials.admin_set_integration_enabled(text, boolean, text) IS
     'Enables or disables an integration for all orgs of the database.';
+COMMENT ON FUNCTION integration_credentials.admin_set_integration_keep_previous(text, interval, text) IS
+    'Sets how long the previous value of an integration is kept.';
 COMMENT ON FUNCTION integration_credentials.record_tool_failure(text, text, text, double precision) IS
     'Writes the metering row of a call that failed, for the client, whose transaction was rolled back.';
 COMMENT ON FUNCTION integration_credentials.get_integration_credentials(text) IS
@@ -105,6 +438,12 @@ COMMENT ON FUNCTION integration_credentials.get_integration_credentials_with_rev
     'The decrypted credential of the org, with its revision and the time of its last change.';
 COMMENT ON FUNCTION integration_credentials.get_all_integration_credentials() IS
     'All decrypted credentials of the org; an error code in place of a value that cannot be decrypted.';
+COMMENT ON FUNCTION integration_credentials.get_integration_credentials(text, text) IS
+    'The decrypted current, previous or pending value of the org.';
+COMMENT ON FUNCTION integration_credentials.get_valid_integration_credentials(text) IS
+    'The decrypted current value of the org and, while it is kept, the previous one.';
+COMMENT ON FUNCTION integration_credentials.report_held_revisions(uuid, text, jsonb, interval) IS
+    'Renews the lease of a process that holds credentials, with the revisions that it holds.';
 COMMENT ON FUNCTION integration_credentials.get_aggregator_credentials(text) IS
     'The decrypted credential that the sync handler of the extension keeps for the review aggregator.';
 COMMENT ON FUNCTION integration_credentials.list_integrations() IS
@@ -113,6 +452,12 @@ COMMENT ON FUNCTION integration_credentials.list_integrations(text[]) IS
     'The entries of the catalog with these keys, with the state of each credential of the org.';
 COMMENT ON FUNCTION integration_credentials.describe_integrations() IS
     'The catalog, with the rules, example and functions of each entry.';
+COMMENT ON FUNCTION integration_credentials.rotation_status(text) IS
+    'How far each rotation of the org is, and which consumers are behind.';
+COMMENT ON FUNCTION integration_credentials.check_credentials() IS
+    'The values of the org that cannot be decrypted, with the key that each needs.';
+COMMENT ON FUNCTION integration_credentials.purge_previous() IS
+    'Clears the previous values whose time is over, in all orgs; for operators.';
 COMMENT ON FUNCTION integration_credentials.register_validator(text, text) IS
     'Sets the validator of an integration by its signature; NULL removes it; for superusers.';
 COMMENT ON FUNCTION integration_credentials.register_sync_handler(text, text, text) IS

@@ -34,30 +34,44 @@ GRANT EXECUTE ON FUNCTION
     integration_credentials.current_org(),
     integration_credentials.list_integrations(),
     integration_credentials.list_integrations(text[]),
-    integration_credentials.describe_integrations()
+    integration_credentials.describe_integrations(),
+    integration_credentials.rotation_status(text)
     TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
 
 -- Admins write values, and cannot read a value back.
 GRANT EXECUTE ON FUNCTION
     integration_credentials.admin_set_integration_credentials(text, text, text),
     integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text),
+    integration_credentials.admin_set_integration_credentials(text, text, text, jsonb),
+    integration_credentials.admin_set_integration_credentials_sealed(text, bytea, text, jsonb),
+    integration_credentials.admin_promote_integration_credentials(text, text, bigint),
+    integration_credentials.admin_discard_integration_credentials(text, text),
+    integration_credentials.admin_rollback_integration_credentials(text, text, bigint),
+    integration_credentials.admin_retire_integration_credentials(text, text, boolean),
     integration_credentials.sealing_key(),
     integration_credentials.admin_remove_integration_credentials(text, text),
+    integration_credentials.admin_remove_integration_credentials(text, text, boolean),
+    integration_credentials.find_integration_credentials(bytea, text),
+    integration_credentials.check_credentials(),
     integration_credentials.record_tool_failure(text, text, text, double precision)
     TO integration_credentials_admin;
 
--- All orgs of the database share the catalog. Where each org has its own admins, grant these three functions
+-- All orgs of the database share the catalog. Where each org has its own admins, grant these four functions
 -- to the operator's role alone.
 GRANT EXECUTE ON FUNCTION
     integration_credentials.admin_register_integration(text, text, text, jsonb, text, text),
     integration_credentials.admin_unregister_integration(text, text),
-    integration_credentials.admin_set_integration_enabled(text, boolean, text)
+    integration_credentials.admin_set_integration_enabled(text, boolean, text),
+    integration_credentials.admin_set_integration_keep_previous(text, interval, text)
     TO integration_credentials_admin;
 
 GRANT EXECUTE ON FUNCTION
     integration_credentials.get_integration_credentials(text),
     integration_credentials.get_integration_credentials_with_revision(text),
     integration_credentials.get_all_integration_credentials(),
+    integration_credentials.get_integration_credentials(text, text),
+    integration_credentials.get_valid_integration_credentials(text),
+    integration_credentials.report_held_revisions(uuid, text, jsonb, interval),
     integration_credentials.get_aggregator_credentials(text)
     TO integration_credentials_reader;
 

@@ -43,6 +43,7 @@ CREATE TABLE integration_credentials.integration_catalog (
     sync_mode       text        CHECK (sync_mode IN ('surface', 'background')),
     is_shipped      boolean     NOT NULL DEFAULT false,  -- inserted by CREATE EXTENSION; see catalog.sql
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    keep_previous   interval    NOT NULL DEFAULT '1 day' CHECK (keep_previous >= '0'),
     CHECK ((sync_handler IS NULL) = (sync_mode IS NULL))
 );
 
@@ -51,9 +52,11 @@ CREATE TABLE integration_credentials.removed_integrations (
     integration_key text COLLATE "C" PRIMARY KEY
 );
 
--- The credential of an org for an integration. A removal sets ciphertext to NULL and keeps the row, so that
--- the revision never goes back. There is no plaintext that a CHECK or an index could read. A foreign key
--- would break pg_restore -j, which loads the tables of an extension in any order.
+-- The credential of an org for an integration: the current value, at most one previous value, which is kept
+-- for a time, and at most one pending value, which becomes the current one when it is promoted. A removal
+-- keeps the row, so that the revision never goes back; revision 0 marks a row that has had no current value
+-- yet. There is no plaintext that a CHECK or an index could read. A foreign key would break pg_restore -j,
+-- which loads the tables of an extension in any order.
 CREATE TABLE integration_credentials.configured_integrations (
     org_slug        text COLLATE "C" NOT NULL,
     integration_key text COLLATE "C" NOT NULL,
@@ -61,6 +64,15 @@ CREATE TABLE integration_credentials.configured_integrations (
     ciphertext      bytea,
     created_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    expires_at          timestamptz,                     -- the vendor's date; nothing happens then
+    previous_revision   bigint,
+    previous_ciphertext bytea,
+    previous_until      timestamptz,                     -- from then on, as good as gone
+    previous_expires_at timestamptz,
+    pending_ciphertext  bytea,
+    pending_at          timestamptz,
+    pending_actor       text,
+    pending_expires_at  timestamptz,
     PRIMARY KEY (org_slug, integration_key)
 ) WITH (fillfactor = 70);  -- leaves room on the page, so that a rotation is a HOT update
 
@@ -72,6 +84,36 @@ CREATE TABLE integration_credentials.aggregator_credentials (
     updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (org_slug, integration_key)
 ) WITH (fillfactor = 70);
+
+-- The processes that hold credentials, each with a lease. Unlogged, because a process renews its lease every
+-- few seconds. A crash empties the table, and a promoted standby starts with an empty one.
+CREATE UNLOGGED TABLE integration_credentials.consumers (
+    org_slug    text COLLATE "C" NOT NULL,
+    role_name   text COLLATE "C" NOT NULL,   -- the role that reports, so that no role speaks for another
+    consumer    uuid        NOT NULL,
+    name        text        NOT NULL,
+    held        jsonb       NOT NULL,        -- {"key": [oldest revision held, newest revision known]}
+    reported_at timestamptz NOT NULL,
+    lease_until timestamptz NOT NULL,
+    PRIMARY KEY (org_slug, role_name, consumer)
+) WITH (fillfactor = 50);
+
+-- The last read of each credential by each role: who still uses what.
+CREATE TABLE integration_credentials.credential_reads (
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
+    role_name       text COLLATE "C" NOT NULL,
+    revision        bigint      NOT NULL,
+    last_read_at    timestamptz NOT NULL,
+    reads           bigint      NOT NULL,
+    PRIMARY KEY (org_slug, integration_key, role_name)
+) WITH (fillfactor = 70);
+
+-- One row: since when leases are complete. A crash deletes the row, and with it the leases.
+CREATE UNLOGGED TABLE integration_credentials.lease_epoch (
+    is_the_row boolean     PRIMARY KEY DEFAULT true CHECK (is_the_row),
+    began_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
 
 -- The two logs. An id is unique in the whole table. The org comes first in the primary key because auditors
 -- read by org, and so that the tables can be distributed by org.

@@ -198,7 +198,7 @@ impl Error {
 
 /// A refusal that the client decides itself, in the words of the server.
 impl From<Refusal> for Error {
-    fn from(Refusal { code, message, hint }: Refusal) -> Self {
+    fn from(Refusal { code, message, hint, .. }: Refusal) -> Self {
         Self::Refused { code, message, hint: Some(hint) }
     }
 }

@@ -18,7 +18,7 @@
 //! | `pg` | Postgres' own functions, in Rust |
 
 use crate::calls::caller::as_owner;
-use crate::calls::{functions, read, remove, set};
+use crate::calls::{consumers, find, functions, pending, previous, read, remove, rotation_status, set};
 use crate::pg::{call, session};
 use crate::user_functions::{silence, sync_handler};
 use pgrx::prelude::*;
@@ -64,15 +64,26 @@ call::sql_functions! {
     admin_set_integration_credentials => |call| as_owner(call, set::call),
     admin_set_integration_credentials_sealed => |call| as_owner(call, set::call_sealed),
     sealing_key => set::call_sealing_key,
+    admin_promote_integration_credentials => |call| as_owner(call, pending::call_promote),
+    admin_discard_integration_credentials => |call| as_owner(call, pending::call_discard),
+    admin_rollback_integration_credentials => |call| as_owner(call, previous::call_rollback),
+    admin_retire_integration_credentials => |call| as_owner(call, previous::call_retire),
     admin_remove_integration_credentials => |call| as_owner(call, remove::call),
+    find_integration_credentials => |call| as_owner(call, find::call_find),
     admin_register_integration => |call| as_owner(call, calls::catalog::call_register),
     admin_unregister_integration => |call| as_owner(call, calls::catalog::call_unregister),
     admin_set_integration_enabled => |call| as_owner(call, calls::catalog::call_set_enabled),
+    admin_set_integration_keep_previous => |call| as_owner(call, calls::catalog::call_set_keep_previous),
     record_tool_failure => metering::call_record_tool_failure,
     get_integration_credentials => read::call_get,
     get_integration_credentials_with_revision => read::call_get_with_revision,
     get_all_integration_credentials => |call| as_owner(call, read::call_get_all),
+    get_integration_credentials_which => read::call_get_which,
+    get_valid_integration_credentials => read::call_get_valid,
+    report_held_revisions => |call| as_owner(call, consumers::call_report),
     get_aggregator_credentials => read::call_get_aggregator,
+    rotation_status => |call| as_owner(call, rotation_status::call),
+    check_credentials => |call| as_owner(call, find::call_check),
     register_validator => functions::call_register_validator,
     register_sync_handler => functions::call_register_sync_handler,
     sync_aggregator_credentials => sync_handler::call_aggregator,

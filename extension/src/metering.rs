@@ -60,10 +60,16 @@ impl Metering {
 }
 
 /// Refuses a read-only transaction, such as any on a standby, before the call does anything else.
-fn refuse_if_read_only(function: &str) {
+pub fn refuse_if_read_only(function: &str) {
     let name = CString::new(format!("{function}()")).unwrap_or_default();
     // SAFETY: a C string that outlives the call.
     unsafe { pg_sys::PreventCommandIfReadOnly(name.as_ptr()) };
+}
+
+/// Whether this transaction may not write.
+pub fn is_read_only() -> bool {
+    // SAFETY: a variable of the server.
+    unsafe { pg_sys::XactReadOnly }
 }
 
 /// The longest `parameters`, in bytes: clients send names, which are far shorter.

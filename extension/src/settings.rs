@@ -7,6 +7,7 @@ use integration_credentials_core::limits::{self, DEFAULT_VALUE_CHARS, MAX_ORG_CH
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, IntoDatum, PostgresGucEnum, pg_sys};
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 static ORG_SLUG: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYRING_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -19,7 +20,11 @@ const LOADED: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VE
     Ok(version) => version,
     Err(_) => c"",
 };
+static MAX_LEASE: GucSetting<i32> = GucSetting::<i32>::new(300);
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// A day, in seconds.
+const LONGEST_LEASE: i32 = 86_400;
 
 /// A number of characters in the type of a setting.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a million at most")]
@@ -68,6 +73,16 @@ pub fn define() {
         characters(MAX_VALUE_CHARS),
         GucContext::Suset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"integration_credentials.max_lease",
+        c"The longest lease of a process that holds credentials.",
+        c"After a crash or a failover, no rotation is called converged for so long. While the server is away, a client may use what it holds for the time of its lease.",
+        &MAX_LEASE,
+        1,
+        LONGEST_LEASE,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_enum_guc(
         c"integration_credentials.notify",
@@ -130,6 +145,11 @@ pub fn notify() -> Notify {
 /// Checks a value against `max_value_length`.
 pub fn check_value(value: Option<&str>) -> Result<&str, Refusal> {
     limits::value(value, usize::try_from(MAX_VALUE_LENGTH.get()).unwrap_or(DEFAULT_VALUE_CHARS))
+}
+
+/// The longest lease.
+pub fn max_lease() -> Duration {
+    Duration::from_secs(u64::try_from(MAX_LEASE.get()).unwrap_or_default())
 }
 
 /// Whether a literal value in the text of a statement is refused.

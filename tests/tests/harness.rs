@@ -1,6 +1,6 @@
 //! The harness itself: a test that relies on it is worth no more than these.
 
-use integration_credentials_core::error::ErrorCode;
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use std::{
     os::unix::{fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
@@ -219,15 +219,15 @@ async fn an_error_is_checked_in_every_part() {
         )
     };
     let code = ErrorCode::IntegrationNotFound;
-    let good = raise(code.sqlstate(), &code.detail(), "do this");
+    let good = raise(code.sqlstate(), &Refusal::new(code, "", "").detail(), "do this");
     let error = assert_error(session.batch_execute(&good).await, code);
     assert_eq!(error.message(), "no");
     for bad in [
         "SELECT 1".into(),
-        raise("IC001", &code.detail(), "do this"),
-        raise(code.sqlstate(), &ErrorCode::InvalidRequest.detail(), "do this"),
+        raise("IC001", &Refusal::new(code, "", "").detail(), "do this"),
+        raise(code.sqlstate(), &Refusal::new(ErrorCode::InvalidRequest, "", "").detail(), "do this"),
         raise(code.sqlstate(), "", "do this"),
-        raise(code.sqlstate(), &code.detail(), ""),
+        raise(code.sqlstate(), &Refusal::new(code, "", "").detail(), ""),
     ] {
         let result = session.batch_execute(&bad).await;
         let check = std::panic::AssertUnwindSafe(|| drop(assert_error(result, code)));

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{Error, backoff::Backoff, deadline::within, session::Session};
 use integration_credentials_core::error::ErrorCode;
+use serde_json::{Map, Value};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -96,7 +97,7 @@ impl Reporter {
             terms,
             states,
             term: Term::default(),
-            id: None,
+            ids: Vec::new(),
             left: Vec::new(),
             session: None,
             is_leased: None,
@@ -157,10 +158,11 @@ struct Work<H> {
     terms: Terms,
     states: watch::Sender<State>,
     term: Term,
-    /// `None` until the next report, after one without an answer.
-    id: Option<ConsumerId>,
+    /// One for each part of a report; none until the next report, after one without an answer. A key may move from part to
+    /// part, because all are reported in one transaction.
+    ids: Vec<ConsumerId>,
     /// The ids that were left, and when their leases are over at the latest.
-    left: Vec<(ConsumerId, Moment)>,
+    left: Vec<(Vec<ConsumerId>, Moment)>,
     session: Option<Arc<Session>>,
     /// Whether the server grants leases; `None` until known.
     is_leased: Option<bool>,
@@ -271,19 +273,23 @@ impl<H: Holder> Work<H> {
         report: &Report,
         is_resumption: bool,
     ) -> Result<Answered, Error> {
-        let id = match self.id {
-            Some(id) => id,
-            None => *self.id.insert(ConsumerId::new()?),
-        };
-        let who = (id, self.terms.name.as_str());
+        let mut parts = exchange::parts(&report.held);
+        while self.ids.len() < parts.len() {
+            self.ids.push(ConsumerId::new()?);
+        }
+        // A report had more parts before.
+        parts.resize_with(self.ids.len(), || Value::Object(Map::new()));
+        let who = (&*self.ids, self.terms.name.as_str());
         let sent = self.permit.now();
-        let answer = within(self.terms.timeout, exchange::report(session, who, report, self.terms.lease)).await;
+        let reporting =
+            exchange::report(session, who, &parts, &report.unconfirmed, self.terms.lease);
+        let answer = within(self.terms.timeout, reporting).await;
         let Answer { lease, current } = match answer.unwrap_or_else(|late| Err(late.into())) {
             Ok(answer) => answer,
             Err(error) => {
                 if !is_answer(&error) {
                     // This report may arrive later than the next.
-                    self.leave(id, sent);
+                    self.leave(sent);
                     session.abort();
                 }
                 return Err(error);
@@ -303,19 +309,19 @@ impl<H: Holder> Work<H> {
         Ok(answered)
     }
 
-    /// Goes on with another id. The lease of this one is ended once the next has one.
-    fn leave(&mut self, id: ConsumerId, now: Moment) {
-        self.id = None;
+    /// Goes on with other ids. The leases of these are ended once the next have one.
+    fn leave(&mut self, now: Moment) {
+        let ids = std::mem::take(&mut self.ids);
         self.left.retain(|(_, over)| *over > now);
         if self.left.len() == MAX_LEFT {
             self.left.remove(0);
         }
-        self.left.push((id, now + self.terms.lease * 2));
+        self.left.push((ids, now + self.terms.lease * 2));
     }
 
     async fn end_left(&mut self, session: &Session) {
-        while let Some((id, _)) = self.left.pop() {
-            let ending = exchange::end(session, id, &self.terms.name);
+        while let Some((ids, _)) = self.left.pop() {
+            let ending = exchange::end(session, &ids, &self.terms.name);
             if !matches!(within(self.terms.timeout, ending).await, Ok(Ok(()))) {
                 return;
             }
@@ -339,10 +345,10 @@ impl<H: Holder> Work<H> {
     }
 
     async fn end(&mut self) {
-        let (Some(session), Some(id)) = (self.session.clone(), self.id) else { return };
-        if !session.is_closed() {
+        let Some(session) = self.session.clone() else { return };
+        if !session.is_closed() && !self.ids.is_empty() {
             // The lease runs out by itself.
-            let _ = exchange::end(&session, id, &self.terms.name).await;
+            let _ = exchange::end(&session, &self.ids, &self.terms.name).await;
             self.end_left(&session).await;
         }
     }

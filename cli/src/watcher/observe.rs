@@ -169,14 +169,14 @@ impl Observer {
         // LEFT JOIN returns one row at least, with the org, even for an empty list.
         let rows = match &scope {
             Scope::Whole => {
-                let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
+                let sql = "SELECT o.org, pg_catalog.pg_is_in_recovery(), l.* \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations() AS l ON true";
                 within(self.options.timeout, self.session.rows(READ, sql, &[])).await??
             }
             Scope::Keys(keys) => {
                 let keys: Vec<_> = keys.iter().collect();
-                let sql = "SELECT l.*, o.org, pg_catalog.pg_is_in_recovery() \
+                let sql = "SELECT o.org, pg_catalog.pg_is_in_recovery(), l.* \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
                 within(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
@@ -185,9 +185,8 @@ impl Observer {
         };
         let first =
             rows.first().ok_or_else(|| Error::Unexpected("current_org() returned no row".to_owned()))?;
-        // By name, because later versions of `list_integrations` return more columns.
-        let org: &str = column(first, position(first, "org")?)?;
-        let is_standby = column(first, position(first, "pg_is_in_recovery")?)?;
+        let org: &str = column(first, 0)?;
+        let is_standby = column(first, 1)?;
         Ok(Listing { org: org.into(), scope, states: states(&rows)?, is_standby })
     }
 
@@ -211,21 +210,19 @@ impl Observer {
     }
 }
 
-fn position(row: &Row, name: &str) -> Result<usize, Error> {
-    let found = row.columns().iter().position(|column| column.name() == name);
-    found.ok_or_else(|| Error::Unexpected(format!("the list has no column {name}")))
-}
+/// The first column of the list, which is longer in a later version.
+const LISTED: usize = 2;
 
 fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
     let mut states = BTreeMap::new();
     for row in rows {
-        if column::<Option<&str>>(row, 0)?.is_some() {
+        if column::<Option<&str>>(row, LISTED)?.is_some() {
             let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
-                Integration::from_row(row, 0)?;
-            let expires_at = match position(row, "expiresAt") {
-                Ok(position) => column(row, position)?,
+                Integration::from_row(row, LISTED)?;
+            let expires_at = match row.columns().iter().position(|column| column.name() == "expiresAt") {
+                Some(position) => column(row, position)?,
                 // The SQL of version 0.1.0.
-                Err(_) => None,
+                None => None,
             };
             let state = KeyState { revision, has_credentials, is_enabled, updated_at, expires_at };
             states.insert(key.into(), state);

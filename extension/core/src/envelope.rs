@@ -118,6 +118,18 @@ pub fn decrypt(
     })
 }
 
+/// The length of the plaintext of an envelope, in bytes; `None` if it is none.
+#[must_use]
+pub fn length(envelope: &[u8]) -> Option<usize> {
+    Parts::of(envelope).map(|parts| parts.body.len())
+}
+
+/// The id of the key that an envelope needs; `None` if it is none.
+#[must_use]
+pub fn key_id(envelope: &[u8]) -> Option<&str> {
+    Parts::of(envelope).map(|parts| parts.id)
+}
+
 struct Parts<'a> {
     id: &'a str,
     nonce: &'a [u8; NONCE_BYTES],

@@ -1,5 +1,6 @@
 //! The error codes of the product: one SQLSTATE each, in one place.
 
+use serde_json::Value;
 use std::fmt;
 
 /// Why a call was refused.
@@ -15,17 +16,21 @@ pub enum ErrorCode {
     ForbiddenAdminScope,
     /// The catalog has no such entry.
     IntegrationNotFound,
-    /// There is nothing to read or remove.
+    /// There is no current, previous or pending value to read or to act on.
     CredentialsNotSet,
     /// The credential is saved, but its sync handler failed. Found in results, never raised.
     ToolSetupFailed,
     /// No keyring, an unknown key id, or a ciphertext that does not authenticate.
     EncryptionUnavailable,
+    /// The credential has another revision than the caller expects.
+    RevisionConflict,
+    /// A consumer may still use the previous value.
+    NotConverged,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the table in docs/sql.md.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::InvalidRequest,
         Self::IntegrationDisabled,
         Self::InvalidCredentials,
@@ -34,6 +39,8 @@ impl ErrorCode {
         Self::CredentialsNotSet,
         Self::ToolSetupFailed,
         Self::EncryptionUnavailable,
+        Self::RevisionConflict,
+        Self::NotConverged,
     ];
 
     const fn row(self) -> (&'static str, u16, &'static str, &'static str) {
@@ -59,9 +66,12 @@ impl ErrorCode {
             Self::IntegrationNotFound => {
                 ("integration_not_found", 404, "IC004", "the catalog has no such entry")
             }
-            Self::CredentialsNotSet => {
-                ("credentials_not_set", 404, "IC005", "there is no credential to read or remove")
-            }
+            Self::CredentialsNotSet => (
+                "credentials_not_set",
+                404,
+                "IC005",
+                "there is no such value to read, remove, promote or restore",
+            ),
             Self::ToolSetupFailed => (
                 "tool_setup_failed",
                 500,
@@ -73,6 +83,18 @@ impl ErrorCode {
                 500,
                 "IC007",
                 "no preload, no keyring, an unknown key id, or a ciphertext that does not authenticate",
+            ),
+            Self::RevisionConflict => (
+                "revision_conflict",
+                409,
+                "IC008",
+                "the credential has another revision than expected; DETAIL has `revision`, the one that is there",
+            ),
+            Self::NotConverged => (
+                "not_converged",
+                409,
+                "IC009",
+                "a consumer may still use the previous value; DETAIL has `verdict` and `behind`, the names of consumers",
             ),
         }
     }
@@ -112,12 +134,6 @@ impl ErrorCode {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.as_str() == name)
     }
-
-    /// The DETAIL of the error: `{"status": 404, "code": "integration_not_found"}`.
-    #[must_use]
-    pub fn detail(self) -> String {
-        format!(r#"{{"status": {}, "code": "{}"}}"#, self.status(), self.as_str())
-    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -136,12 +152,22 @@ pub struct Refusal {
     pub message: String,
     /// What to do next.
     pub hint: String,
+    /// What a program needs to know besides the code, such as the revision that is there.
+    pub facts: Vec<(&'static str, Value)>,
 }
 
 impl Refusal {
     /// A refusal with `code`.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: hint.into() }
+        Self { code, message: message.into(), hint: hint.into(), facts: Vec::new() }
+    }
+
+    /// The DETAIL of the error: `{"status": 404, "code": "integration_not_found"}`, and the facts.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let Self { code, facts, .. } = self;
+        let facts: String = facts.iter().map(|(name, fact)| format!(r#", "{name}": {fact}"#)).collect();
+        format!(r#"{{"status": {}, "code": "{}"{facts}}}"#, code.status(), code.as_str())
     }
 
     /// The catalog does not have the key. The message does not repeat the key, which may be a misplaced secret.
@@ -174,6 +200,40 @@ impl Refusal {
             "admin_set_integration_credentials(key, value, actor) sets the credential.",
         )
     }
+
+    /// The org has no previous value for the key, or no longer.
+    #[must_use]
+    pub fn no_previous(key: &str) -> Self {
+        Self::new(
+            ErrorCode::CredentialsNotSet,
+            format!("no previous value is kept for integration {key:?}"),
+            "A previous value is kept for the time that the catalog's keep_previous or the option keepPrevious says. \
+             rotation_status(key) shows what is kept.",
+        )
+    }
+
+    /// The org has no pending value for the key.
+    #[must_use]
+    pub fn no_pending(key: &str) -> Self {
+        Self::new(
+            ErrorCode::CredentialsNotSet,
+            format!("no value is pending for integration {key:?}"),
+            "Stage a value first: set it with the option {\"stage\": true}.",
+        )
+    }
+
+    /// The credential has another revision than expected.
+    #[must_use]
+    pub fn revision_conflict(key: &str, expected: i64, found: i64) -> Self {
+        Self {
+            facts: vec![("revision", found.into())],
+            ..Self::new(
+                ErrorCode::RevisionConflict,
+                format!("integration {key:?} has revision {found}, and the call expects {expected}"),
+                "Somebody has changed the credential. Look at it again, then call with the revision that is there.",
+            )
+        }
+    }
 }
 
 #[cfg(test)]
@@ -185,9 +245,11 @@ mod tests {
         for code in ErrorCode::ALL {
             assert_eq!(ErrorCode::from_sqlstate(code.sqlstate()), Some(code));
             assert_eq!(ErrorCode::from_name(code.as_str()), Some(code));
-            let detail: serde_json::Value = serde_json::from_str(&code.detail()).unwrap();
+            let detail: Value = serde_json::from_str(&Refusal::new(code, "", "").detail()).unwrap();
             assert_eq!(detail, serde_json::json!({"status": code.status(), "code": code.as_str()}));
         }
+        let conflict: Value = serde_json::from_str(&Refusal::revision_conflict("k", 1, 7).detail()).unwrap();
+        assert_eq!(conflict, serde_json::json!({"status": 409, "code": "revision_conflict", "revision": 7}));
         assert_eq!(ErrorCode::from_sqlstate("23505"), None);
     }
 }

@@ -13,7 +13,7 @@ pub const RESYNC: &CStr = c"{\"v\":1,\"op\":\"resync\"}";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
-    /// A credential was set for the first time, or rotated.
+    /// A credential was set for the first time, rotated, promoted or rolled back.
     Set,
     /// The credential was removed.
     Remove,
@@ -21,6 +21,12 @@ pub enum Operation {
     Enable,
     /// The catalog entry was disabled.
     Disable,
+    /// A value was stored as pending.
+    Stage,
+    /// The pending value was dropped.
+    Discard,
+    /// The previous value was dropped.
+    Retire,
 }
 
 /// A change, as announced when its transaction commits.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`error`] | the error codes, their status and SQLSTATE, and a refusal that carries one |
 //! | [`limits`] | how long a key, a value and an actor may be |
+//! | [`options`] | the options of a set call |
 //! | `rules` | the catalog's rules for a value (with the feature of that name) |
 //! | [`keyring`] | the keys, and their document |
 //! | [`buffer`] | fallible memory for code in hooks |
@@ -25,6 +26,7 @@ pub mod jsonb;
 pub mod keyring;
 pub mod limits;
 mod locked_page;
+pub mod options;
 pub mod redact;
 pub mod ring_buffer;
 #[cfg(feature = "rules")]

@@ -17,18 +17,45 @@ pub struct Tool {
 /// Sets or rotates a credential.
 pub static SET: Tool = Tool {
     key: "admin_set_integration_credentials",
-    parameters: &["key", "value", "actor"],
-    sensitive: &["value"],
+    parameters: &["key", "value", "actor", "options"],
+    sensitive: &["value", "options"],
 };
 /// Sets or rotates a credential from a sealed value.
 pub static SET_SEALED: Tool = Tool {
     key: "admin_set_integration_credentials_sealed",
-    parameters: &["key", "sealed", "actor"],
-    sensitive: &["sealed"],
+    parameters: &["key", "sealed", "actor", "options"],
+    sensitive: &["sealed", "options"],
+};
+/// Makes the pending value current.
+pub static PROMOTE: Tool = Tool {
+    key: "admin_promote_integration_credentials",
+    parameters: &["key", "actor", "expected_revision"],
+    sensitive: &[],
+};
+/// Drops the pending value.
+pub static DISCARD: Tool =
+    Tool { key: "admin_discard_integration_credentials", parameters: &["key", "actor"], sensitive: &[] };
+/// Makes the previous value current.
+pub static ROLLBACK: Tool = Tool {
+    key: "admin_rollback_integration_credentials",
+    parameters: &["key", "actor", "expected_revision"],
+    sensitive: &[],
+};
+/// Drops the previous value.
+pub static RETIRE: Tool = Tool {
+    key: "admin_retire_integration_credentials",
+    parameters: &["key", "actor", "force"],
+    sensitive: &[],
 };
 /// Removes a credential.
-pub static REMOVE: Tool =
-    Tool { key: "admin_remove_integration_credentials", parameters: &["key", "actor"], sensitive: &[] };
+pub static REMOVE: Tool = Tool {
+    key: "admin_remove_integration_credentials",
+    parameters: &["key", "actor", "purge"],
+    sensitive: &[],
+};
+/// Finds the integrations that have a value.
+pub static FIND: Tool =
+    Tool { key: "find_integration_credentials", parameters: &["sealed", "actor"], sensitive: &["sealed"] };
 /// Adds or replaces a catalog entry.
 pub static REGISTER: Tool =
     Tool { key: "admin_register_integration", parameters: &["key", "display_name", "actor"], sensitive: &[] };
@@ -38,8 +65,27 @@ pub static UNREGISTER: Tool =
 /// Enables or disables a catalog entry.
 pub static SET_ENABLED: Tool =
     Tool { key: "admin_set_integration_enabled", parameters: &["key", "enabled", "actor"], sensitive: &[] };
+/// Sets how long the previous value is kept.
+pub static SET_KEEP_PREVIOUS: Tool = Tool {
+    key: "admin_set_integration_keep_previous",
+    parameters: &["key", "keep_previous", "actor"],
+    sensitive: &[],
+};
 
-static ALL: [&Tool; 6] = [&SET, &SET_SEALED, &REMOVE, &REGISTER, &UNREGISTER, &SET_ENABLED];
+static ALL: [&Tool; 12] = [
+    &SET,
+    &SET_SEALED,
+    &PROMOTE,
+    &DISCARD,
+    &ROLLBACK,
+    &RETIRE,
+    &REMOVE,
+    &FIND,
+    &REGISTER,
+    &UNREGISTER,
+    &SET_ENABLED,
+    &SET_KEEP_PREVIOUS,
+];
 
 impl Tool {
     /// The tool with this key.

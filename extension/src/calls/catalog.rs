@@ -10,9 +10,11 @@ use crate::pg::error::forbidden;
 use crate::pg::index_scan;
 use crate::pg::prepared::{argument, execute, first, run, statement};
 use crate::pg::text::Text;
+use crate::pg::timestamp;
 use crate::settings;
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::event::{Event, Operation};
+use integration_credentials_core::options;
 use integration_credentials_core::rules::{self, Rules, RulesError};
 use integration_credentials_core::{limits, tool};
 use serde_json::json;
@@ -82,12 +84,16 @@ pub(super) fn optional<'a>(name: &str, text: Option<&'a str>) -> Result<Option<&
 
 statement!(volatile IN_USE(TEXTOID) "
     SELECT FROM integration_credentials.configured_integrations
+    WHERE integration_key = $1 AND (ciphertext IS NOT NULL OR pending_ciphertext IS NOT NULL) LIMIT 1");
+// For tables of 0.1.0, until ALTER EXTENSION UPDATE.
+statement!(volatile IN_USE_0_1_0(TEXTOID) "
+    SELECT FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NOT NULL LIMIT 1");
 // Conflicts with the lock of each set call, so that no credential is set between the query above and the
 // removal.
 statement!(volatile LOCK() "
     LOCK TABLE integration_credentials.configured_integrations IN SHARE ROW EXCLUSIVE MODE");
-// Deletes the rows of removed credentials with the entry.
+// Deletes the rows of removed credentials with the entry, and what was kept of them.
 statement!(volatile FORGET(TEXTOID) "
     DELETE FROM integration_credentials.configured_integrations
     WHERE integration_key = $1 AND ciphertext IS NULL");
@@ -103,7 +109,7 @@ pub fn call_unregister(call: &Call) -> Answer {
     let key = limits::key(call.text(0))?;
     let actor = limits::actor(call.text(1))?;
     let org = settings::current_org(call)?;
-    catalog::find(key)?;
+    let entry = catalog::find(key)?;
 
     if index_scan::sees_an_old_snapshot() {
         return Err(Refusal::new(
@@ -113,11 +119,13 @@ pub fn call_unregister(call: &Call) -> Answer {
         ));
     }
     execute(&LOCK, &[]);
-    if first(&IN_USE, &[argument(key)], |_| Ok(())).is_some() {
+    let in_use = if entry.keep_previous.is_some() { &IN_USE } else { &IN_USE_0_1_0 };
+    if first(in_use, &[argument(key)], |_| Ok(())).is_some() {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
-            format!("integration {key:?} is in use: an org has a credential for it"),
-            "Remove the credential in each org with admin_remove_integration_credentials(), or disable the integration.",
+            format!("integration {key:?} is in use: an org has a credential for it, or a pending value"),
+            "Remove the credential in each org with admin_remove_integration_credentials(), discard the pending value, or \
+             disable the integration.",
         ));
     }
     execute(&FORGET, &[argument(key)]);
@@ -170,6 +178,40 @@ pub fn call_set_enabled(call: &Call) -> Answer {
     }
     metering.finish(&org, actor, None, json!({"key": key, "enabled": enabled, "actor": actor}));
     Ok(call::json(&json!({"key": key, "isEnabled": enabled})))
+}
+
+statement!(volatile KEEP(TEXTOID, INTERVALOID) "
+    UPDATE integration_credentials.integration_catalog
+    SET keep_previous = $2, updated_at = pg_catalog.clock_timestamp()
+    WHERE integration_key = $1 AND keep_previous <> $2
+    RETURNING true");
+
+/// `admin_set_integration_keep_previous(key, keep_previous, actor)`. A call that changes nothing is not audited.
+pub fn call_set_keep_previous(call: &Call) -> Answer {
+    let metering = Metering::start(&tool::SET_KEEP_PREVIOUS);
+    let key = limits::key(call.text(0))?;
+    let invalid = |problem: &str| {
+        let hint = "Give keep_previous as an interval of 0 to ten years; 0 keeps no previous value.";
+        Refusal::new(ErrorCode::InvalidRequest, problem, hint)
+    };
+    let interval = call.interval(1).ok_or_else(|| invalid("keep_previous is NULL"))?;
+    let kept = timestamp::span(&interval).ok_or_else(|| invalid("keep_previous is negative"))?;
+    let seconds = options::check_kept("keep_previous", kept)?.as_secs();
+    let actor = limits::actor(call.text(2))?;
+    let org = settings::current_org(call)?;
+    catalog::find(key)?;
+    if first(&KEEP, &[argument(key), argument(interval)], |_| Ok(())).is_some() {
+        audit::write(
+            call,
+            &org,
+            actor,
+            "set_integration_keep_previous",
+            key,
+            &json!({"keepPrevious": seconds}),
+        );
+    }
+    metering.finish(&org, actor, None, json!({"key": key, "keep_previous": seconds, "actor": actor}));
+    Ok(call::json(&json!({"key": key, "keepPrevious": seconds})))
 }
 
 fn affected(key: &str, own: &str) -> Vec<(String, i64)> {

@@ -3,15 +3,28 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
+//! | `pending` | promoting and discarding a pending value |
+//! | `previous` | rolling back to a previous value, and retiring it |
+//! | `consumers` | the leases of processes that hold credentials |
+//! | `rotation_status` | whether a process may still use an older value |
+//! | `find` | the calls that look at every stored value |
 //! | `catalog` | the calls about the catalog |
 //! | `functions` | registering the validator and the sync handler of an entry |
 //! | `caller` | the role that called, and running as the owner |
+//! | `stored`, `receipt` | the row of a credential before a change, and what the change answers |
 //! | `key_lock` | one transaction at a time changes a credential |
 
 pub mod caller;
 pub mod catalog;
+pub mod consumers;
+pub mod find;
 pub mod functions;
 mod key_lock;
+pub mod pending;
+pub mod previous;
 pub mod read;
+mod receipt;
 pub mod remove;
+pub mod rotation_status;
 pub mod set;
+mod stored;

@@ -1,4 +1,5 @@
-//! The calls that read: one credential, all credentials, and that of the aggregator.
+//! The calls that read: one credential, also its previous or pending value, all credentials, and that of the
+//! aggregator.
 
 use crate::memory;
 use crate::pg::call::{Answer, Call, VOID};
@@ -6,13 +7,13 @@ use crate::pg::index_scan;
 use crate::pg::index_scan::{AsOf, Row};
 use crate::pg::prepared::{argument, run, statement};
 use crate::pg::text::{self, Raw};
+use crate::pg::timestamp::Moment;
 use crate::pg::tuplestore::Rows;
 use crate::{catalog, keyring, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
-use integration_credentials_core::error::Refusal;
+use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::limits;
 use pgrx::IntoDatum;
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::SpiTupleTable;
 use std::ffi::CStr;
 use zeroize::Zeroizing;
@@ -27,14 +28,14 @@ statement!(stable ALL(TEXTOID) "
 
 /// `get_integration_credentials(key)`
 pub fn call_get(call: &Call) -> Answer {
-    get(call, Purpose::Credential, CREDENTIALS, |_| ()).map(|(value, ())| value.as_str().into_datum())
+    current(call, Purpose::Credential, CREDENTIALS, |_| ()).map(|(value, ())| value.as_str().into_datum())
 }
 
 /// `get_integration_credentials_with_revision(key)`: value and revision come from one row.
 pub fn call_get_with_revision(call: &Call) -> Answer {
     let mut rows = Rows::<3>::of(call);
-    let (value, (revision, updated_at)) = get(call, Purpose::Credential, CREDENTIALS, |row| {
-        (row.get::<i64>(c"revision"), row.get::<TimestampWithTimeZone>(c"updated_at"))
+    let (value, (revision, updated_at)) = current(call, Purpose::Credential, CREDENTIALS, |row| {
+        (row.get::<i64>(c"revision"), row.get::<Moment>(c"updated_at"))
     })?;
     rows.push([value.as_str().into_datum(), revision.into_datum(), updated_at.into_datum()]);
     Ok(VOID)
@@ -42,8 +43,54 @@ pub fn call_get_with_revision(call: &Call) -> Answer {
 
 /// `get_aggregator_credentials(key)`
 pub fn call_get_aggregator(call: &Call) -> Answer {
-    let found = get(call, Purpose::Aggregator, c"aggregator_credentials", |_| ());
+    let found = current(call, Purpose::Aggregator, c"aggregator_credentials", |_| ());
     found.map(|(value, ())| value.as_str().into_datum())
+}
+
+/// `get_integration_credentials(key, which)`
+pub fn call_get_which(call: &Call) -> Answer {
+    let (read, missing): (fn(&Row) -> Option<Vec<u8>>, fn(&str) -> Refusal) = match call.text(1) {
+        Some("current") => (|row| ciphertext(row, c"ciphertext"), Refusal::credentials_not_set),
+        Some("previous") => (previous, Refusal::no_previous),
+        Some("pending") => (|row| ciphertext(row, c"pending_ciphertext"), Refusal::no_pending),
+        _ => {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequest,
+                "which is neither current, previous nor pending",
+                "Name the value to read: current, previous or pending.",
+            ));
+        }
+    };
+    let (place, found) = look_up(call, Purpose::Credential, CREDENTIALS, read)?;
+    let value = place.open(&found.flatten().ok_or_else(|| missing(place.key))?)?;
+    Ok(value.as_str().into_datum())
+}
+
+/// `get_valid_integration_credentials(key)`: both values come from one row.
+pub fn call_get_valid(call: &Call) -> Answer {
+    let mut rows = Rows::<3>::of(call);
+    let (place, found) = look_up(call, Purpose::Credential, CREDENTIALS, |row| {
+        let current = ciphertext(row, c"ciphertext")?;
+        let until = row.get::<Moment>(c"previous_until");
+        Some((
+            (current, row.get::<i64>(c"revision")),
+            previous(row).map(|previous| (previous, row.get::<i64>(c"previous_revision"), until)),
+        ))
+    })?;
+    let ((current, revision), previous) =
+        found.flatten().ok_or_else(|| Refusal::credentials_not_set(place.key))?;
+    rows.push([place.open(&current)?.as_str().into_datum(), revision.into_datum(), None]);
+    if let Some((previous, revision, until)) = previous {
+        rows.push([place.open(&previous)?.as_str().into_datum(), revision.into_datum(), until.into_datum()]);
+    }
+    Ok(VOID)
+}
+
+/// The previous value, while it is kept. After a removal only a rollback brings the value back.
+fn previous(row: &Row) -> Option<Vec<u8>> {
+    let is_kept = row.get::<Moment>(c"previous_until").is_some_and(|until| until > Moment::now());
+    let is_set = row.get::<&[u8]>(c"ciphertext").is_some();
+    ciphertext(row, c"previous_ciphertext").filter(|_| is_kept && is_set)
 }
 
 /// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a
@@ -76,7 +123,7 @@ pub fn call_get_all(call: &Call) -> Answer {
                 key.into_datum(),
                 value.as_ref().ok().and_then(|value| value.as_str().into_datum()),
                 row.get::<i64>(3)?.into_datum(),
-                row.get::<TimestampWithTimeZone>(4)?.into_datum(),
+                row.get::<Moment>(4)?.into_datum(),
                 value.as_ref().err().and_then(|refusal| refusal.code.as_str().into_datum()),
             ]);
         }
@@ -85,26 +132,56 @@ pub fn call_get_all(call: &Call) -> Answer {
     index_scan::query(&[CREDENTIALS], || run(&ALL, &of_org, &mut add_all))
 }
 
-/// The value of a row, and the other columns that `read` takes.
-fn get<R>(
+/// The current value of a row, and the other columns that `read` takes.
+fn current<R>(
     call: &Call,
     purpose: Purpose,
     table: &'static CStr,
     read: impl Fn(&Row) -> R,
 ) -> Result<(Zeroizing<String>, R), Refusal> {
+    let (place, found) = look_up(call, purpose, table, |row| {
+        ciphertext(row, c"ciphertext").map(|ciphertext| (ciphertext, read(row)))
+    })?;
+    let (ciphertext, read) = found.flatten().ok_or_else(|| Refusal::credentials_not_set(place.key))?;
+    Ok((place.open(&ciphertext)?, read))
+}
+
+/// Where a call reads.
+struct Looked<'a> {
+    purpose: Purpose,
+    org: String,
+    key: &'a str,
+}
+
+impl Looked<'_> {
+    /// Decrypts a value of the row.
+    fn open(&self, ciphertext: &[u8]) -> Result<Zeroizing<String>, Refusal> {
+        let &Self { purpose, ref org, key } = self;
+        let value = keyring::decrypt(Place { purpose, org, key }, ciphertext)?;
+        // A later error of the caller's statement may quote the value.
+        redaction::remember(&value);
+        Ok(value)
+    }
+}
+
+/// Finds the row of an enabled integration, and what `read` takes of it.
+fn look_up<'a, R>(
+    call: &'a Call,
+    purpose: Purpose,
+    table: &'static CStr,
+    read: impl Fn(&Row) -> R,
+) -> Result<(Looked<'a>, Option<R>), Refusal> {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org(call)?;
     catalog::find_enabled(key)?;
-    let place = [(c"org_slug", org.as_str()), (c"integration_key", key)];
-    let found = index_scan::find(table, place, AsOf::Statement, |row| {
-        row.get::<&[u8]>(c"ciphertext").map(|ciphertext| {
-            memory::require_copies(ciphertext, 3);
-            (ciphertext.to_vec(), read(row))
-        })
-    });
-    let (ciphertext, read) = found.flatten().ok_or_else(|| Refusal::credentials_not_set(key))?;
-    let value = keyring::decrypt(Place { purpose, org: &org, key }, &ciphertext)?;
-    // A later error of the caller's statement may quote the value.
-    redaction::remember(&value);
-    Ok((value, read))
+    let row = [(c"org_slug", org.as_str()), (c"integration_key", key)];
+    let found = index_scan::find(table, row, AsOf::Statement, read);
+    Ok((Looked { purpose, org, key }, found))
+}
+
+fn ciphertext(row: &Row, column: &CStr) -> Option<Vec<u8>> {
+    row.get::<&[u8]>(column).map(|ciphertext| {
+        memory::require_copies(ciphertext, 3);
+        ciphertext.to_vec()
+    })
 }

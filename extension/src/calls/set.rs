@@ -2,61 +2,90 @@
 
 use super::caller::Role;
 use super::key_lock;
-use crate::announce::announce;
-use crate::audit;
+use super::receipt::{Change, State};
+use super::stored::{self, Stored};
 use crate::catalog::Entry;
 use crate::memory;
 use crate::metering::Metering;
 use crate::pg::call::{self, Answer, Call};
 use crate::pg::error;
 use crate::pg::prepared::{argument, run, statement};
-use crate::pg::{relation, timestamp};
+use crate::pg::relation;
+use crate::pg::timestamp::Moment;
 use crate::redaction::{self, Came};
 use crate::user_functions::{sync_handler, validator};
 use crate::{catalog, keyring, settings};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Refusal};
-use integration_credentials_core::event::{Event, Operation};
+use integration_credentials_core::event::Operation;
+use integration_credentials_core::options::{self, SetOptions};
 use integration_credentials_core::seal::{self, SealingKey, Terms};
 use integration_credentials_core::{limits, tool};
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
-use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::rc::Rc;
+use std::time::SystemTime;
+use zeroize::Zeroizing;
 
 /// The most copies of the value that a call has in memory: opened, encrypted, as arguments, and kept for
 /// redaction.
-const COPIES: usize = 8;
+pub const COPIES: usize = 8;
 
 // xmax is 0 in an inserted row, and the id of this transaction in a row that ON CONFLICT locked to update.
-statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID) "
+// $5 is the time until which the replaced value is kept, or NULL. $6 is the ciphertext of a current value that
+// equals the new one: then the previous value stays, so that a set that is tried twice does not destroy what a
+// rollback would bring back.
+statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID) "
+    INSERT INTO integration_credentials.configured_integrations AS c
+        (org_slug, integration_key, ciphertext, expires_at)
+    VALUES ($1, $2, $3, $4)
+    ON CONFLICT (org_slug, integration_key) DO UPDATE
+        SET ciphertext = excluded.ciphertext,
+            revision = c.revision + 1,
+            updated_at = pg_catalog.clock_timestamp(),
+            expires_at = excluded.expires_at,
+            previous_revision = CASE WHEN c.ciphertext = $6 THEN c.previous_revision
+                WHEN c.ciphertext IS NOT NULL AND $5 IS NOT NULL THEN c.revision END,
+            previous_ciphertext = CASE WHEN c.ciphertext = $6 THEN c.previous_ciphertext
+                WHEN $5 IS NOT NULL THEN c.ciphertext END,
+            previous_until = CASE WHEN c.ciphertext = $6 THEN c.previous_until
+                WHEN c.ciphertext IS NOT NULL THEN $5 END,
+            previous_expires_at = CASE WHEN c.ciphertext = $6 THEN c.previous_expires_at
+                WHEN $5 IS NOT NULL THEN c.expires_at END
+    RETURNING c.revision, true, c.updated_at, c.previous_until IS NOT NULL, c.pending_ciphertext IS NOT NULL,
+        c.xmax <> '0'::pg_catalog.xid");
+// For tables of 0.1.0, until ALTER EXTENSION UPDATE.
+statement!(volatile UPSERT_0_1_0(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
     VALUES ($1, $2, $3)
     ON CONFLICT (org_slug, integration_key) DO UPDATE
         SET ciphertext = excluded.ciphertext,
             revision = c.revision + 1,
             updated_at = pg_catalog.clock_timestamp()
-    RETURNING c.revision, c.xmax <> '0'::pg_catalog.xid, c.updated_at");
-
-struct Saved {
-    revision: i64,
-    was_update: bool,
-    updated_at: String,
-}
+    RETURNING c.revision, true, c.updated_at, false, false, c.xmax <> '0'::pg_catalog.xid");
+statement!(volatile STAGE(TEXTOID, TEXTOID, BYTEAOID, TEXTOID, TIMESTAMPTZOID) "
+    INSERT INTO integration_credentials.configured_integrations AS c
+        (org_slug, integration_key, revision, pending_ciphertext, pending_at, pending_actor, pending_expires_at)
+    VALUES ($1, $2, 0, $3, pg_catalog.clock_timestamp(), $4, $5)
+    ON CONFLICT (org_slug, integration_key) DO UPDATE
+        SET pending_ciphertext = excluded.pending_ciphertext,
+            pending_at = excluded.pending_at,
+            pending_actor = excluded.pending_actor,
+            pending_expires_at = excluded.pending_expires_at
+    RETURNING c.revision, c.ciphertext IS NOT NULL, c.updated_at,
+        c.previous_until > pg_catalog.clock_timestamp(), true");
 
 /// A checked request, plain or opened.
 struct Request<'a> {
-    call: &'a Call,
-    org: &'a str,
-    key: &'a str,
+    change: Change<'a>,
     value: &'a str,
-    actor: &'a str,
     is_sealed: bool,
+    /// `None` for a call without the argument.
+    options: Option<SetOptions>,
 }
 
-/// `admin_set_integration_credentials(key, value, actor)`
+/// `admin_set_integration_credentials(key, value, actor [, options])`
 pub fn call(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET);
     let key = limits::key(call.text(0))?;
@@ -64,22 +93,34 @@ pub fn call(call: &Call) -> Answer {
     let actor = limits::actor(call.text(2))?;
     redaction::remember_if_secret(key);
     discourage_literals()?;
+    let options = options(call)?;
     let org = settings::current_org(call)?;
-    set(metering, &Request { call, org: &org, key, value, actor, is_sealed: false })
+    let change = Change { call, org: &org, key, actor };
+    set(metering, &Request { change, value, is_sealed: false, options })
 }
 
-/// `admin_set_integration_credentials_sealed(key, sealed, actor)`
+/// `admin_set_integration_credentials_sealed(key, sealed, actor [, options])`
 pub fn call_sealed(call: &Call) -> Answer {
     let metering = Metering::start(&tool::SET_SEALED);
     let key = limits::key(call.text(0))?;
-    let sealed = call.bytes(1).ok_or_else(|| {
+    let actor = limits::actor(call.text(2))?;
+    let options = options(call)?;
+    let org = settings::current_org(call)?;
+    let value = open(call, 1, &org, key)?;
+    settings::check_value(Some(&value))?;
+    let change = Change { call, org: &org, key, actor };
+    set(metering, &Request { change, value: &value, is_sealed: true, options })
+}
+
+/// Opens an argument that was sealed by this session's role, for this org and integration.
+pub fn open(call: &Call, index: usize, org: &str, key: &str) -> Result<Zeroizing<String>, Refusal> {
+    let sealed = call.bytes(index).ok_or_else(|| {
         Refusal::new(
             ErrorCode::InvalidRequest,
             "sealed is NULL",
             "Give a value sealed to the key that sealing_key() returns.",
         )
     })?;
-    let actor = limits::actor(call.text(2))?;
     if call.caller.is_guest() && !call.caller.role.is_superuser() {
         return Err(Refusal::new(
             ErrorCode::InvalidRequest,
@@ -87,11 +128,19 @@ pub fn call_sealed(call: &Call) -> Answer {
             "Call as the session role that sealed the value, not from a SECURITY DEFINER function, trigger or index.",
         ));
     }
-    let org = settings::current_org(call)?;
     memory::require_copies(sealed, COPIES);
-    let value = keyring::open(Terms { org: &org, key, role: &Role::session().name() }, sealed)?;
-    settings::check_value(Some(&value))?;
-    set(metering, &Request { call, org: &org, key, value: &value, actor, is_sealed: true })
+    keyring::open(Terms { org, key, role: &Role::session().name() }, sealed)
+}
+
+/// The options, which only the overload with four arguments has.
+fn options(call: &Call) -> Result<Option<SetOptions>, Refusal> {
+    const OPTIONS: usize = 3;
+    if call.arguments() <= OPTIONS {
+        return Ok(None);
+    }
+    let given = call.json(OPTIONS, "options", options::MAX_BYTES)?;
+    let options = given.map(|(_, text)| SetOptions::parse(&text, SystemTime::now())).transpose()?;
+    Ok(Some(options.unwrap_or_default()))
 }
 
 /// `sealing_key()`: the key, and the terms that a client seals a value for.
@@ -124,32 +173,12 @@ fn discourage_literals() -> Result<(), Refusal> {
     }
 }
 
-/// The receipt of a change.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct State<'a> {
-    pub key: &'a str,
-    pub is_configured: bool,
-    pub has_credentials: bool,
-    pub updated_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
-}
-
-/// The failure of a sync handler.
-#[derive(Serialize)]
-pub struct Problem {
-    status: u16,
-    code: &'static str,
-    message: String,
-}
-
 /// The steps of a set. Arguments and org were checked before.
 ///
 /// 1. Find the entry of the catalog, which must be enabled.
 /// 2. Lock the table of credentials: from here on, `admin_unregister_integration()` waits.
 /// 3. Check the value by the rules, then by the validator, while no row is locked: a validator may be slow.
-/// 4. Encrypt, so that the plaintext never enters a tuple.
+/// 4. Encrypt, so that the plaintext never enters a tuple. A dry run ends here.
 /// 5. Queue for the credential, then upsert the row by one INSERT ... ON CONFLICT. Its xmax distinguishes
 ///    insert and update.
 /// 6. Find the entry again, and check the value again if the entry differs: another transaction may have
@@ -158,60 +187,143 @@ pub struct Problem {
 /// 8. Run the sync handler of the entry of step 6. The result shows a failure, and the upsert stays.
 /// 9. Write the audit row and the metering row.
 fn set(metering: Metering, request: &Request<'_>) -> Answer {
-    let &Request { call, org, key, value, actor, .. } = request;
-    let checked = find_entry(request)?;
+    let Request { change, value, is_sealed, options } = request;
+    let &Change { org, key, actor, .. } = change;
+    let checked = catalog::find_enabled(key)?;
+    refuse_uncommitted(&checked, key, *is_sealed)?;
     memory::require_copies(value.as_bytes(), COPIES);
     redaction::remember(value);
     relation::lock(c"configured_integrations", pg_sys::RowExclusiveLock);
     validator::check(&checked, key, value)?;
     let ciphertext = keyring::encrypt(Place { purpose: Purpose::Credential, org, key }, value)?;
-    key_lock::acquire(org, key);
-    let Saved { revision, was_update, updated_at } = save(org, key, &ciphertext);
-    let entry = find_entry(request)?;
-    if entry != checked {
-        validator::check(&entry, key, value)?;
+
+    // The value is not copied, not even to be redacted: metering needs only the parameter's name.
+    let mut parameters = json!({"key": key, "value": null, "sealed": null, "actor": actor});
+    if options.is_some() {
+        parameters["options"] = Value::Null;
+    }
+    let given = options.unwrap_or_default();
+    if given.is_dry_run {
+        let would_be = foresee(change, value, &given)?;
+        metering.finish(org, actor, None, parameters);
+        return Ok(call::json(&json!({"key": key, "wouldBe": would_be})));
     }
 
-    announce(&Event { org: org.to_owned(), key: key.to_owned(), revision, operation: Operation::Set });
-    let sync_problem = sync_handler::hand_on(&entry, org, key, value);
-
-    audit::write(call, org, actor, "set_integration_credentials", key, &json!({"wasUpdate": was_update}));
-    let outcome = sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed);
-    // The value is not copied, not even to be redacted: metering needs only the parameter's name.
-    metering.finish(org, actor, outcome, json!({"key": key, "value": null, "sealed": null, "actor": actor}));
-
-    let error = sync_problem.map(|message| {
-        let code = ErrorCode::ToolSetupFailed;
-        Problem { status: code.status(), code: code.as_str(), message }
-    });
-    Ok(call::json(&State { key, is_configured: true, has_credentials: true, updated_at, error }))
+    key_lock::acquire(org, key);
+    let (state, sync_problem) = if given.is_staged {
+        let state = stage(change, &ciphertext, &given)?;
+        recheck(request, &checked)?;
+        (state, None)
+    } else {
+        let Saved { state, was_update, is_unchanged } = save(change, value, &ciphertext, &checked, &given)?;
+        let entry = recheck(request, &checked)?;
+        change.announce(Operation::Set, state.revision);
+        let sync_problem = sync_handler::hand_on(&entry, org, key, value);
+        let mut metadata = json!({"wasUpdate": was_update});
+        if is_unchanged {
+            metadata["unchanged"] = true.into();
+        }
+        change.audit("set_integration_credentials", &metadata);
+        (state, sync_problem)
+    };
+    metering.finish(org, actor, sync_problem.as_ref().map(|_| ErrorCode::ToolSetupFailed), parameters);
+    Ok(call::json(&match options {
+        None => state.short(key, sync_problem),
+        Some(_) => state.full(key, sync_problem),
+    }))
 }
 
-/// The entry that a value is checked by. A caller could probe a sealed value with rules of its own and roll
-/// them back without a trace, so uncommitted rules and functions do not see a sealed value.
-fn find_entry(request: &Request<'_>) -> Result<Rc<Entry>, Refusal> {
-    let entry = catalog::find_enabled(request.key)?;
-    if request.is_sealed && (entry.is_uncommitted || validator::is_uncommitted(&entry)) {
-        return Err(Refusal::new(
-            ErrorCode::InvalidRequest,
-            format!(
-                "this transaction has changed integration {:?} or one of its functions; uncommitted rules and functions \
-                 cannot check a sealed value",
-                request.key
-            ),
-            "Commit the change first, then set the value in a transaction of its own.",
-        ));
+/// Finds the entry again, and checks the value again if the entry differs.
+fn recheck(request: &Request<'_>, checked: &Entry) -> Result<Rc<Entry>, Refusal> {
+    let Request { change: Change { key, .. }, value, is_sealed, .. } = request;
+    let entry = catalog::find_enabled(key)?;
+    refuse_uncommitted(&entry, key, *is_sealed)?;
+    if *entry != *checked {
+        validator::check(&entry, key, value)?;
     }
     Ok(entry)
 }
 
-fn save(org: &str, key: &str, ciphertext: &[u8]) -> Saved {
-    run(&UPSERT, &[argument(org), argument(key), argument(ciphertext)], |rows| {
-        let row = rows.first();
-        Ok(Saved {
-            revision: row.get(1)?.unwrap_or_default(),
-            was_update: row.get(2)?.unwrap_or_default(),
-            updated_at: row.get::<TimestampWithTimeZone>(3)?.map(timestamp::iso8601).unwrap_or_default(),
-        })
+/// A caller could probe a value that it has not written with rules of its own, and roll them back without a
+/// trace. So uncommitted rules and functions do not see such a value.
+pub fn refuse_uncommitted(entry: &Entry, key: &str, is_unseen: bool) -> Result<(), Refusal> {
+    if is_unseen && (entry.is_uncommitted || validator::is_uncommitted(entry)) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            format!(
+                "this transaction has changed integration {key:?} or one of its functions; uncommitted rules and functions \
+                 do not see a value that the caller may not read"
+            ),
+            "Commit the change first, then make this call in a transaction of its own.",
+        ));
+    }
+    Ok(())
+}
+
+struct Saved {
+    state: State,
+    was_update: bool,
+    is_unchanged: bool,
+}
+
+/// Upserts the current value.
+fn save(
+    change: &Change<'_>,
+    value: &str,
+    ciphertext: &[u8],
+    entry: &Entry,
+    given: &SetOptions,
+) -> Result<Saved, Refusal> {
+    let &Change { org, key, .. } = change;
+    let of_row = [argument(org), argument(key), argument(ciphertext)];
+    let (saved, is_unchanged) = match entry.keep_previous {
+        Some(keep_previous) => {
+            let same = Stored::read(org, key).and_then(|stored| stored.equal_to(change, value));
+            let [org, key, ciphertext] = of_row;
+            let expires_at = given.expires_at.map(Moment::from);
+            let until = stored::until(given.keep_previous.unwrap_or(keep_previous));
+            let arguments =
+                [org, key, ciphertext, argument(expires_at), argument(until), argument(same.as_deref())];
+            (run(&UPSERT, &arguments, saved), same.is_some())
+        }
+        None => (run(&UPSERT_0_1_0, &of_row, saved), false),
+    };
+    let (state, was_locked) = saved;
+    stored::check_expected(key, given.expected_revision, state.revision - 1)?;
+    // A row that had a pending value only is updated, and yet this is its first value.
+    Ok(Saved { state, was_update: was_locked && state.revision > 1, is_unchanged })
+}
+
+fn saved(rows: pgrx::spi::SpiTupleTable<'_>) -> Result<(State, bool), pgrx::spi::SpiError> {
+    let row = rows.first();
+    Ok((State::of(&row)?, row.get(6)?.unwrap_or_default()))
+}
+
+/// Stores a value as pending.
+fn stage(change: &Change<'_>, ciphertext: &[u8], given: &SetOptions) -> Result<State, Refusal> {
+    let &Change { org, key, actor, .. } = change;
+    let arguments = [
+        argument(org),
+        argument(key),
+        argument(ciphertext),
+        argument(actor),
+        argument(given.expires_at.map(Moment::from)),
+    ];
+    let state = run(&STAGE, &arguments, |rows| State::of(&rows.first()));
+    stored::check_expected(key, given.expected_revision, state.revision)?;
+    change.announce(Operation::Stage, state.revision);
+    change.audit("stage_integration_credentials", &json!({"revision": state.revision}));
+    Ok(state)
+}
+
+/// What a set would do to the current value.
+fn foresee(change: &Change<'_>, value: &str, given: &SetOptions) -> Result<&'static str, Refusal> {
+    let stored = Stored::read(change.org, change.key);
+    let revision = stored.as_ref().map_or(0, |stored| stored.revision);
+    stored::check_expected(change.key, given.expected_revision, revision)?;
+    Ok(match stored {
+        Some(stored) if stored.equal_to(change, value).is_some() => "unchanged",
+        _ if revision > 0 => "rotation",
+        _ => "insert",
     })
 }

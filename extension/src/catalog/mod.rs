@@ -3,10 +3,14 @@
 use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::jsonb::Document;
 use crate::pg::text::{self, Raw, Text};
+use crate::pg::timestamp;
 use integration_credentials_core::error::Refusal;
+use integration_credentials_core::options;
+use pgrx::pg_sys;
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
+use std::time::Duration;
 
 pub mod cache;
 
@@ -19,6 +23,8 @@ pub struct Entry {
     /// Whether this transaction has written it, and may still roll it back.
     pub is_uncommitted: bool,
     is_enabled: bool,
+    /// How long the previous value is kept; `None` for tables of 0.1.0, which keep none.
+    pub keep_previous: Option<Duration>,
     /// Its rules.
     pub rules: Document,
     /// Its validator.
@@ -84,7 +90,9 @@ pub fn enabled_keys() -> HashSet<String> {
         let is_enabled = row.get(c"is_enabled").unwrap_or(false);
         row.get(c"integration_key").filter(|_| is_enabled).map(|Raw(bytes)| text::lossy(&bytes))
     };
-    index_scan::all(TABLE, key).into_iter().flatten().collect()
+    let mut keys = HashSet::new();
+    index_scan::visit(TABLE, |row| keys.extend(key(row)));
+    keys
 }
 
 fn read(row: &Row) -> Entry {
@@ -96,6 +104,10 @@ fn read(row: &Row) -> Entry {
     Entry {
         is_uncommitted: row.is_uncommitted(),
         is_enabled: row.get(c"is_enabled").unwrap_or(false),
+        keep_previous: row
+            .has(c"keep_previous", pg_sys::INTERVALOID)
+            .then(|| row.get(c"keep_previous").and_then(|kept| timestamp::span(&kept)).unwrap_or_default())
+            .map(|kept| kept.min(options::LONGEST_KEPT)),
         rules: row.get(c"rules").unwrap_or_default(),
         validator: registered(c"validator", c"validator_owner"),
         sync: registered(c"sync_handler", c"sync_handler_owner")

@@ -6,6 +6,7 @@ use crate::calls::caller::Caller;
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::rules::RulesError;
+use pgrx::datum::{Interval, Uuid};
 use pgrx::{FromDatum, IntoDatum, fcinfo, pg_sys};
 use serde::Serialize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -85,6 +86,21 @@ impl Call {
         self.argument(index)
     }
 
+    /// A bigint argument.
+    pub fn bigint(&self, index: usize) -> Option<i64> {
+        self.argument(index)
+    }
+
+    /// A uuid argument.
+    pub fn uuid(&self, index: usize) -> Option<Uuid> {
+        self.argument(index)
+    }
+
+    /// An interval argument.
+    pub fn interval(&self, index: usize) -> Option<Interval> {
+        self.argument(index)
+    }
+
     /// A double precision argument.
     pub fn double(&self, index: usize) -> Option<f64> {
         self.argument(index)
@@ -92,15 +108,44 @@ impl Call {
 
     /// A jsonb argument that is rules, as text.
     pub fn rules(&self, index: usize) -> Result<Option<String>, RulesError> {
-        if let Some(size) = self.size(index).filter(|&size| size > jsonb::MAX_BYTES) {
-            return Err(RulesError::Size(size));
-        }
-        let text = self.argument(index).map(|document: Document| document.text());
+        let text = self.document(index).map_err(RulesError::Size)?.map(|document| document.text());
         match text.transpose() {
             Err(Unreadable::TooLong(bytes)) => Err(RulesError::Size(bytes)),
             Err(Unreadable::NotUtf8) => refuse_encoding(index),
             Ok(text) => Ok(text),
         }
+    }
+
+    /// A jsonb argument of at most so many bytes as text.
+    pub fn json(&self, index: usize, name: &str, most: usize) -> Result<Option<(Document, String)>, Refusal> {
+        let too_long = |bytes| {
+            Refusal::new(
+                ErrorCode::InvalidRequest,
+                format!("{name} has {bytes} bytes; at most {most} are allowed"),
+                format!("Give a shorter {name}."),
+            )
+        };
+        let Some(document) = self.document(index).map_err(too_long)? else { return Ok(None) };
+        match document.text() {
+            Ok(text) if text.len() > most => Err(too_long(text.len())),
+            Ok(text) => Ok(Some((document, text))),
+            Err(Unreadable::TooLong(bytes)) => Err(too_long(bytes)),
+            Err(Unreadable::NotUtf8) => refuse_encoding(index),
+        }
+    }
+
+    /// A jsonb argument, or the size of one that is too long to be read.
+    fn document(&self, index: usize) -> Result<Option<Document>, usize> {
+        match self.size(index) {
+            Some(size) if size > jsonb::MAX_BYTES => Err(size),
+            _ => Ok(self.argument(index)),
+        }
+    }
+
+    /// How many arguments the called function has: an overload may have more than another.
+    pub fn arguments(&self) -> usize {
+        // SAFETY: a valid call.
+        usize::try_from(unsafe { (*self.fcinfo).nargs }).unwrap_or_default()
     }
 }
 

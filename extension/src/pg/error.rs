@@ -25,8 +25,10 @@ pub struct Raised {
 }
 
 impl From<Refusal> for Raised {
-    fn from(Refusal { code, message, hint }: Refusal) -> Self {
-        Self { detail: Some(code.detail()), hint: Some(hint), ..Self::new(pack(code.sqlstate()), message) }
+    fn from(refusal: Refusal) -> Self {
+        let detail = Some(refusal.detail());
+        let Refusal { code, message, hint, .. } = refusal;
+        Self { detail, hint: Some(hint), ..Self::new(pack(code.sqlstate()), message) }
     }
 }
 

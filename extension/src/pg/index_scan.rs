@@ -29,6 +29,13 @@ impl Row {
         unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xmin(self.tuple)) }
     }
 
+    /// Whether the table has a column, which a table of an earlier version may lack.
+    pub fn has(&self, column: &CStr, type_oid: pg_sys::Oid) -> bool {
+        // SAFETY: the descriptor of an open relation.
+        let mut columns = unsafe { relation::columns(self.descriptor) }.iter();
+        columns.any(|attribute| relation::is_column(attribute, column, type_oid))
+    }
+
     /// A column; `None` is NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
         let attribute = attribute(self.descriptor, column, T::type_oid());
@@ -76,20 +83,18 @@ pub fn find<const N: usize, R>(
     }
 }
 
-/// The rows of a table, as of now.
-pub fn all<R>(table: &'static CStr, read: impl Fn(&Row) -> R) -> Vec<R> {
+/// Visits the rows of a table, as of now.
+pub fn visit(table: &'static CStr, mut visit: impl FnMut(&Row)) {
     // SAFETY: as above.
     unsafe {
         let relation = relation::open(table, pg_sys::AccessShareLock);
-        let mut found = Vec::new();
         latest(|| {
             scan(relation, &[], |row| {
-                found.push(read(row));
+                visit(row);
                 ControlFlow::Continue(())
             });
         });
         relation::close(relation);
-        found
     }
 }
 

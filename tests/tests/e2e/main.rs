@@ -25,6 +25,7 @@ mod hostile_owner;
 mod index_scan;
 mod keyring;
 mod leaks;
+mod lifecycle;
 mod listen;
 mod long_values;
 mod memory;

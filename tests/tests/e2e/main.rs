@@ -24,6 +24,7 @@ mod hostile;
 mod hostile_owner;
 mod index_scan;
 mod keyring;
+mod leases;
 mod leaks;
 mod lifecycle;
 mod listen;

@@ -3,7 +3,7 @@
 use super::simulated::Clock;
 use crate::observers::settings;
 use fastrand::Rng;
-use intcred::{CacheOptions, Credential, CredentialCache, Lease, WatchOptions, testing};
+use intcred::{CacheOptions, Credential, CredentialCache, WatchOptions, testing};
 use std::{
     pin::pin,
     sync::{
@@ -63,10 +63,6 @@ impl Cached {
         });
         let callers = callers.collect();
         Self { cache, handles, reads, callers }
-    }
-
-    pub fn lease(&self) -> Lease {
-        self.cache.lease()
     }
 
     /// How many values were read.

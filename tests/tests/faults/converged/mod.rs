@@ -56,7 +56,7 @@ fn seed() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_verdict_is_wrong() {
-    let (rotations, time) = (400, Duration::from_secs(60));
+    let (rotations, time) = (200, Duration::from_secs(60));
     let plan = Plan { keys: 30, rotations, simulated: 100, broken: Broken::Nothing, is_full: true, time };
     let outcome = run(&plan, seed()).await;
     assert_eq!(outcome.found, None);

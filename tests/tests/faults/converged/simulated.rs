@@ -127,8 +127,8 @@ impl Life {
             let lease = self.consumer.lease;
             match self.random.u8(..20) {
                 // Hangs, for longer than its lease at times.
-                0 => sleep(lease.mul_f64(self.random.f64() * 1.5)).await,
-                1..8 => {
+                0 | 1 => sleep(lease.mul_f64(self.random.f64() * 1.5)).await,
+                2..8 => {
                     self.learn().await;
                     self.let_go();
                 }
@@ -145,12 +145,14 @@ impl Life {
         state.until.is_some_and(|until| self.consumer.clock.now() < until)
     }
 
-    /// Lets go of its handles, all but those on the newest revision that it knows.
+    /// Lets go of its handles, all but those on the newest revision that it knows, or of them too. Then it may report
+    /// the key no more, until it is used again.
     fn let_go(&mut self) {
-        for held in self.consumer.state.lock().unwrap().uses.values_mut() {
-            let newest = held.newest;
-            held.handles.retain(|revision| *revision >= newest);
-        }
+        self.consumer.state.lock().unwrap().uses.retain(|_, used| {
+            let newest = if self.random.u8(..3) == 0 { i64::MAX } else { used.newest };
+            used.handles.retain(|revision| *revision >= newest);
+            !used.handles.is_empty() || self.random.bool()
+        });
     }
 
     /// Reads a key, and has a handle on it from now on.
@@ -170,7 +172,15 @@ impl Life {
         let (ways, random) = (self.ways.clone(), self.random.fork());
         let asked = key.clone();
         let lease = self.consumer.lease;
-        let reading = tokio::spawn(read(ways, asked, lease, random));
+        let is_slow = self.consumer.broken == Broken::AcceptsWhatWasInFlight;
+        let reading = tokio::spawn(async move {
+            let mut slowly = random.clone();
+            let revision = read(ways, asked, lease, random).await;
+            if is_slow {
+                sleep(lease.mul_f64(slowly.f64())).await;
+            }
+            revision
+        });
         // Meanwhile it reports, and may learn of a later revision.
         if self.random.u8(..3) == 0 {
             self.learn().await;
@@ -207,19 +217,26 @@ impl Life {
             let reports_late = consumer.broken == Broken::UsesBeforeReporting;
             for (key, used) in &mut state.uses {
                 used.is_confirmed &= !is_resumption;
+                if !used.is_confirmed && reports_late && self.random.u8(..16) != 0 {
+                    continue;
+                }
                 if !used.is_confirmed {
                     doubted.push(key.clone());
                 }
                 let oldest = used.handles.iter().min().copied().unwrap_or(used.newest);
-                if used.is_confirmed || !reports_late || self.random.bool() {
-                    held.insert(key.clone(), json!([oldest.min(used.newest), used.newest]));
-                }
+                held.insert(key.clone(), json!([oldest.min(used.newest), used.newest]));
             }
             (state.id, held, doubted, is_resumption)
         };
         let lease = consumer.lease;
         let (pool, mut random) = (self.ways.primary.clone(), self.random.fork());
-        let delays = [delay(&mut random, lease), delay(&mut random, lease)];
+        let mut delays = [delay(&mut random, lease), delay(&mut random, lease)];
+        // So that it shows soon.
+        match self.consumer.broken {
+            Broken::CountsFromTheAnswer => delays[1] = lease.mul_f64(0.4),
+            Broken::KeepsTheId if random.u8(..3) == 0 => delays[0] = lease.mul_f64(0.6),
+            _ => {}
+        }
         // Goes on by itself: what is under way arrives, whoever waits.
         let under_way = tokio::spawn(async move {
             sleep(delays[0]).await;

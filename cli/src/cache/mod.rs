@@ -253,7 +253,7 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<Sing
                 let outdated = store.apply_snapshot(&watcher.snapshot(), authority);
                 if outdated.len() < MANY {
                     for key in outdated {
-                        drop(single_flight.start(&key));
+                        single_flight.start_later(&key);
                     }
                 } else {
                     let single_flight = single_flight.clone();
@@ -267,7 +267,7 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<Sing
             | EventKind::Disabled { key, .. } => {
                 let snapshot = watcher.snapshot();
                 if store.apply(&key, snapshot.get(&key), Authority::Current) {
-                    drop(single_flight.start(&key));
+                    single_flight.start_later(&key);
                 }
             }
             EventKind::Disconnected { since, .. } => {

@@ -6,6 +6,7 @@ use super::{
     store::{Admission, Store},
 };
 use crate::{Error, deadline::within, lease::Reporter};
+use integration_credentials_core::error::ErrorCode;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,6 +19,9 @@ use tokio::{
 
 /// Before a fetch is repeated, because the key changed during it or the server was behind. Doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a value that nobody asks for waits for a report.
+const LATER: Duration = Duration::from_millis(100);
 
 type Outcome = Result<Arc<Entry>, Error>;
 type Pending = watch::Receiver<Option<Outcome>>;
@@ -72,6 +76,19 @@ impl SingleFlight {
         pending
     }
 
+    /// Starts to fetch a key whose value was dropped, once the server knows that it was: the rotation may wait for
+    /// that. Whoever asks for the value does not wait.
+    pub fn start_later(self: &Arc<Self>, key: &str) {
+        let (single_flight, key) = (self.clone(), key.to_owned());
+        tokio::spawn(async move {
+            if let (Some(number), Some(reporter)) = (single_flight.store.has_to_report(), &single_flight.reporter) {
+                // Without a report, the fetch says why.
+                let _ = within(LATER, reporter.report_after(number)).await;
+            }
+            drop(single_flight.start(&key));
+        });
+    }
+
     async fn fetch_current(&self, key: &str) -> Outcome {
         let deadline = Instant::now() + self.limit;
         let mut pause = FIRST_PAUSE;
@@ -92,7 +109,12 @@ impl SingleFlight {
                 }
                 // The refusal may be out of date: the key changed during the fetch.
                 Err(error) if error.code().is_some() && self.store.has_changed(key, version) => Err(error),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.code() == Some(ErrorCode::IntegrationNotFound) {
+                        self.store.forget(key);
+                    }
+                    return Err(error);
+                }
             };
             if Instant::now() >= deadline {
                 return outcome;

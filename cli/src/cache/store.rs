@@ -11,7 +11,7 @@ use crate::{
     lease::{Holder, Permit, Promises, Report},
 };
 use arc_swap::ArcSwap;
-use integration_credentials_core::error::Refusal;
+use integration_credentials_core::{error::Refusal, limits};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -259,11 +259,26 @@ impl Store {
     /// The number of the last report, if a later one must be confirmed before a value of the key is accepted.
     pub fn must_report(&self, key: &str) -> Option<u64> {
         let mut keys = self.keys();
-        if !keys.is_leased {
+        // The server refuses a report of what cannot be a key, as it refuses the fetch.
+        if !keys.is_leased || limits::key(Some(key)).is_err() {
             return None;
         }
         let number = keys.promises.want(&key.into());
         (!keys.promises.is_confirmed(key) || !self.permit.is_running()).then_some(number)
+    }
+
+    /// The number of the last report, if the next one says more.
+    pub fn has_to_report(&self) -> Option<u64> {
+        let keys = self.keys();
+        (keys.is_leased && keys.has_news()).then_some(keys.promises.number())
+    }
+
+    /// No longer reports a key that the catalog does not have.
+    pub fn forget(&self, key: &str) {
+        let keys = &mut *self.keys();
+        if keys.by_key.get(key).is_none_or(|tracked| tracked.state.is_none() && tracked.held().0.is_none()) {
+            keys.promises.forget(key);
+        }
     }
 
     /// As [`Self::must_report`], for all keys that can be read.
@@ -290,6 +305,11 @@ impl Store {
 }
 
 impl Keys {
+    fn has_news(&self) -> bool {
+        let Self { by_key, promises, .. } = self;
+        promises.has_news(|key| by_key.get(key).map_or((None, 0), TrackedKey::held))
+    }
+
     /// Applies what the watcher read of one key. Returns whether a cached value was dropped that can be fetched
     /// again.
     fn apply(&mut self, key: &str, state: Option<KeyState>, version: u64, authority: Authority) -> bool {
@@ -342,8 +362,7 @@ impl Holder for Store {
     }
 
     fn has_news(&self) -> bool {
-        let Keys { by_key, promises, .. } = &*self.keys();
-        promises.has_news(|key| by_key.get(key).map_or((None, 0), TrackedKey::held))
+        self.keys().has_news()
     }
 }
 

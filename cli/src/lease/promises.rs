@@ -60,11 +60,15 @@ impl Promises {
         self.confirmed = None;
     }
 
+    /// Of the last report.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// No longer reports the key.
     pub fn forget(&mut self, key: &str) {
         self.by_key.remove(key);
     }
-
 
     pub fn is_confirmed(&self, key: &str) -> bool {
         self.by_key.get(key).is_some_and(|promise| promise.is_confirmed)

@@ -238,7 +238,7 @@ async fn nobody_who_is_not_admitted_uses_a_value_beyond_the_lease() {
     eventually("the lease runs", async || handle.expose().is_ok()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_of_a_hundred_listeners_is_over_in_milliseconds() {
     const CONSUMERS: usize = 100;
     const ROTATIONS: usize = 20;

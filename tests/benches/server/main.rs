@@ -57,6 +57,7 @@ async fn main() -> ExitCode {
     let mut rows = rows::single(&effort, &cluster, &database).await;
     rows.extend(rows::write_cpu(&effort, &cluster, &database).await);
     rows.extend(rows::crowd(&effort, &cluster, &database).await);
+    rows.extend(rows::keeping(&effort, &cluster).await);
     rows.extend(rows::listeners(&effort, &cluster, &database).await);
     rows.extend(rows::delivery(&effort, &cluster, &database).await);
     rows.extend(rows::read(&effort, &cluster, &database).await);

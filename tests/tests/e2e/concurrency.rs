@@ -51,7 +51,7 @@ async fn set_at_once(fixture: &Fixture, keys: Vec<String>) {
 async fn first_and_later(fixture: &Fixture) -> (usize, usize) {
     let audited = fixture.audited("set_integration_credentials").await;
     let with =
-        |was_update| audited.iter().filter(|metadata| **metadata == json!({"wasUpdate": was_update})).count();
+        |was_update| audited.iter().filter(|metadata| metadata["wasUpdate"] == json!(was_update)).count();
     (with(false), with(true))
 }
 

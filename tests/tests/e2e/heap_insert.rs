@@ -46,7 +46,7 @@ async fn with_the_same_columns() {
         )
         .await
         .unwrap();
-    set(&admin, ANY, "value").await.unwrap();
+    set(&admin, ANY, "another").await.unwrap();
     for log in LOGS {
         let rows = format!(
             "SELECT to_jsonb(l) - 'id' - 'created_at' - 'duration_ms', id,

@@ -1,5 +1,6 @@
 //! The life of a credential after the set: pending and previous values, from every state by every call.
 
+use crate::consumers::settle;
 use crate::helpers::{
     calls::{ANY, SealTo, get, register, remove, set},
     fixture::{Fixture, admin, heard, sqlstate},
@@ -127,13 +128,6 @@ async fn bring(database: &Database, admin: &Session, key: &str, steps: &[&str]) 
             other => panic!("{other}"),
         }
     }
-}
-
-/// Leases are complete, as they are a while after a server was set up.
-async fn settle(database: &Database) {
-    let epoch = "INSERT INTO integration_credentials.lease_epoch VALUES (true, now() - interval '1 day')
-                 ON CONFLICT (is_the_row) DO UPDATE SET began_at = excluded.began_at";
-    database.superuser().await.batch_execute(epoch).await.unwrap();
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod client_log;
 mod command_line;
 mod concurrency;
 mod connection;
+mod consumers;
 mod daemon;
 mod doctor;
 mod documents;

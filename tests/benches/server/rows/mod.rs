@@ -8,7 +8,7 @@ mod write;
 pub use client::client;
 pub use logging::logging;
 pub use read::{GET, list, read, reads};
-pub use write::{SET, calls, crowd, delivery, grown, listeners, single, write_cpu};
+pub use write::{SET, calls, crowd, delivery, grown, keeping, listeners, single, write_cpu};
 
 /// The baselines, by the letters of `baselines.sql`.
 pub const SELECT_1: &str = "(a) SELECT 1";

@@ -11,23 +11,30 @@ use crate::{
 };
 use tests::{ADMIN, Cluster, Database};
 
+// Each value is another: a set of the same value again is told apart from a rotation, and costs less.
 pub const SET: &str = r"\set key random(1, :keys)
-    SELECT integration_credentials.admin_set_integration_credentials(:key, :value, 'bench');";
+    \set turn random(1, 1000000)
+    SELECT integration_credentials.admin_set_integration_credentials(:key, (:value::text || :turn::text), 'bench');";
 const SET_PLAIN: &str = r"\set key random(1, :keys)
-    SELECT plain.set_credential(:key, :value, 'bench');";
+    \set turn random(1, 1000000)
+    SELECT plain.set_credential(:key, (:value::text || :turn::text), 'bench');";
 const SET_PGCRYPTO: &str = r"\set key random(1, :keys)
-    SELECT plain.set_encrypted(:key, :value, 'bench', '');";
+    \set turn random(1, 1000000)
+    SELECT plain.set_encrypted(:key, (:value::text || :turn::text), 'bench', '');";
 const SET_PGCRYPTO_TUNED: &str = r"\set key random(1, :keys)
-    SELECT plain.set_encrypted(:key, :value, 'bench', 's2k-mode=1, compress-algo=0');";
+    \set turn random(1, 1000000)
+    SELECT plain.set_encrypted(:key, (:value::text || :turn::text), 'bench', 's2k-mode=1, compress-algo=0');";
 const UPDATE_ROW: &str = r"\set key random(1, :keys)
-    UPDATE plain.simple SET value = :value WHERE key = :key;";
+    \set turn random(1, 1000000)
+    UPDATE plain.simple SET value = (:value::text || :turn::text) WHERE key = :key;";
 /// In a transaction, with as few round trips as the answers allow that a client needs before it goes on.
 const SET_BY_STATEMENTS: &str = r"\set key random(1, :keys)
+    \set turn random(1, 1000000)
     \startpipeline
     BEGIN;
-    SELECT is_enabled, :value ~ pattern FROM plain.catalog WHERE key = :key;
+    SELECT is_enabled, (:value::text || :turn::text) ~ pattern FROM plain.catalog WHERE key = :key;
     \endpipeline
-    INSERT INTO plain.credentials AS c (org, key, value) VALUES ('acme', :key, :value)
+    INSERT INTO plain.credentials AS c (org, key, value) VALUES ('acme', :key, (:value::text || :turn::text))
         ON CONFLICT (org, key) DO UPDATE
             SET value = excluded.value, revision = c.revision + 1, updated_at = clock_timestamp()
         RETURNING revision, xmax <> '0' AS was_update, updated_at \gset
@@ -121,6 +128,28 @@ pub async fn crowd(effort: &Effort, cluster: &Cluster, database: &Database) -> V
     let comparison = Comparison::of("set, 32 clients, commit_delay = 1 ms", PLPGSQL, [0, 1]).at_least(8.0);
     rows.extend(compare(effort, &sides, vec![comparison]).await);
     superuser.batch_execute(&slow("DEFAULT", "DEFAULT")).await.expect("the disk is fast");
+    rows
+}
+
+/// With the replaced value kept, as it is unless the catalog says otherwise.
+pub async fn keeping(effort: &Effort, cluster: &Cluster) -> Vec<Row> {
+    let (keeps, drops) =
+        (stage::database(cluster, stage::KEYS).await, stage::database(cluster, stage::KEYS).await);
+    for database in [&keeps, &drops] {
+        stage::fill(database, stage::KEYS).await;
+    }
+    let drop = "UPDATE integration_credentials.integration_catalog SET keep_previous = '0'";
+    drops.superuser().await.batch_execute(drop).await.expect("no previous value is kept");
+    let mut rows = Vec::new();
+    for (measure, options) in [
+        ("set, the previous value kept", ""),
+        ("the same, synchronous_commit = off", "-c synchronous_commit=off"),
+    ] {
+        let sides = [&keeps, &drops]
+            .map(|database| Side::Pgbench(Pgbench { options, ..calls(cluster, database, SET) }));
+        let comparison = Comparison::of(measure, "ours, none kept", [0, 1]).at_least(0.97).within(0.03);
+        rows.extend(compare(effort, &sides, vec![comparison]).await);
+    }
     rows
 }
 

@@ -22,7 +22,7 @@ const NAMED: usize = 20;
 // $3 was taken before the snapshot of this statement.
 statement!(volatile STATUS(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
     WITH live AS MATERIALIZED (
-        SELECT name, role_name, held, lease_until FROM integration_credentials.consumers
+        SELECT name, role_name, held, reported_at, lease_until FROM integration_credentials.consumers
         WHERE org_slug = $1 AND lease_until > $3)
     SELECT c.integration_key, c.revision,
         CASE WHEN c.pending_ciphertext IS NOT NULL THEN 'staged'
@@ -36,7 +36,10 @@ statement!(volatile STATUS(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
             (SELECT pg_catalog.jsonb_build_object('name', l.name, 'role', l.role_name,
                 'oldest', l.held -> c.integration_key -> 0, 'newest', l.held -> c.integration_key -> 1,
                 'leaseUntil', l.lease_until) AS who
-            FROM live AS l WHERE (l.held -> c.integration_key ->> 0)::pg_catalog.int8 < c.revision
+            FROM live AS l WHERE l.held ? c.integration_key
+                AND ((l.held -> c.integration_key ->> 0)::pg_catalog.int8 < c.revision
+                    -- Of a key that was unregistered since, with revisions of its own.
+                    OR l.reported_at < c.created_at)
             ORDER BY l.name LIMIT 100)
             UNION ALL
             (SELECT pg_catalog.jsonb_build_object(
@@ -49,6 +52,10 @@ statement!(volatile STATUS(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
     FROM integration_credentials.configured_integrations AS c
     WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)
     ORDER BY c.integration_key");
+// Which transaction has last changed a credential.
+statement!(volatile CHANGED_BY(TEXTOID, TEXTOID) "
+    SELECT c.integration_key, c.xmin::pg_catalog.text FROM integration_credentials.configured_integrations AS c
+    WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)");
 // On a standby, which has no unlogged table.
 statement!(stable STATUS_OF_STANDBY(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
     SELECT c.integration_key, c.revision,
@@ -145,15 +152,40 @@ fn read(org: &str, key: Option<&str>) -> Vec<Status> {
         }
         None
     };
+    let own = own_changes(org, key);
     let now = Moment::now();
     let arguments = [argument(org), argument(key), argument(now)];
     let statement = if is_standby { &STATUS_OF_STANDBY } else { &STATUS };
     run(statement, &arguments, |rows| {
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
-            all.push(status(&row, now, doubt.as_deref())?);
+            let key: Option<String> = row.get(1)?;
+            let is_own = key.is_some_and(|key| own.contains(&key));
+            all.push(status(&row, now, doubt.as_deref().or(is_own.then_some(OWN)))?);
         }
         Ok(all)
+    })
+}
+
+const OWN: &str = "this transaction has changed the credential, and others read the older one until the commit";
+
+/// The keys that this transaction has changed.
+fn own_changes(org: &str, key: Option<&str>) -> Vec<String> {
+    // SAFETY: reads a variable of the transaction.
+    if unsafe { pg_sys::GetTopTransactionIdIfAny() } == pg_sys::InvalidTransactionId {
+        return Vec::new();
+    }
+    run(&CHANGED_BY, &[argument(org), argument(key)], |rows| {
+        let mut own = Vec::new();
+        for row in rows {
+            let (key, changed_by) = (row.get::<String>(1)?, row.get::<String>(2)?);
+            let changed_by = changed_by.and_then(|id| id.parse().ok()).map(pg_sys::TransactionId::from_inner);
+            // SAFETY: any id may be asked for.
+            if changed_by.is_some_and(|id| unsafe { pg_sys::TransactionIdIsCurrentTransactionId(id) }) {
+                own.extend(key);
+            }
+        }
+        Ok(own)
     })
 }
 

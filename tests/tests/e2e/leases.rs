@@ -238,6 +238,74 @@ async fn nobody_who_is_not_admitted_uses_a_value_beyond_the_lease() {
     eventually("the lease runs", async || handle.expose().is_ok()).await;
 }
 
+/// Others still read the older value, and a consumer may come and use it.
+#[tokio::test]
+async fn no_transaction_gets_a_verdict_on_its_own_change() {
+    let database = database().await;
+    begin(&database).await;
+    let admin = database.connect(ADMIN).await;
+    set(&admin, ANY, "one").await.unwrap();
+    admin.batch_execute("BEGIN; SAVEPOINT before").await.unwrap();
+    set(&admin, ANY, "two").await.unwrap();
+    admin.batch_execute("RELEASE before").await.unwrap();
+    assert_eq!(status(&admin, ANY).await.0, "unknown");
+    let retire = "SELECT integration_credentials.admin_retire_integration_credentials($1, 'test')";
+    assert_eq!(admin.query(retire, &[&ANY]).await.unwrap_err().code().unwrap().code(), "IC009");
+    admin.batch_execute("ROLLBACK; BEGIN").await.unwrap();
+    register(&admin, "other", json!({})).await.unwrap();
+    assert_eq!(status(&admin, ANY).await.0, "converged");
+    admin.batch_execute("COMMIT").await.unwrap();
+    set(&admin, ANY, "two").await.unwrap();
+    assert_eq!(status(&admin, ANY).await.0, "converged");
+}
+
+async fn report(session: &Session, id: &str, held: Value) {
+    let sql = "SELECT integration_credentials.report_held_revisions($1::text::uuid, 'test', $2, '5 min')";
+    session.query_one(sql, &[&id, &held]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_is_registered_again_has_revisions_of_its_own() {
+    let database = database().await;
+    begin(&database).await;
+    let (admin, reader) = (database.connect(ADMIN).await, database.connect(READER).await);
+    for _ in 0..3 {
+        set(&admin, ANY, "value").await.unwrap();
+    }
+    let id = "00000000-0000-4000-8000-000000000001";
+    report(&reader, id, json!({ANY: [3, 3]})).await;
+    let purge = "SELECT integration_credentials.admin_remove_integration_credentials($1, 'test', true)";
+    admin.query_one(purge, &[&ANY]).await.unwrap();
+    admin
+        .query_one("SELECT integration_credentials.admin_unregister_integration($1, 'test')", &[&ANY])
+        .await
+        .unwrap();
+    register(&admin, ANY, json!({})).await.unwrap();
+    set(&admin, ANY, "another").await.unwrap();
+    assert_eq!(status(&admin, ANY).await.0, "waiting");
+    report(&reader, id, json!({ANY: [1, 1]})).await;
+    assert_eq!(status(&admin, ANY).await.0, "converged");
+}
+
+/// Why a consumer goes on with another id after a report without an answer: that report may arrive after the next.
+#[tokio::test]
+async fn a_late_report_of_another_id_takes_nothing_back() {
+    let database = database().await;
+    begin(&database).await;
+    let (admin, reader) = (database.connect(ADMIN).await, database.connect(READER).await);
+    let (first, second) = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002");
+    for (next, verdict) in [(first, "converged"), (second, "waiting")] {
+        set(&admin, ANY, "old").await.unwrap();
+        let row = "SELECT revision FROM integration_credentials.rotation_status($1)";
+        let revision: i64 = admin.query_one(row, &[&ANY]).await.unwrap().get(0);
+        report(&reader, next, json!({ANY: [revision, revision]})).await;
+        // Sent before that one, when the key was not used yet.
+        report(&reader, first, json!({})).await;
+        set(&admin, ANY, "new").await.unwrap();
+        assert_eq!(status(&admin, ANY).await.0, verdict);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_of_a_hundred_listeners_is_over_in_milliseconds() {
     const CONSUMERS: usize = 100;

@@ -96,11 +96,6 @@ async fn a_first_use_without_a_report_is_found() {
     finds(Broken::UsesBeforeReporting).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reports_that_overtake_one_another_are_found() {
-    finds(Broken::KeepsTheId).await;
-}
-
 /// Rotates, breaks, and judges each verdict, until one is wrong or the plan is done.
 async fn run(plan: &Plan, seed: u64) -> Outcome {
     print(&format!("verdicts, {:?}: SOAK_SEED={seed}", plan.broken));

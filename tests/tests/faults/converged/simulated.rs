@@ -24,8 +24,6 @@ pub enum Broken {
     AcceptsWhatWasInFlight,
     /// The first use of a key is not reported before the value is used.
     UsesBeforeReporting,
-    /// After a report without an answer, the next has the same id.
-    KeepsTheId,
 }
 
 /// The ways to the database.
@@ -231,11 +229,9 @@ impl Life {
         let lease = consumer.lease;
         let (pool, mut random) = (self.ways.primary.clone(), self.random.fork());
         let mut delays = [delay(&mut random, lease), delay(&mut random, lease)];
-        // So that it shows soon.
-        match self.consumer.broken {
-            Broken::CountsFromTheAnswer => delays[1] = lease.mul_f64(0.4),
-            Broken::KeepsTheId if random.u8(..3) == 0 => delays[0] = lease.mul_f64(0.6),
-            _ => {}
+        if self.consumer.broken == Broken::CountsFromTheAnswer {
+            // So that it shows soon.
+            delays[1] = lease.mul_f64(0.4);
         }
         // Goes on by itself: what is under way arrives, whoever waits.
         let under_way = tokio::spawn(async move {
@@ -247,9 +243,8 @@ impl Life {
         let answer = timeout(lease / 2, under_way).await.ok().and_then(Result::ok).flatten();
         let mut state = self.consumer.state.lock().unwrap();
         let Some(current) = answer else {
-            if self.consumer.broken != Broken::KeepsTheId {
-                state.id = self.random.u128(..);
-            }
+            // What was sent may arrive later than the next.
+            state.id = self.random.u128(..);
             return None;
         };
         let now = self.consumer.clock.now();

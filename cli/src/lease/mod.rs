@@ -57,7 +57,8 @@ pub enum Lease {
         reason: String,
     },
     /// The server grants none: the database has the SQL of an earlier version, the role may not execute
-    /// `report_held_revisions`, or the settings lead to a standby alone. Values are used without a lease.
+    /// `report_held_revisions`, or the settings lead to a standby alone. Values are used without a lease. A consumer that
+    /// had a lease does not go on without one.
     Unsupported {
         /// The server's answer.
         reason: String,

@@ -90,6 +90,7 @@ impl Reporter {
         let first = Lease::Lapsed { reason: "nothing is reported yet".to_owned() };
         let (states, state) = watch::channel(State { number: 0, lease: first, failure: None });
         let (stop, stopped) = watch::channel(false);
+        let granted = terms.lease;
         let work = Work {
             holder,
             permit: permit.clone(),
@@ -97,6 +98,7 @@ impl Reporter {
             terms,
             states,
             term: Term::default(),
+            granted,
             ids: Vec::new(),
             left: Vec::new(),
             session: None,
@@ -158,6 +160,8 @@ struct Work<H> {
     terms: Terms,
     states: watch::Sender<State>,
     term: Term,
+    /// The lease that the server last granted.
+    granted: Duration,
     /// One for each part of a report; none until the next report, after one without an answer. A key may move from part to
     /// part, because all are reported in one transaction.
     ids: Vec<ConsumerId>,
@@ -184,15 +188,16 @@ impl<H: Holder> Work<H> {
         let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
         loop {
             let began = Instant::now();
+            let is_resumption = !self.term.is_running(self.permit.now());
             let next = match self.report().await {
                 Ok(Answered::Until(_)) => {
                     backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
                     began + self.interval()
                 }
-                Ok(Answered::TooLate) => continue,
+                Ok(Answered::TooLate) if !is_resumption => continue,
                 // Asked again now and then: the extension may be updated, and the role granted.
                 Err(_) if self.is_leased == Some(false) => began + self.terms.interval,
-                Err(_) => Instant::now() + backoff.next_delay(),
+                Ok(Answered::TooLate) | Err(_) => Instant::now() + backoff.next_delay(),
             };
             self.wait_until(next, if self.term.is_running(self.permit.now()) { PAUSE } else { FIRST_DELAY })
                 .await;
@@ -200,7 +205,7 @@ impl<H: Holder> Work<H> {
     }
 
     fn interval(&self) -> Duration {
-        self.terms.interval.min(self.terms.lease / RENEWALS)
+        self.terms.interval.min(self.granted / RENEWALS)
     }
 
     /// Waits until the next report is due, there is news, or another connection.
@@ -295,6 +300,7 @@ impl<H: Holder> Work<H> {
                 return Err(error);
             }
         };
+        self.granted = lease;
         let answered = self.term.answer(sent, lease, is_resumption, self.permit.now());
         if let Answered::Until(until) = answered {
             if self.is_leased != Some(true) {
@@ -328,19 +334,15 @@ impl<H: Holder> Work<H> {
         }
     }
 
+    /// Where the server grants no leases, values are used without. Not once there was a lease: the server will forget it.
     fn take_failure(&mut self, error: &Error) {
         let is_unsupported = matches!(error, Error::ExtensionMissing { .. })
             || error.code() == Some(ErrorCode::ForbiddenAdminScope)
-            || self.is_leased.is_none() && self.primary.is_unreachable();
-        if is_unsupported {
-            self.term.end();
-            if self.is_leased != Some(false) {
-                self.is_leased = Some(false);
-                self.holder.set_leased(false);
-            }
+            || self.primary.is_unreachable();
+        if self.is_leased.is_none() && is_unsupported {
+            self.is_leased = Some(false);
+            self.holder.set_leased(false);
             self.permit.free();
-        } else if self.is_leased == Some(false) && self.term.is_running(self.permit.now()) {
-            self.term.end();
         }
     }
 

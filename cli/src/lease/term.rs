@@ -41,10 +41,6 @@ impl Term {
         self.until = Some(until);
         Answered::Until(until)
     }
-
-    pub fn end(&mut self) {
-        self.until = None;
-    }
 }
 
 /// For how long a lease is used.

@@ -17,6 +17,11 @@ BEGIN
         RAISE EXCEPTION 'only a superuser may grant what the owner of the extension has'
             USING ERRCODE = 'insufficient_privilege', HINT = 'Run this as a superuser.';
     END IF;
+    IF pg_catalog.to_regprocedure('integration_credentials.rotation_status(text)') IS NULL THEN
+        RAISE EXCEPTION 'this database has an earlier version of the extension'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Run ALTER EXTENSION integration_credentials UPDATE, and then this again.';
+    END IF;
     FOREACH group_role IN ARRAY ARRAY['integration_credentials_admin', 'integration_credentials_reader',
                                       'integration_credentials_auditor']
     LOOP

@@ -22,6 +22,15 @@ pub struct Database {
     port: u16,
 }
 
+/// `sql/roles.sql`, as it was when the version was released.
+fn roles(version: Option<&str>) -> &'static str {
+    match version {
+        None => include_str!("../../sql/roles.sql"),
+        Some("0.1.0") => include_str!("roles--0.1.0.sql"),
+        Some(version) => panic!("keep the sql/roles.sql of {version} here"),
+    }
+}
+
 impl Cluster {
     /// Makes a database with the extension, the grants of `sql/roles.sql`, and the login roles. The version is this one, or
     /// the released one that `EXTENSION_VERSION` names.
@@ -33,12 +42,12 @@ impl Cluster {
     pub async fn database_at(&self, version: Option<&str>) -> Database {
         let database = self.empty_database().await;
         let superuser = database.superuser().await;
-        let version = version.map(|version| format!(" VERSION '{version}'")).unwrap_or_default();
-        let create = format!("CREATE EXTENSION integration_credentials{version}");
+        let of_version = version.map(|version| format!(" VERSION '{version}'")).unwrap_or_default();
+        let create = format!("CREATE EXTENSION integration_credentials{of_version}");
         superuser.batch_execute(&create).await.expect("the extension");
 
         let mut has_roles = self.has_roles.lock().await;
-        superuser.batch_execute(include_str!("../../sql/roles.sql")).await.expect("roles.sql");
+        superuser.batch_execute(roles(version)).await.expect("roles.sql");
         if !*has_roles {
             let logins = format!(
                 "CREATE ROLE {ADMIN} LOGIN IN ROLE integration_credentials_admin;

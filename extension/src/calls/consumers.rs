@@ -97,7 +97,7 @@ fn floors(org: &str, held: &Held, before: Option<&str>) -> Map<String, Value> {
         .filter(|(key, revisions)| **revisions == ABOUT_TO_READ && before.get(*key) == Some(&ABOUT_TO_READ));
     awaited
         .map(|(key, _)| {
-            let revision = Stored::read(org, key).map_or(0, |stored| stored.revision);
+            let revision = Stored::revision(org, key);
             (key.clone(), revision.into())
         })
         .collect()

@@ -86,9 +86,9 @@ fn promote(
 ) -> Result<(State, Zeroizing<String>), Refusal> {
     let &Change { org, key, .. } = change;
     for _ in 0..ATTEMPTS {
-        let stored = Stored::read(org, key);
+        let stored = Stored::read(org, key, c"pending_ciphertext");
         stored::check_expected(key, expected, stored.as_ref().map_or(0, |stored| stored.revision))?;
-        let pending = stored.and_then(|stored| stored.pending).ok_or_else(|| Refusal::no_pending(key))?;
+        let pending = stored.and_then(|stored| stored.ciphertext).ok_or_else(|| Refusal::no_pending(key))?;
         memory::require_copies(&pending, COPIES);
         let value = keyring::decrypt(Place { purpose: Purpose::Credential, org, key }, &pending)?;
         redaction::remember(&value);

@@ -60,8 +60,7 @@ pub fn call_rollback(call: &Call) -> Answer {
         Ok((State::of(&row)?, row.get::<Vec<u8>>(6)?.unwrap_or_default()))
     });
     let Some((state, ciphertext)) = rolled_back else {
-        let found = Stored::read(&org, key).map_or(0, |stored| stored.revision);
-        stored::check_expected(key, expected, found)?;
+        stored::check_expected(key, expected, Stored::revision(&org, key))?;
         return Err(Refusal::no_previous(key));
     };
     stored::check_expected(key, expected, state.revision - 1)?;

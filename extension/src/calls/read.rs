@@ -1,7 +1,7 @@
 //! The calls that read: one credential, also its previous or pending value, all credentials, and that of the
 //! aggregator.
 
-use crate::memory;
+use super::stored::ciphertext;
 use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::index_scan;
 use crate::pg::index_scan::{AsOf, Row};
@@ -177,11 +177,4 @@ fn look_up<'a, R>(
     let row = [(c"org_slug", org.as_str()), (c"integration_key", key)];
     let found = index_scan::find(table, row, AsOf::Statement, read);
     Ok((Looked { purpose, org, key }, found))
-}
-
-fn ciphertext(row: &Row, column: &CStr) -> Option<Vec<u8>> {
-    row.get::<&[u8]>(column).map(|ciphertext| {
-        memory::require_copies(ciphertext, 3);
-        ciphertext.to_vec()
-    })
 }

@@ -33,10 +33,10 @@ use zeroize::Zeroizing;
 pub const COPIES: usize = 8;
 
 // xmax is 0 in an inserted row, and the id of this transaction in a row that ON CONFLICT locked to update.
-// $5 is the time until which the replaced value is kept, or NULL. $6 is the ciphertext of a current value that
+// $5 is the time until which the replaced value is kept, or NULL. $6 is the revision of a current value that
 // equals the new one: then the previous value stays, so that a set that is tried twice does not destroy what a
 // rollback would bring back.
-statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID, BYTEAOID) "
+statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID) "
     INSERT INTO integration_credentials.configured_integrations AS c
         (org_slug, integration_key, ciphertext, expires_at)
     VALUES ($1, $2, $3, $4)
@@ -45,13 +45,13 @@ statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMP
             revision = c.revision + 1,
             updated_at = pg_catalog.clock_timestamp(),
             expires_at = excluded.expires_at,
-            previous_revision = CASE WHEN c.ciphertext = $6 THEN c.previous_revision
+            previous_revision = CASE WHEN c.revision = $6 THEN c.previous_revision
                 WHEN c.ciphertext IS NOT NULL AND $5 IS NOT NULL THEN c.revision END,
-            previous_ciphertext = CASE WHEN c.ciphertext = $6 THEN c.previous_ciphertext
+            previous_ciphertext = CASE WHEN c.revision = $6 THEN c.previous_ciphertext
                 WHEN $5 IS NOT NULL THEN c.ciphertext END,
-            previous_until = CASE WHEN c.ciphertext = $6 THEN c.previous_until
+            previous_until = CASE WHEN c.revision = $6 THEN c.previous_until
                 WHEN c.ciphertext IS NOT NULL THEN $5 END,
-            previous_expires_at = CASE WHEN c.ciphertext = $6 THEN c.previous_expires_at
+            previous_expires_at = CASE WHEN c.revision = $6 THEN c.previous_expires_at
                 WHEN $5 IS NOT NULL THEN c.expires_at END
     RETURNING c.revision, true, c.updated_at, c.previous_until IS NOT NULL, c.pending_ciphertext IS NOT NULL,
         c.xmax <> '0'::pg_catalog.xid");
@@ -278,12 +278,12 @@ fn save(
     let of_row = [argument(org), argument(key), argument(ciphertext)];
     let (saved, is_unchanged) = match entry.keep_previous {
         Some(keep_previous) => {
-            let same = Stored::read(org, key).and_then(|stored| stored.equal_to(change, value));
+            let same = current(change).filter(|stored| stored.is(change, value));
+            let same = same.map(|stored| stored.revision);
             let [org, key, ciphertext] = of_row;
             let expires_at = given.expires_at.map(Moment::from);
             let until = stored::until(given.keep_previous.unwrap_or(keep_previous));
-            let arguments =
-                [org, key, ciphertext, argument(expires_at), argument(until), argument(same.as_deref())];
+            let arguments = [org, key, ciphertext, argument(expires_at), argument(until), argument(same)];
             (run(&UPSERT, &arguments, saved), same.is_some())
         }
         None => (run(&UPSERT_0_1_0, &of_row, saved), false),
@@ -297,6 +297,11 @@ fn save(
 fn saved(rows: pgrx::spi::SpiTupleTable<'_>) -> Result<(State, bool), pgrx::spi::SpiError> {
     let row = rows.first();
     Ok((State::of(&row)?, row.get(6)?.unwrap_or_default()))
+}
+
+/// The row with its current value.
+fn current(change: &Change<'_>) -> Option<Stored> {
+    Stored::read(change.org, change.key, c"ciphertext")
 }
 
 /// Stores a value as pending.
@@ -318,11 +323,11 @@ fn stage(change: &Change<'_>, ciphertext: &[u8], given: &SetOptions) -> Result<S
 
 /// What a set would do to the current value.
 fn foresee(change: &Change<'_>, value: &str, given: &SetOptions) -> Result<&'static str, Refusal> {
-    let stored = Stored::read(change.org, change.key);
+    let stored = current(change);
     let revision = stored.as_ref().map_or(0, |stored| stored.revision);
     stored::check_expected(change.key, given.expected_revision, revision)?;
     Ok(match stored {
-        Some(stored) if stored.equal_to(change, value).is_some() => "unchanged",
+        Some(stored) if stored.is(change, value) => "unchanged",
         _ if revision > 0 => "rotation",
         _ => "insert",
     })

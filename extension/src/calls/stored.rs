@@ -2,6 +2,7 @@
 
 use super::receipt::Change;
 use crate::keyring;
+use crate::memory;
 use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::timestamp::Moment;
 use integration_credentials_core::envelope::{self, Place, Purpose};
@@ -17,28 +18,39 @@ pub const TABLE: &CStr = c"configured_integrations";
 pub struct Stored {
     /// Its revision; 0 if it only has a pending value.
     pub revision: i64,
-    /// The current value.
+    /// The value that was asked for.
     pub ciphertext: Option<Vec<u8>>,
-    /// The pending value.
-    pub pending: Option<Vec<u8>>,
 }
 
 impl Stored {
-    /// Reads the row; `None` if there is none.
-    pub fn read(org: &str, key: &str) -> Option<Self> {
+    /// Reads the revision and one of the ciphertexts, as of now; `None` if there is no row.
+    pub fn read(org: &str, key: &str, column: &CStr) -> Option<Self> {
         let place = [(c"org_slug", org), (c"integration_key", key)];
-        index_scan::find(TABLE, place, AsOf::Now, |row: &Row| Self {
+        index_scan::find(TABLE, place, AsOf::Now, |row| Self {
             revision: row.get(c"revision").unwrap_or_default(),
-            ciphertext: row.get(c"ciphertext"),
-            pending: row.get(c"pending_ciphertext"),
+            ciphertext: ciphertext(row, column),
         })
     }
 
-    /// The ciphertext of the current value, if that is `value`. One that cannot be decrypted is another.
-    pub fn equal_to(&self, change: &Change<'_>, value: &str) -> Option<Vec<u8>> {
-        let place = Place { purpose: Purpose::Credential, org: change.org, key: change.key };
-        self.ciphertext.as_ref().filter(|ciphertext| is_of(place, ciphertext, value)).cloned()
+    /// The revision of the row, or 0 if there is none.
+    pub fn revision(org: &str, key: &str) -> i64 {
+        let place = [(c"org_slug", org), (c"integration_key", key)];
+        index_scan::find(TABLE, place, AsOf::Now, |row| row.get(c"revision")).flatten().unwrap_or_default()
     }
+
+    /// Whether the ciphertext is that of `value`. One that cannot be decrypted is of another.
+    pub fn is(&self, change: &Change<'_>, value: &str) -> bool {
+        let place = Place { purpose: Purpose::Credential, org: change.org, key: change.key };
+        self.ciphertext.as_deref().is_some_and(|ciphertext| is_of(place, ciphertext, value))
+    }
+}
+
+/// A ciphertext of a row that is being read.
+pub fn ciphertext(row: &Row, column: &CStr) -> Option<Vec<u8>> {
+    row.get::<&[u8]>(column).map(|ciphertext| {
+        memory::require_copies(ciphertext, 3);
+        ciphertext.to_vec()
+    })
 }
 
 /// Whether a ciphertext is that of `value`. The time depends on nothing but their lengths.

@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `store` | the cached values, and the rules by which they may be returned |
+//! | `slots` | the cached values by key, read without a lock |
 //! | `key_state` | the state of one key, and when its cached value is dropped |
 //! | `credential` | a cached credential, and a handle on it |
 //! | `single_flight` | one fetch of a key for all callers that wait for it |
@@ -13,6 +14,7 @@ mod changes;
 mod credential;
 mod key_state;
 mod single_flight;
+mod slots;
 mod source;
 mod store;
 

@@ -4,13 +4,13 @@
 
 use super::{
     credential::{Credential, Entry},
-    key_state::{Authority, Slot, TrackedKey, is_readable},
+    key_state::{Authority, TrackedKey, is_readable},
+    slots::Slots,
 };
 use crate::{
     Error, KeyState, Secret, Snapshot, Timestamp,
     lease::{Holder, Permit, Promises, Report},
 };
-use arc_swap::ArcSwap;
 use integration_credentials_core::{error::Refusal, limits};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,15 +22,11 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// A fast hasher, because hashing is a good part of a read. Only admins choose keys, so an attacker cannot
-/// choose colliding ones.
-type Slots = HashMap<Arc<str>, Arc<Slot>, foldhash::fast::RandomState>;
-
 /// The value of `expires` while the watcher is connected.
 const NEVER: u64 = u64::MAX;
 
 pub(super) struct Store {
-    slots: ArcSwap<Slots>,
+    slots: Slots,
     keys: Mutex<Keys>,
     began: Instant,
     /// When the cached values expire, in milliseconds since `began`.
@@ -78,7 +74,7 @@ impl Store {
     /// Whether it `is_leased`: values are used only while the permit runs, and for as long as it does they are counted.
     pub fn new(permit: Arc<Permit>, is_leased: bool) -> Self {
         Self {
-            slots: ArcSwap::default(),
+            slots: Slots::new(),
             keys: Mutex::new(Keys { is_leased, ..Keys::default() }),
             began: Instant::now(),
             expires: AtomicU64::new(0),
@@ -93,7 +89,7 @@ impl Store {
         if !self.is_fresh() || !self.permit.seems_running() {
             return None;
         }
-        let entry = self.slots.load().get(key)?.load();
+        let entry = self.slots.get(key)?.load();
         entry.is_there().then(|| Credential::of(entry))
     }
 
@@ -234,19 +230,21 @@ impl Store {
         }
     }
 
-    /// Replaces the map of slots, which readers use without a lock.
+    /// Adds keys that are not there yet.
     fn add_slots(&self, keys: &mut Keys, new: impl IntoIterator<Item = Arc<str>>) {
-        let mut new = new.into_iter().peekable();
-        if new.peek().is_none() {
-            return;
+        let there_are = keys.by_key.len();
+        let new: Vec<_> = new
+            .into_iter()
+            .map(|key| {
+                let tracked = TrackedKey::default();
+                let slot = (key.clone(), tracked.slot.clone());
+                keys.by_key.insert(key, tracked);
+                slot
+            })
+            .collect();
+        if !new.is_empty() {
+            self.slots.add(there_are, &new);
         }
-        let mut slots = Slots::clone(&self.slots.load());
-        for key in new {
-            let tracked = TrackedKey::default();
-            slots.insert(key.clone(), tracked.slot.clone());
-            keys.by_key.insert(key, tracked);
-        }
-        self.slots.store(Arc::new(slots));
     }
 
     fn publish(&self, mut keys: MutexGuard<'_, Keys>, version: u64) {

@@ -92,6 +92,9 @@ pub fn call_retire(call: &Call) -> Answer {
     catalog::find(key)?;
     relation::lock(stored::TABLE, pg_sys::RowExclusiveLock);
     key_lock::acquire(&org, key);
+    if !is_forced {
+        rotation_status::require_committed(&org, key)?;
+    }
     let retired = first(&RETIRE, &[argument(org.as_str()), argument(key)], |row| State::of(&row));
     let state = retired.ok_or_else(|| Refusal::no_previous(key))?;
     // After the row is locked, so that no rotation comes between the verdict and the commit.

@@ -90,7 +90,7 @@ pub fn call(call: &Call) -> Answer {
     let key = call.text(0);
     let org = settings::current_org(call)?;
     let mut rows = Rows::<11>::of(call);
-    for status in read(&org, key) {
+    for status in read(&org, key, &own_changes(&org, key)) {
         rows.push([
             status.key.into_datum(),
             status.revision.into_datum(),
@@ -108,19 +108,31 @@ pub fn call(call: &Call) -> Answer {
     Ok(VOID)
 }
 
+/// Refuses to go on if this transaction has changed the credential. To be called before a write of the row that leaves
+/// the revision as it is, and makes the row one of this transaction.
+pub fn require_committed(org: &str, key: &str) -> Result<(), Refusal> {
+    if own_changes(org, Some(key)).is_empty() {
+        return Ok(());
+    }
+    Err(not_converged(key, UNKNOWN, Some(OWN.to_owned()), &[]))
+}
+
 /// Refuses to go on while a consumer may use an older value.
 pub fn require_converged(org: &str, key: &str) -> Result<(), Refusal> {
-    let Some(Status { verdict, reason, behind, .. }) = read(org, Some(key)).into_iter().next() else {
+    let Some(Status { verdict, reason, behind, .. }) = read(org, Some(key), &[]).into_iter().next() else {
         return Err(Refusal::credentials_not_set(key));
     };
     if verdict == CONVERGED {
         return Ok(());
     }
     let behind = behind.as_ref().and_then(|JsonB(behind)| behind.as_array()).map(Vec::as_slice);
+    Err(not_converged(key, verdict, reason, behind.unwrap_or_default()))
+}
+
+fn not_converged(key: &str, verdict: &'static str, reason: Option<String>, behind: &[Value]) -> Refusal {
     let name = |consumer: &Value| consumer.get("name").or_else(|| consumer.get("role")).cloned();
-    let behind = behind.unwrap_or_default();
     let names: Vec<Value> = behind.iter().filter_map(name).take(NAMED).collect();
-    Err(Refusal {
+    Refusal {
         facts: vec![("verdict", verdict.into()), ("behind", names.into())],
         ..Refusal::new(
             ErrorCode::NotConverged,
@@ -132,14 +144,14 @@ pub fn require_converged(org: &str, key: &str) -> Result<(), Refusal> {
             },
             "rotation_status(key) shows who. Wait, or call with force => true, which drops the value all the same.",
         )
-    })
+    }
 }
 
 const CONVERGED: &str = "converged";
 const WAITING: &str = "waiting";
 const UNKNOWN: &str = "unknown";
 
-fn read(org: &str, key: Option<&str>) -> Vec<Status> {
+fn read(org: &str, key: Option<&str>, own: &[String]) -> Vec<Status> {
     // SAFETY: a variable of the server.
     let is_standby = unsafe { pg_sys::RecoveryInProgress() };
     let doubt = if is_standby {
@@ -152,7 +164,6 @@ fn read(org: &str, key: Option<&str>) -> Vec<Status> {
         }
         None
     };
-    let own = own_changes(org, key);
     let now = Moment::now();
     let arguments = [argument(org), argument(key), argument(now)];
     let statement = if is_standby { &STATUS_OF_STANDBY } else { &STATUS };

@@ -35,7 +35,7 @@ use metrics::Metrics;
 use service_manager::ServiceManager;
 use signals::Signals;
 use status::Status;
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc::Permit, watch},
     time::{MissedTickBehavior, interval},
@@ -125,6 +125,8 @@ impl Daemon {
         lines: &Lines,
         signals: &mut Signals,
     ) -> Result<(), CliError> {
+        // They wait for a slow reader, as the events do in the watcher.
+        let mut due = VecDeque::new();
         let mut ticks = interval(NOTICES);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -137,8 +139,11 @@ impl Daemon {
                 _ = ticks.tick() => {
                     let snapshot = watcher.snapshot();
                     self.metrics.expire(&snapshot);
-                    for notice in self.notices.due(&snapshot, Timestamp::now()) {
-                        lines.reserve().await.send(Line::Notice(notice));
+                    due.extend(self.notices.due(&snapshot, Timestamp::now()));
+                }
+                room = lines.reserve(), if !due.is_empty() => {
+                    if let Some(notice) = due.pop_front() {
+                        room.send(Line::Notice(notice));
                     }
                 }
                 () = self.manager.watchdog_due() => ServiceManager::notify_alive(),

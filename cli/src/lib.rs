@@ -145,9 +145,7 @@ pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watc
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::{
-        backoff::Backoff, bounded_read::read_bounded, deadline::within, lease::Handovers,
-    };
+    pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within, lease::Handovers};
 }
 
 /// Only for the tests of this repository.

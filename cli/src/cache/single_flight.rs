@@ -81,7 +81,9 @@ impl SingleFlight {
     pub fn start_later(self: &Arc<Self>, key: &str) {
         let (single_flight, key) = (self.clone(), key.to_owned());
         tokio::spawn(async move {
-            if let (Some(number), Some(reporter)) = (single_flight.store.has_to_report(), &single_flight.reporter) {
+            if let (Some(number), Some(reporter)) =
+                (single_flight.store.has_to_report(), &single_flight.reporter)
+            {
                 // Without a report, the fetch says why.
                 let _ = within(LATER, reporter.report_after(number)).await;
             }
@@ -149,8 +151,7 @@ impl SingleFlight {
         fetch: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let (Some(number), Some(reporter)) = (number, &self.reporter) else { return fetch.await };
-        let (fetched, reported) =
-            tokio::join!(fetch, within(self.limit, reporter.report_after(number)));
+        let (fetched, reported) = tokio::join!(fetch, within(self.limit, reporter.report_after(number)));
         // The refusal of a fetch says more than a report that failed.
         let fetched = fetched?;
         reported??;

@@ -291,7 +291,7 @@ impl Store {
         for (key, _) in readable {
             let number = promises.want(key);
             if must.is_some() || !promises.is_confirmed(key) {
-                must = Some(number);
+                must = Some(must.unwrap_or_default().max(number));
             }
         }
         must

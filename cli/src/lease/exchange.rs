@@ -18,8 +18,7 @@ const REPORT: &str = "\
     FROM (SELECT LEAST(pg_catalog.make_interval(secs => $4), \
             pg_catalog.current_setting('integration_credentials.max_lease', true)::pg_catalog.interval)) AS t (lease) \
         CROSS JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3)) AS r (id, held)";
-const CURRENT: &str =
-    "SELECT l.key, l.revision FROM integration_credentials.list_integrations($1) AS l";
+const CURRENT: &str = "SELECT l.key, l.revision FROM integration_credentials.list_integrations($1) AS l";
 
 /// The answer to a report that is committed.
 pub(super) struct Answer {
@@ -51,8 +50,7 @@ pub(super) async fn report(
     let (committed, current) = if unconfirmed.is_empty() {
         (committing.await?, Vec::new())
     } else {
-        let (committed, current) =
-            tokio::join!(biased; committing, session.rows_once(READ, CURRENT, &keys));
+        let (committed, current) = tokio::join!(biased; committing, session.rows_once(READ, CURRENT, &keys));
         (committed?, current?)
     };
     let row = committed
@@ -60,10 +58,8 @@ pub(super) async fn report(
         .ok_or_else(|| Error::Unexpected("report_held_revisions() returned no row".to_owned()))?;
     let lease = Duration::try_from_secs_f64(column(row, 1)?)
         .map_err(|_| Error::Unexpected("the lease is no length of time".to_owned()))?;
-    let current = current
-        .iter()
-        .map(|row| Ok((column(row, 0)?, column(row, 1)?)))
-        .collect::<Result<_, Error>>()?;
+    let current =
+        current.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?))).collect::<Result<_, Error>>()?;
     Ok(Answer { lease, current })
 }
 

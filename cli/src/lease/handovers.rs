@@ -39,7 +39,12 @@ struct Handed {
 impl Handovers {
     /// Begins to report. What an earlier process has handed over is taken for the values at the start, or
     /// `is_unknown`, where it will be replaced at once.
-    pub fn start(watcher: &Watcher, settings: &Settings, given_name: Option<String>, is_unknown: bool) -> Self {
+    pub fn start(
+        watcher: &Watcher,
+        settings: &Settings,
+        given_name: Option<String>,
+        is_unknown: bool,
+    ) -> Self {
         let WatchOptions { heartbeat, timeout, .. } = WatchOptions::default();
         let mut entries = Entries { is_leased: true, ..Entries::default() };
         for (key, state) in watcher.snapshot().iter().filter(|(_, state)| state.has_credentials) {

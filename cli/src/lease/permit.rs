@@ -77,9 +77,10 @@ impl Permit {
     /// Permits until this moment.
     pub fn run_until(&self, until: Moment) {
         let now = self.clock.now();
-        let coarse = self.clock.coarse().map_or([0; 2], |coarse| {
-            coarse.map(|coarse| nanoseconds(coarse + until.saturating_sub(now)))
-        });
+        let coarse = self
+            .clock
+            .coarse()
+            .map_or([0; 2], |coarse| coarse.map(|coarse| nanoseconds(coarse + until.saturating_sub(now))));
         self.write(nanoseconds(until), coarse);
     }
 

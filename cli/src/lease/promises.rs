@@ -37,12 +37,18 @@ struct Promise {
 }
 
 impl Promises {
-    /// Promises to report the key. Returns the number of the last report that does not have it.
+    /// Promises to report the key. Returns the number of a report, of which any later one confirms the promise: the next,
+    /// or one that is under way.
     pub fn want(&mut self, key: &Arc<str>) -> u64 {
-        if !self.by_key.contains_key(key) {
-            self.by_key.insert(key.clone(), Promise { doubted_in: self.number, ..Promise::default() });
+        match self.by_key.get(key) {
+            Some(promise) if promise.is_confirmed => self.number,
+            Some(promise) => promise.doubted_in,
+            None => {
+                let promise = Promise { doubted_in: self.number, ..Promise::default() };
+                self.by_key.insert(key.clone(), promise);
+                self.number
+            }
         }
-        self.number
     }
 
     /// Accepts no value of the key until a later report is confirmed: the database has gone back.
@@ -111,7 +117,9 @@ impl Promises {
     /// The report is committed, and `current` was read after that.
     pub fn confirm(&mut self, report: &Report, current: &BTreeMap<String, i64>) {
         for key in &report.unconfirmed {
-            if let Some(promise) = self.by_key.get_mut(key).filter(|promise| report.number > promise.doubted_in) {
+            if let Some(promise) =
+                self.by_key.get_mut(key).filter(|promise| report.number > promise.doubted_in)
+            {
                 promise.is_confirmed = true;
                 promise.floor = promise.floor.max(current.get(&**key).copied().unwrap_or_default());
             }
@@ -146,6 +154,8 @@ mod tests {
         promises.confirm(&early, &current(9));
         assert_eq!(promises.floor("k"), None);
         let report = promises.begin(|_| (None, 3));
+        // Who asks now waits for that one.
+        assert_eq!(promises.want(&"k".into()), early.number);
         assert_eq!((report.held["k"], report.unconfirmed.len()), ([3, 3], 1));
         assert_eq!(promises.floor("k"), None);
         promises.confirm(&report, &current(5));

@@ -14,11 +14,7 @@ use super::{
 use crate::{Error, backoff::Backoff, deadline::within, session::Session};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Map, Value};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -286,8 +282,7 @@ impl<H: Holder> Work<H> {
         parts.resize_with(self.ids.len(), || Value::Object(Map::new()));
         let who = (&*self.ids, self.terms.name.as_str());
         let sent = self.permit.now();
-        let reporting =
-            exchange::report(session, who, &parts, &report.unconfirmed, self.terms.lease);
+        let reporting = exchange::report(session, who, &parts, &report.unconfirmed, self.terms.lease);
         let answer = within(self.terms.timeout, reporting).await;
         let Answer { lease, current } = match answer.unwrap_or_else(|late| Err(late.into())) {
             Ok(answer) => answer,

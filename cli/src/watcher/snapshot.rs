@@ -159,8 +159,13 @@ impl Snapshot {
 mod tests {
     use super::*;
 
-    const NONE: KeyState =
-        KeyState { revision: 0, has_credentials: false, is_enabled: true, updated_at: None, expires_at: None };
+    const NONE: KeyState = KeyState {
+        revision: 0,
+        has_credentials: false,
+        is_enabled: true,
+        updated_at: None,
+        expires_at: None,
+    };
 
     fn set(revision: i64) -> KeyState {
         KeyState { revision, has_credentials: true, ..NONE }

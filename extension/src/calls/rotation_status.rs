@@ -178,7 +178,8 @@ fn read(org: &str, key: Option<&str>, own: &[String]) -> Vec<Status> {
     })
 }
 
-const OWN: &str = "this transaction has changed the credential, and others read the older one until the commit";
+const OWN: &str =
+    "this transaction has changed the credential, and others read the older one until the commit";
 
 /// The keys that this transaction has changed.
 fn own_changes(org: &str, key: Option<&str>) -> Vec<String> {

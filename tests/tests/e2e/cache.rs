@@ -35,8 +35,10 @@ fn seen(result: Result<Credential, Error>) -> (String, i64) {
 /// Waits until the cache says this.
 async fn becomes(cache: &CredentialCache, key: &str, value: &str) {
     let what = format!("{key} becomes {value}");
-    eventually(&what, async || cache.get(key).await.is_ok_and(|credential| credential.expose().is_ok_and(|found| found == value)))
-        .await;
+    eventually(&what, async || {
+        cache.get(key).await.is_ok_and(|credential| credential.expose().is_ok_and(|found| found == value))
+    })
+    .await;
 }
 
 /// Waits until the cache refuses with this code.

@@ -184,7 +184,13 @@ async fn a_credential_that_expires_and_a_rotation_that_waits_are_found() {
     assert_eq!(code, 1);
     assert_eq!(with_verdict(&seen, "problem"), [["expiry", "the credential of slack expired on 2020-01-31"]]);
     let advice = with_verdict(&seen, "advice");
-    assert!(advice.iter().any(|[check, found]| *check == "expiry" && found.starts_with("the credential of stripe expires on ")), "{advice:?}");
+    assert!(
+        advice
+            .iter()
+            .any(|[check, found]| *check == "expiry"
+                && found.starts_with("the credential of stripe expires on ")),
+        "{advice:?}"
+    );
     let waiting = ["rotations", "the rotation of slack waits for a day or longer: web-1"];
     assert!(advice.contains(&waiting), "{advice:?}");
 }

@@ -115,7 +115,8 @@ async fn without_the_server_values_are_used_until_the_lease_is_over_and_then_by_
     register(&admin, ANY, json!({})).await.unwrap();
     set(&admin, ANY, "one").await.unwrap();
     let timeout = Duration::from_secs(1);
-    let cache = start(&database, CacheOptions { grace: Duration::from_secs(3), timeout, ..named("web") }).await;
+    let cache =
+        start(&database, CacheOptions { grace: Duration::from_secs(3), timeout, ..named("web") }).await;
     let handle = cache.get(ANY).await.unwrap();
     cluster.stop(Shutdown::Immediate);
     let since = Instant::now();
@@ -134,9 +135,11 @@ async fn without_the_server_values_are_used_until_the_lease_is_over_and_then_by_
     drop(admin);
     eventually("it is over", async || handle.expose().is_err()).await;
     cluster.start();
-    let changed = "UPDATE integration_credentials.configured_integrations SET revision = 2, updated_at = now()";
+    let changed =
+        "UPDATE integration_credentials.configured_integrations SET revision = 2, updated_at = now()";
     database.superuser().await.batch_execute(changed).await.unwrap();
-    eventually("the new value is used", async || cache.get(ANY).await.is_ok_and(|new| new.revision() == 2)).await;
+    eventually("the new value is used", async || cache.get(ANY).await.is_ok_and(|new| new.revision() == 2))
+        .await;
     assert_eq!(cache.lease(), Lease::Running);
     if handle.expose().is_ok() {
         // The cache was back before the change.
@@ -151,7 +154,9 @@ async fn a_database_without_leases_is_as_before_and_says_so() {
     set(&admin, ANY, "one").await.unwrap();
     let function = "integration_credentials.report_held_revisions(uuid, text, jsonb, interval)";
     superuser
-        .batch_execute(&format!("REVOKE ALL ON FUNCTION {function} FROM PUBLIC, integration_credentials_reader"))
+        .batch_execute(&format!(
+            "REVOKE ALL ON FUNCTION {function} FROM PUBLIC, integration_credentials_reader"
+        ))
         .await
         .unwrap();
     let cache = start(&database, named("plain")).await;
@@ -338,7 +343,10 @@ async fn a_rotation_of_a_hundred_listeners_is_over_in_milliseconds() {
         sleep(Duration::from_millis(50)).await;
     }
     took.sort_unstable();
-    println!("from the change to converged, {CONSUMERS} consumers: median {:?} of {took:?}", took[ROTATIONS / 2]);
+    println!(
+        "from the change to converged, {CONSUMERS} consumers: median {:?} of {took:?}",
+        took[ROTATIONS / 2]
+    );
     // The goal is 20 ms on a quiet machine.
     assert!(took[ROTATIONS / 2] < Duration::from_secs(2), "{took:?}");
 }

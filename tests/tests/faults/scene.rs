@@ -23,7 +23,8 @@ impl Scene {
 
     /// The same with more settings.
     pub async fn with(keys: usize, settings: &[(&str, &str)]) -> Self {
-        let cluster = settings.iter().fold(Cluster::builder(), |cluster, (name, value)| cluster.setting(name, value));
+        let cluster =
+            settings.iter().fold(Cluster::builder(), |cluster, (name, value)| cluster.setting(name, value));
         let cluster = cluster
             // Nothing that is tested here loses what the kernel has.
             .setting("fsync", "off")

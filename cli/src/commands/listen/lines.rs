@@ -1,8 +1,8 @@
 //! The events on standard output, written by a thread of their own: a reader that stalls must not delay
 //! signals, hooks and the watchdog.
 
-use crate::{cli_error::CliError, output::Output};
 use super::expiry::Notice;
+use crate::{cli_error::CliError, output::Output};
 use intcred::Event;
 use serde::Serialize;
 use std::{future::pending, thread, time::Duration};

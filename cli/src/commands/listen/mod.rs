@@ -27,8 +27,8 @@ mod status;
 
 use crate::{cli::Listen, cli_error::CliError, context::Context, terminal::log_line};
 use change::Change;
-use hooks::Hooks;
 use expiry::Notices;
+use hooks::Hooks;
 use intcred::{Client, Error, Event, Settings, Timestamp, WatchOptions, Watcher, internal::Handovers};
 use lines::{Line, Lines};
 use metrics::Metrics;

@@ -39,7 +39,6 @@ async fn a_hook_holds_a_value_until_the_hook_for_the_next_succeeds() {
     eventually("its lease has ended", async || held(&superuser, "files").await.is_none()).await;
 }
 
-
 #[tokio::test]
 async fn a_hook_that_fails_keeps_the_rotation_waiting() {
     let database = database().await;
@@ -64,9 +63,13 @@ async fn a_credential_that_will_expire_is_a_line_and_a_metric() {
     expire(&admin, ANY, "2999-01-01T00:00:00Z").await;
     let superuser = database.superuser().await;
     let mut daemon = Daemon::start(&database, &["--metrics", "127.0.0.1:0"]).await;
-    let metric = format!(r#"intcred_expires_timestamp_seconds{{org="{}",key="{ANY}"}} 32472144000.0"#, database.name());
+    let metric = format!(
+        r#"intcred_expires_timestamp_seconds{{org="{}",key="{ANY}"}} 32472144000.0"#,
+        database.name()
+    );
     daemon.measures(&metric).await;
-    let soon = "UPDATE integration_credentials.configured_integrations SET expires_at = now() + interval '3 days'";
+    let soon =
+        "UPDATE integration_credentials.configured_integrations SET expires_at = now() + interval '3 days'";
     superuser.batch_execute(soon).await.unwrap();
     // By the next look.
     let line: Value = serde_json::from_str(&daemon_line(&mut daemon, "expiring").await).unwrap();

@@ -153,10 +153,8 @@ impl Consumers {
         plan: &Plan,
         random: &mut Rng,
     ) -> Self {
-        let ways = Ways {
-            primary: pool_of(&scene.reader(), 16),
-            standby: Some(pool_of(&copy.dsn(READER), 4)),
-        };
+        let ways =
+            Ways { primary: pool_of(&scene.reader(), 16), standby: Some(pool_of(&copy.dsn(READER), 4)) };
         let mut consumers = Self {
             ways,
             keys: scene.keys.clone(),
@@ -221,7 +219,10 @@ async fn judge(
     let asked = timeout(Duration::from_secs(5), session.as_ref()?.query(STATUS, &[])).await;
     let Ok(Ok(rows)) = asked else {
         if let Ok(Err(error)) = &asked {
-            assert!(error.as_db_error().is_none_or(|error| error.code().code().starts_with("57P")), "{error:?}");
+            assert!(
+                error.as_db_error().is_none_or(|error| error.code().code().starts_with("57P")),
+                "{error:?}"
+            );
         }
         *session = None;
         return None;

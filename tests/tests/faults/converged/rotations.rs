@@ -19,10 +19,10 @@ use tokio_postgres::{Client, NoTls};
 const PERIOD: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(5);
 const SET: &str = "SELECT integration_credentials.admin_set_integration_credentials($1, $2, 'rotations')";
-const STAGE: &str =
-    "SELECT integration_credentials.admin_set_integration_credentials($1, $2, 'rotations', '{\"stage\": true}')";
+const STAGE: &str = "SELECT integration_credentials.admin_set_integration_credentials($1, $2, 'rotations', '{\"stage\": true}')";
 const PROMOTE: &str = "SELECT integration_credentials.admin_promote_integration_credentials($1, 'rotations')";
-const ROLLBACK: &str = "SELECT integration_credentials.admin_rollback_integration_credentials($1, 'rotations')";
+const ROLLBACK: &str =
+    "SELECT integration_credentials.admin_rollback_integration_credentials($1, 'rotations')";
 
 pub struct Rotations {
     done: Arc<AtomicUsize>,

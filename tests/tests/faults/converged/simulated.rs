@@ -86,9 +86,15 @@ impl Consumer {
         // Less than what a consumer leaves unused of its lease.
         let clock = Clock::random(&mut random, 0.004);
         let state = State { id: random.u128(..), until: None, uses: BTreeMap::new() };
-        let mut consumer = Self { clock, lease, broken, keys, state: Arc::new(Mutex::new(state)), task: None };
+        let mut consumer =
+            Self { clock, lease, broken, keys, state: Arc::new(Mutex::new(state)), task: None };
         let life = Life {
-            consumer: Self { task: None, keys: consumer.keys.clone(), state: consumer.state.clone(), ..consumer },
+            consumer: Self {
+                task: None,
+                keys: consumer.keys.clone(),
+                state: consumer.state.clone(),
+                ..consumer
+            },
             ways,
             random,
         };

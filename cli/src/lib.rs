@@ -82,14 +82,14 @@
 //!   standby;
 //! - after the connection died silently: [`WatchOptions::heartbeat`] and [`WatchOptions::timeout`] together,
 //!   which is the time to detect that;
-//! - while disconnected: [`CacheOptions::grace`], counted from before the last report that the server answered.
-//!   After that, nothing is returned until the server answers.
+//! - while disconnected: [`CacheOptions::grace`], counted from before the last report that the server
+//!   answered. After that, nothing is returned until the server answers.
 //!
-//! **Convergence.** A cache holds a lease ([`CredentialCache::lease`]), and reports which revisions it and its
-//! handles hold. While `rotation_status` calls a rotation converged, no cache and no [`Credential`] gives an
-//! older value: a cache that is cut off stops before the server forgets it. Once the lease is over,
-//! [`Credential::expose`] is [`Error::LeaseOver`]. A value in use when the lease ran out is usable again if it is
-//! still current. A cache without a lease ([`Lease::Unsupported`], [`Lease::Off`]) is not waited for.
+//! **Convergence.** A cache holds a lease ([`CredentialCache::lease`]), and reports which revisions it and
+//! its handles hold. While `rotation_status` calls a rotation converged, no cache and no [`Credential`] gives
+//! an older value: a cache that is cut off stops before the server forgets it. Once the lease is over,
+//! [`Credential::expose`] is [`Error::LeaseOver`]. A value in use when the lease ran out is usable again if
+//! it is still current. A cache without a lease ([`Lease::Unsupported`], [`Lease::Off`]) is not waited for.
 //!
 //! **Never backwards.** For one key, a cache never returns a lower revision than before. If the server that
 //! answers is behind, the cache fetches again, and after [`CacheOptions::timeout`] returns [`Error::Behind`].

@@ -71,8 +71,8 @@ impl Drop for Entry {
 }
 
 /// A handle on a cached credential, without a copy of the value. The value is wiped from memory once the
-/// cache has dropped it and the last handle is gone, so keep a handle no longer than a request takes: while a handle
-/// on an old value is kept, the rotation is not over.
+/// cache has dropped it and the last handle is gone, so keep a handle no longer than a request takes: while a
+/// handle on an old value is kept, the rotation is not over.
 pub struct Credential(Guard<Arc<Entry>>);
 
 impl Credential {
@@ -82,10 +82,9 @@ impl Credential {
 
     /// The value itself.
     ///
-    /// # Errors
-    /// [`Error::LeaseOver`] once the lease of the cache has run out, because the server has not answered for
-    /// [`CacheOptions::grace`](crate::CacheOptions::grace), or the cache is closed. Without a lease there is no error;
-    /// see [`CredentialCache::lease`](crate::CredentialCache::lease).
+    /// # Errors [`Error::LeaseOver`] once the lease of the cache has run out, because the server has not
+    /// answered for [`CacheOptions::grace`](crate::CacheOptions::grace), or the cache is closed. Without a
+    /// lease there is no error; see [`CredentialCache::lease`](crate::CredentialCache::lease).
     pub fn expose(&self) -> Result<&str, Error> {
         self.0.expose()
     }

@@ -50,8 +50,8 @@ impl TrackedKey {
 
     /// The oldest revision that somebody still has, and the newest that is known.
     ///
-    /// A reader that has just read the slot is counted, too: `arc_swap` gives it a reference of its own before the
-    /// replacement of the slot's value returns.
+    /// A reader that has just read the slot is counted, too: `arc_swap` gives it a reference of its own
+    /// before the replacement of the slot's value returns.
     pub fn held(&self) -> (Option<i64>, i64) {
         let live = self.live.iter().filter_map(Weak::upgrade).filter(|entry| !entry.is_revoked());
         (live.map(|entry| entry.revision).min(), self.min_revision)

@@ -41,10 +41,11 @@ const MANY: usize = 16;
 pub struct CacheOptions {
     /// How to watch for changes. [`WatchOptions::initial`] is ignored.
     pub watch: WatchOptions,
-    /// For how long values may be used while the server does not answer, counted from before the last report that it
-    /// answered. 5 minutes by default. It is the lease that the cache asks for; the server grants at most its setting
-    /// `integration_credentials.max_lease`, which then is the grace. Zero asks for no lease: then values are used while
-    /// the watcher is connected, and `rotation_status` does not wait for this cache.
+    /// For how long values may be used while the server does not answer, counted from before the last report
+    /// that it answered. 5 minutes by default. It is the lease that the cache asks for; the server grants at
+    /// most its setting `integration_credentials.max_lease`, which then is the grace. Zero asks for no lease:
+    /// then values are used while the watcher is connected, and `rotation_status` does not wait for this
+    /// cache.
     pub grace: Duration,
     /// The name in `rotation_status`. By default the program, the host and the process.
     pub name: Option<String>,
@@ -152,8 +153,9 @@ impl CredentialCache {
         self.0.single_flight.reporter().map_or(Lease::Off, Reporter::lease)
     }
 
-    /// Ends the lease and closes the connections, for all clones and handles, and waits for at most a second. Where the
-    /// last clone is dropped, that is done without waiting; where the process ends before, the lease runs out.
+    /// Ends the lease and closes the connections, for all clones and handles, and waits for at most a second.
+    /// Where the last clone is dropped, that is done without waiting; where the process ends before, the
+    /// lease runs out.
     pub async fn close(self) {
         if let Some(reporter) = self.0.single_flight.reporter() {
             reporter.close().await;

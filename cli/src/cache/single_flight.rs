@@ -76,8 +76,8 @@ impl SingleFlight {
         pending
     }
 
-    /// Starts to fetch a key whose value was dropped, once the server knows that it was: the rotation may wait for
-    /// that. Whoever asks for the value does not wait.
+    /// Starts to fetch a key whose value was dropped, once the server knows that it was: the rotation may
+    /// wait for that. Whoever asks for the value does not wait.
     pub fn start_later(self: &Arc<Self>, key: &str) {
         let (single_flight, key) = (self.clone(), key.to_owned());
         tokio::spawn(async move {

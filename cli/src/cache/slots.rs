@@ -1,4 +1,5 @@
-//! The slots by key: a map that only grows, read without a lock and without a write to memory that threads share.
+//! The slots by key: a map that only grows, read without a lock and without a write to memory that threads
+//! share.
 
 use super::key_state::Slot;
 use std::{
@@ -15,8 +16,8 @@ const FIRST: usize = 64;
 const TABLES: usize = 40;
 
 pub(super) struct Slots {
-    /// A fast hasher, because hashing is a good part of a read. Only admins choose keys, so an attacker cannot choose
-    /// colliding ones.
+    /// A fast hasher, because hashing is a good part of a read. Only admins choose keys, so an attacker
+    /// cannot choose colliding ones.
     hasher: foldhash::fast::RandomState,
     /// A table that is full is copied to the next, and kept for those who are reading it.
     tables: [OnceLock<Table>; TABLES],
@@ -44,7 +45,8 @@ impl Slots {
         })?
     }
 
-    /// Adds slots. By one thread at a time: the caller holds a lock, and knows how many slots `there are` already.
+    /// Adds slots. By one thread at a time: the caller holds a lock, and knows how many slots `there are`
+    /// already.
     pub fn add(&self, there_are: usize, new: &[(Arc<str>, Arc<Slot>)]) {
         let before = self.current.load(Ordering::Acquire);
         let needed = (there_are + new.len()) * 2;

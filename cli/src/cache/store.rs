@@ -71,7 +71,8 @@ pub(super) enum Admission {
 }
 
 impl Store {
-    /// Whether it `is_leased`: values are used only while the permit runs, and for as long as it does they are counted.
+    /// Whether it `is_leased`: values are used only while the permit runs, and for as long as it does they
+    /// are counted.
     pub fn new(permit: Arc<Permit>, is_leased: bool) -> Self {
         Self {
             slots: Slots::new(),
@@ -308,8 +309,8 @@ impl Keys {
         promises.has_news(|key| by_key.get(key).map_or((None, 0), TrackedKey::held))
     }
 
-    /// Applies what the watcher read of one key. Returns whether a cached value was dropped that can be fetched
-    /// again.
+    /// Applies what the watcher read of one key. Returns whether a cached value was dropped that can be
+    /// fetched again.
     fn apply(&mut self, key: &str, state: Option<KeyState>, version: u64, authority: Authority) -> bool {
         let Some(tracked) = self.by_key.get_mut(key) else { return false };
         let before = tracked.min_revision;

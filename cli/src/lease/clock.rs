@@ -1,4 +1,5 @@
-//! The clock of a lease: it counts the time that a suspended machine sleeps, and no setting of the time moves it.
+//! The clock of a lease: it counts the time that a suspended machine sleeps, and no setting of the time moves
+//! it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,8 +23,9 @@ impl Clock {
         }
     }
 
-    /// Two clocks that are cheaper to read, and a few milliseconds late. The first stands still while the machine is
-    /// suspended, and the second moves when somebody sets the time: only together they replace [`Self::now`].
+    /// Two clocks that are cheaper to read, and a few milliseconds late. The first stands still while the
+    /// machine is suspended, and the second moves when somebody sets the time: only together they replace
+    /// [`Self::now`].
     pub(crate) fn coarse(&self) -> Option<[Moment; 2]> {
         if self.0.is_some() { None } else { system::coarse() }
     }

@@ -6,8 +6,8 @@ use std::{env, fmt, path::Path, process};
 /// As long as a name may be, in characters.
 const MAX_NAME: usize = 255;
 
-/// A consumer, as the server knows it. Reports that overtake one another would be a lie, so a consumer has at most one
-/// report without an answer, ever: after that it goes on with another id.
+/// A consumer, as the server knows it. Reports that overtake one another would be a lie, so a consumer has at
+/// most one report without an answer, ever: after that it goes on with another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConsumerId(u128);
 

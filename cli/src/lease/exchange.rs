@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio_postgres::types::{ToSql, Type};
 
-/// Never for longer than the server grants. A row for each id, in one transaction. The answer of the function is not used:
-/// the function runs before its own commit.
+/// Never for longer than the server grants. A row for each id, in one transaction. The answer of the function
+/// is not used: the function runs before its own commit.
 const REPORT: &str = "\
     SELECT integration_credentials.report_held_revisions(r.id::pg_catalog.uuid, $2, r.held, t.lease), \
         pg_catalog.date_part('epoch', t.lease) \
@@ -27,8 +27,9 @@ pub(super) struct Answer {
     pub current: BTreeMap<String, i64>,
 }
 
-/// Reports each part under an id and, in the same round trip and in a transaction of its own, reads the revisions of the unconfirmed keys.
-/// Neither is retried, because a report that is retried would be committed after the reading.
+/// Reports each part under an id and, in the same round trip and in a transaction of its own, reads the
+/// revisions of the unconfirmed keys. Neither is retried, because a report that is retried would be committed
+/// after the reading.
 pub(super) async fn report(
     session: &Session,
     (ids, name): (&[ConsumerId], &str),

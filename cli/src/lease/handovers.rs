@@ -1,5 +1,5 @@
-//! The values that a process has handed to others: to a command, or to a file that a command writes. They are held until
-//! the next value is handed over with success.
+//! The values that a process has handed to others: to a command, or to a file that a command writes. They are
+//! held until the next value is handed over with success.
 
 use super::{Clock, Holder, Lease, Permit, Primary, Promises, Report, Reporter, Terms, name};
 use crate::{Error, Settings, WatchOptions, Watcher, deadline::within};

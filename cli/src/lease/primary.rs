@@ -1,5 +1,5 @@
-//! The connection to the primary that reports go over: the watcher's, or one of their own while the watcher has none, or
-//! polls a standby.
+//! The connection to the primary that reports go over: the watcher's, or one of their own while the watcher
+//! has none, or polls a standby.
 
 use crate::{Error, Settings, deadline::within, session::Session, settings::SessionAttrs};
 use std::{fmt, sync::Arc, time::Duration};

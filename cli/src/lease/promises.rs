@@ -1,9 +1,10 @@
 //! What a consumer has promised to the server, key by key. Pure: no network and no clock.
 //!
-//! A report names, for each key, the oldest revision that is still held, and the newest that is known. From the moment that
-//! the report is sent, the consumer accepts no older value than that newest one. A value of a key is accepted only once
-//! a report with that key is committed, and the key's revision was read after that commit: a verdict from before the
-//! commit, which did not know of this consumer, is about that revision or an older one.
+//! A report names, for each key, the oldest revision that is still held, and the newest that is known. From
+//! the moment that the report is sent, the consumer accepts no older value than that newest one. A value of a
+//! key is accepted only once a report with that key is committed, and the key's revision was read after that
+//! commit: a verdict from before the commit, which did not know of this consumer, is about that revision or
+//! an older one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -37,8 +38,8 @@ struct Promise {
 }
 
 impl Promises {
-    /// Promises to report the key. Returns the number of a report, of which any later one confirms the promise: the next,
-    /// or one that is under way.
+    /// Promises to report the key. Returns the number of a report, of which any later one confirms the
+    /// promise: the next, or one that is under way.
     pub fn want(&mut self, key: &Arc<str>) -> u64 {
         match self.by_key.get(key) {
             Some(promise) if promise.is_confirmed => self.number,
@@ -85,7 +86,8 @@ impl Promises {
         self.by_key.get(key).filter(|promise| promise.is_confirmed).map(|promise| promise.floor)
     }
 
-    /// Makes a report. `held` returns the oldest revision that is held, where one is, and the newest that is known.
+    /// Makes a report. `held` returns the oldest revision that is held, where one is, and the newest that is
+    /// known.
     pub fn begin(&mut self, held: impl Fn(&str) -> (Option<i64>, i64)) -> Report {
         self.number += 1;
         let mut report = Report { number: self.number, held: Held::new(), unconfirmed: Vec::new() };

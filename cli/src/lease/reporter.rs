@@ -1,5 +1,5 @@
-//! The task that reports: when a key is first used, when an old value is no longer held, and in time before the lease runs
-//! out.
+//! The task that reports: when a key is first used, when an old value is no longer held, and in time before
+//! the lease runs out.
 
 use super::{
     Lease,
@@ -29,15 +29,16 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const RENEWALS: u32 = 3;
 /// For the last report.
 const END: Duration = Duration::from_secs(1);
-/// An id whose last report has no answer is ended later. Beyond so many, the leases of the oldest run out by themselves.
+/// An id whose last report has no answer is ended later. Beyond so many, the leases of the oldest run out by
+/// themselves.
 const MAX_LEFT: usize = 16;
 
 /// Who holds values, and keeps the promises of a report.
 pub(crate) trait Holder: Send + Sync + 'static {
     /// Makes a report. From now on, the holder keeps to it.
     fn begin(&self) -> Report;
-    /// The report is committed, and `current` was read after that. If the lease had run out, nothing older than these is
-    /// used again.
+    /// The report is committed, and `current` was read after that. If the lease had run out, nothing older
+    /// than these is used again.
     fn confirm(&self, report: &Report, current: &BTreeMap<String, i64>, is_resumption: bool);
     /// Accepts no value until a later report is confirmed.
     fn doubt_all(&self);
@@ -158,8 +159,8 @@ struct Work<H> {
     term: Term,
     /// The lease that the server last granted.
     granted: Duration,
-    /// One for each part of a report; none until the next report, after one without an answer. A key may move from part to
-    /// part, because all are reported in one transaction.
+    /// One for each part of a report; none until the next report, after one without an answer. A key may move
+    /// from part to part, because all are reported in one transaction.
     ids: Vec<ConsumerId>,
     /// The ids that were left, and when their leases are over at the latest.
     left: Vec<(Vec<ConsumerId>, Moment)>,
@@ -329,7 +330,8 @@ impl<H: Holder> Work<H> {
         }
     }
 
-    /// Where the server grants no leases, values are used without. Not once there was a lease: the server will forget it.
+    /// Where the server grants no leases, values are used without. Not once there was a lease: the server
+    /// will forget it.
     fn take_failure(&mut self, error: &Error) {
         let is_unsupported = matches!(error, Error::ExtensionMissing { .. })
             || error.code() == Some(ErrorCode::ForbiddenAdminScope)

@@ -3,8 +3,8 @@
 use super::clock::Moment;
 use std::time::Duration;
 
-/// The clocks of two machines differ in rate: a lease is used for a hundredth less, and for the few milliseconds less by
-/// which a coarse clock is late.
+/// The clocks of two machines differ in rate: a lease is used for a hundredth less, and for the few
+/// milliseconds less by which a coarse clock is late.
 const RATE: u32 = 100;
 const LATE: Duration = Duration::from_millis(10);
 
@@ -19,8 +19,8 @@ pub(crate) struct Term {
 pub(crate) enum Answered {
     /// Values may be used until then.
     Until(Moment),
-    /// The lease was over before the answer came, so that the server may have called a rotation converged without this
-    /// consumer. It must report again, and read the revisions after that.
+    /// The lease was over before the answer came, so that the server may have called a rotation converged
+    /// without this consumer. It must report again, and read the revisions after that.
     TooLate,
 }
 
@@ -30,8 +30,8 @@ impl Term {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// The report that was sent then has been committed, for a lease of this length. `is_resumption` is whether it was
-    /// sent without a running lease, with all keys doubted.
+    /// The report that was sent then has been committed, for a lease of this length. `is_resumption` is
+    /// whether it was sent without a running lease, with all keys doubted.
     pub fn answer(&mut self, sent: Moment, lease: Duration, is_resumption: bool, now: Moment) -> Answered {
         let until = sent + usable(lease);
         if now >= until || !is_resumption && !self.is_running(now) {

@@ -108,8 +108,8 @@ pub fn call(call: &Call) -> Answer {
     Ok(VOID)
 }
 
-/// Refuses to go on if this transaction has changed the credential. To be called before a write of the row that leaves
-/// the revision as it is, and makes the row one of this transaction.
+/// Refuses to go on if this transaction has changed the credential. To be called before a write of the row
+/// that leaves the revision as it is, and makes the row one of this transaction.
 pub fn require_committed(org: &str, key: &str) -> Result<(), Refusal> {
     if own_changes(org, Some(key)).is_empty() {
         return Ok(());

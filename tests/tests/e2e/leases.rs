@@ -292,7 +292,8 @@ async fn a_key_that_is_registered_again_has_revisions_of_its_own() {
     assert_eq!(status(&admin, ANY).await.0, "converged");
 }
 
-/// Why a consumer goes on with another id after a report without an answer: that report may arrive after the next.
+/// Why a consumer goes on with another id after a report without an answer: that report may arrive after the
+/// next.
 #[tokio::test]
 async fn a_late_report_of_another_id_takes_nothing_back() {
     let database = database().await;

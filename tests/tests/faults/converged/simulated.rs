@@ -1,5 +1,5 @@
-//! Consumers that are not the library's: each keeps to the rules of a lease, or breaks one of them, over a network that
-//! delays, loses and reorders, with a clock of its own.
+//! Consumers that are not the library's: each keeps to the rules of a lease, or breaks one of them, over a
+//! network that delays, loses and reorders, with a clock of its own.
 
 use deadpool_postgres::Pool;
 use fastrand::Rng;
@@ -149,8 +149,8 @@ impl Life {
         state.until.is_some_and(|until| self.consumer.clock.now() < until)
     }
 
-    /// Lets go of its handles, all but those on the newest revision that it knows, or of them too. Then it may report
-    /// the key no more, until it is used again.
+    /// Lets go of its handles, all but those on the newest revision that it knows, or of them too. Then it
+    /// may report the key no more, until it is used again.
     fn let_go(&mut self) {
         self.consumer.state.lock().unwrap().uses.retain(|_, used| {
             let newest = if self.random.u8(..3) == 0 { i64::MAX } else { used.newest };

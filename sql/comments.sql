@@ -99,6 +99,15 @@ COMMENT ON COLUMN integration_credentials.tool_metering.outcome IS
 COMMENT ON COLUMN integration_credentials.tool_metering.metadata IS
     'The parameters of the call; sensitive ones are <redacted>.';
 
+COMMENT ON TABLE integration_credentials.credential_reads IS
+    'The last read of each credential by each role; the server writes it a second or two after the read.';
+COMMENT ON COLUMN integration_credentials.credential_reads.role_name IS
+    'The role that called, from Postgres: that of SET ROLE, or the owner of a SECURITY DEFINER function.';
+COMMENT ON COLUMN integration_credentials.credential_reads.revision IS
+    'The revision of the last read, which may be older than that of an earlier read.';
+COMMENT ON COLUMN integration_credentials.credential_reads.reads IS
+    'How often the role has read the credential.';
+
 COMMENT ON VIEW integration_credentials.audit_log IS
     'The audit log of the org of this session.';
 COMMENT ON COLUMN integration_credentials.audit_log.actor IS
@@ -168,6 +177,8 @@ COMMENT ON FUNCTION integration_credentials.list_integrations(text[]) IS
     'The entries of the catalog with these keys, with the state of each credential of the org.';
 COMMENT ON FUNCTION integration_credentials.describe_integrations() IS
     'The catalog, with the rules, example and functions of each entry.';
+COMMENT ON FUNCTION integration_credentials.credential_reads(text) IS
+    'The last read of each credential of the org, or of one, by each role.';
 COMMENT ON FUNCTION integration_credentials.rotation_status(text) IS
     'How far each rotation of the org is, and which consumers are behind.';
 COMMENT ON FUNCTION integration_credentials.check_credentials() IS
@@ -186,3 +197,5 @@ COMMENT ON FUNCTION integration_credentials.catalog_changed() IS
     'Trigger: invalidates the cached catalog of all sessions.';
 COMMENT ON FUNCTION integration_credentials.announce_replicated() IS
     'Trigger on a subscriber: announces a resync when a replicated change commits.';
+COMMENT ON FUNCTION integration_credentials.keep_own_reads() IS
+    'Trigger on a subscriber: leaves out the reads of the publisher.';

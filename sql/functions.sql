@@ -181,11 +181,11 @@ CREATE FUNCTION integration_credentials.get_valid_integration_credentials(key te
     AS 'MODULE_PATHNAME', 'get_valid_integration_credentials';
 
 -- A process tells which revisions it holds, and renews its lease: held is {"key": [oldest revision that the
--- process still uses, newest revision that it knows]}. Returns {"key": current revision} for each key that
--- was reported as [0, 0], which the process is about to read. A lease of 0 ends it.
+-- process still uses, newest revision that it knows]}, with 0 for a key that it is about to read. A lease of 0
+-- ends it. The protocol is in docs/services.md.
 CREATE FUNCTION integration_credentials.report_held_revisions(
         consumer uuid, name text, held jsonb, lease interval)
-    RETURNS jsonb
+    RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'report_held_revisions';
@@ -260,6 +260,14 @@ CREATE FUNCTION integration_credentials.describe_integrations()
         FROM integration_credentials.integration_catalog k
         ORDER BY k.integration_key;
     END;
+
+-- Who has read which credential of the org, or that of one key. From the table and from the memory of this server,
+-- so it is current, and on a standby it has the reads of the standby too.
+CREATE FUNCTION integration_credentials.credential_reads(key text DEFAULT NULL)
+    RETURNS TABLE (key text, role text, revision bigint, "lastReadAt" timestamptz, reads bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'credential_reads';
 
 -- How far each rotation is. state: steady, staged (a value is pending), rotating (a previous value is kept)
 -- or removed. verdict: converged (no consumer can use an older value), waiting (behind says for whom) or

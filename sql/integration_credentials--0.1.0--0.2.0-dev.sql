@@ -51,12 +51,13 @@ CREATE UNLOGGED TABLE integration_credentials.lease_epoch (
     began_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
--- The last read of each credential by each role: who still uses what.
+-- The last read of each credential by each role, which the library writes every second or so; see
+-- extension/src/reads. Not dumped: it says nothing about the server that a dump is restored to.
 CREATE TABLE integration_credentials.credential_reads (
     org_slug        text COLLATE "C" NOT NULL,
     integration_key text COLLATE "C" NOT NULL,
-    role_name       text COLLATE "C" NOT NULL,
-    revision        bigint      NOT NULL,
+    role_name       text COLLATE "C" NOT NULL,   -- the role that called
+    revision        bigint      NOT NULL,        -- the one that was read last
     last_read_at    timestamptz NOT NULL,
     reads           bigint      NOT NULL,
     PRIMARY KEY (org_slug, integration_key, role_name)
@@ -150,11 +151,11 @@ CREATE FUNCTION integration_credentials.get_valid_integration_credentials(key te
     AS 'MODULE_PATHNAME', 'get_valid_integration_credentials';
 
 -- A process tells which revisions it holds, and renews its lease: held is {"key": [oldest revision that the
--- process still uses, newest revision that it knows]}. Returns {"key": current revision} for each key that
--- was reported as [0, 0], which the process is about to read. A lease of 0 ends it.
+-- process still uses, newest revision that it knows]}, with 0 for a key that it is about to read. A lease of 0
+-- ends it. The protocol is in docs/services.md.
 CREATE FUNCTION integration_credentials.report_held_revisions(
         consumer uuid, name text, held jsonb, lease interval)
-    RETURNS jsonb
+    RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'report_held_revisions';
@@ -247,6 +248,28 @@ CREATE FUNCTION integration_credentials.list_integrations(keys text[])
         WHERE k.integration_key = ANY (list_integrations.keys)
         ORDER BY k.integration_key;
     END;
+
+-- Who has read which credential of the org, or that of one key. From the table and from the memory of this server,
+-- so it is current, and on a standby it has the reads of the standby too.
+CREATE FUNCTION integration_credentials.credential_reads(key text DEFAULT NULL)
+    RETURNS TABLE (key text, role text, revision bigint, "lastReadAt" timestamptz, reads bigint)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'credential_reads';
+
+-- A subscriber records its own reads. Those of the publisher are not its own, and their rows would clash.
+CREATE FUNCTION integration_credentials.keep_own_reads() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER keeps_own_reads BEFORE INSERT OR UPDATE OR DELETE ON integration_credentials.credential_reads
+    FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_own_reads();
+ALTER TABLE integration_credentials.credential_reads ENABLE REPLICA TRIGGER keeps_own_reads;
 
 ---------------------------------------------------------------------------------------------------------- grants
 
@@ -383,6 +406,15 @@ COMMENT ON COLUMN integration_credentials.tool_metering.outcome IS
 COMMENT ON COLUMN integration_credentials.tool_metering.metadata IS
     'The parameters of the call; sensitive ones are <redacted>.';
 
+COMMENT ON TABLE integration_credentials.credential_reads IS
+    'The last read of each credential by each role; the server writes it a second or two after the read.';
+COMMENT ON COLUMN integration_credentials.credential_reads.role_name IS
+    'The role that called, from Postgres: that of SET ROLE, or the owner of a SECURITY DEFINER function.';
+COMMENT ON COLUMN integration_credentials.credential_reads.revision IS
+    'The revision of the last read, which may be older than that of an earlier read.';
+COMMENT ON COLUMN integration_credentials.credential_reads.reads IS
+    'How often the role has read the credential.';
+
 COMMENT ON VIEW integration_credentials.audit_log IS
     'The audit log of the org of this session.';
 COMMENT ON COLUMN integration_credentials.audit_log.actor IS
@@ -452,6 +484,8 @@ COMMENT ON FUNCTION integration_credentials.list_integrations(text[]) IS
     'The entries of the catalog with these keys, with the state of each credential of the org.';
 COMMENT ON FUNCTION integration_credentials.describe_integrations() IS
     'The catalog, with the rules, example and functions of each entry.';
+COMMENT ON FUNCTION integration_credentials.credential_reads(text) IS
+    'The last read of each credential of the org, or of one, by each role.';
 COMMENT ON FUNCTION integration_credentials.rotation_status(text) IS
     'How far each rotation of the org is, and which consumers are behind.';
 COMMENT ON FUNCTION integration_credentials.check_credentials() IS
@@ -470,3 +504,5 @@ COMMENT ON FUNCTION integration_credentials.catalog_changed() IS
     'Trigger: invalidates the cached catalog of all sessions.';
 COMMENT ON FUNCTION integration_credentials.announce_replicated() IS
     'Trigger on a subscriber: announces a resync when a replicated change commits.';
+COMMENT ON FUNCTION integration_credentials.keep_own_reads() IS
+    'Trigger on a subscriber: leaves out the reads of the publisher.';

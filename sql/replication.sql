@@ -25,3 +25,17 @@ CREATE TRIGGER announces_replicated_truncate AFTER TRUNCATE ON integration_crede
     FOR EACH STATEMENT EXECUTE FUNCTION integration_credentials.announce_replicated();
 ALTER TABLE integration_credentials.integration_catalog
     ENABLE REPLICA TRIGGER announces_replicated, ENABLE REPLICA TRIGGER announces_replicated_truncate;
+
+-- A subscriber records its own reads. Those of the publisher are not its own, and their rows would clash.
+CREATE FUNCTION integration_credentials.keep_own_reads() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER keeps_own_reads BEFORE INSERT OR UPDATE OR DELETE ON integration_credentials.credential_reads
+    FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_own_reads();
+ALTER TABLE integration_credentials.credential_reads ENABLE REPLICA TRIGGER keeps_own_reads;

@@ -40,6 +40,7 @@ GRANT EXECUTE ON FUNCTION
     integration_credentials.list_integrations(),
     integration_credentials.list_integrations(text[]),
     integration_credentials.describe_integrations(),
+    integration_credentials.credential_reads(text),
     integration_credentials.rotation_status(text)
     TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
 

@@ -98,17 +98,6 @@ CREATE UNLOGGED TABLE integration_credentials.consumers (
     PRIMARY KEY (org_slug, role_name, consumer)
 ) WITH (fillfactor = 50);
 
--- The last read of each credential by each role: who still uses what.
-CREATE TABLE integration_credentials.credential_reads (
-    org_slug        text COLLATE "C" NOT NULL,
-    integration_key text COLLATE "C" NOT NULL,
-    role_name       text COLLATE "C" NOT NULL,
-    revision        bigint      NOT NULL,
-    last_read_at    timestamptz NOT NULL,
-    reads           bigint      NOT NULL,
-    PRIMARY KEY (org_slug, integration_key, role_name)
-) WITH (fillfactor = 70);
-
 -- One row: since when leases are complete. A crash deletes the row, and with it the leases.
 CREATE UNLOGGED TABLE integration_credentials.lease_epoch (
     is_the_row boolean     PRIMARY KEY DEFAULT true CHECK (is_the_row),
@@ -142,6 +131,18 @@ CREATE TABLE integration_credentials.tool_metering (
     created_at  timestamptz      NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (org_slug, id)
 );
+
+-- The last read of each credential by each role, which the library writes every second or so; see
+-- extension/src/reads. Not dumped: it says nothing about the server that a dump is restored to.
+CREATE TABLE integration_credentials.credential_reads (
+    org_slug        text COLLATE "C" NOT NULL,
+    integration_key text COLLATE "C" NOT NULL,
+    role_name       text COLLATE "C" NOT NULL,   -- the role that called
+    revision        bigint      NOT NULL,        -- the one that was read last
+    last_read_at    timestamptz NOT NULL,
+    reads           bigint      NOT NULL,
+    PRIMARY KEY (org_slug, integration_key, role_name)
+) WITH (fillfactor = 70);
 
 -- ANALYZE of a log holds a snapshot, during which no old row version of a credential can be pruned, so
 -- rotations make that table grow. Queries of a log need few statistics: a target of 10 samples 3,000 rows,

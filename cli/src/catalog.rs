@@ -166,3 +166,32 @@ impl AuditEntry {
         })
     }
 }
+
+/// A row of `credential_reads()`: the last read of a credential by a role. As JSON, with the names of the SQL
+/// columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialRead {
+    /// The integration's key.
+    pub key: String,
+    /// The role that called: the session's role, that of `SET ROLE`, or the owner of a definer function.
+    pub role: String,
+    /// The revision that the role read last.
+    pub revision: i64,
+    /// When, by the clock of the server.
+    pub last_read_at: Timestamp,
+    /// How often the role has read the credential.
+    pub reads: i64,
+}
+
+impl CredentialRead {
+    pub(crate) fn from_row(row: &Row) -> Result<Self, crate::Error> {
+        Ok(Self {
+            key: column(row, 0)?,
+            role: column(row, 1)?,
+            revision: column(row, 2)?,
+            last_read_at: column(row, 3)?,
+            reads: column(row, 4)?,
+        })
+    }
+}

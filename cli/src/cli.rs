@@ -91,10 +91,13 @@ pub enum Command {
     #[command(subcommand)]
     Catalog(Catalog),
     /// Show the audit log, newest first
+    #[command(args_conflicts_with_subcommands = true)]
     Audit {
         /// The number of rows
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: u32,
+        #[command(subcommand)]
+        command: Option<Audit>,
     },
     /// Follow the changes, through every reconnect: one JSON object a line
     ///
@@ -243,6 +246,20 @@ pub enum Catalog {
         key: String,
         #[command(flatten)]
         actor: Actor,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Show which role has read which credential last, and at which revision
+    ///
+    /// The server records reads from the update to this release on. Roles and keys that are gone stay listed.
+    Reads {
+        /// The integration's key; without it, all
+        key: Option<String>,
+        /// List the credentials that no role has read instead
+        #[arg(long)]
+        never: bool,
     },
 }
 

@@ -1,7 +1,7 @@
 //! The calls of the extension's functions.
 
 use crate::{
-    AuditEntry, Description, Error, Integration, Receipt, Registration, Secret, Settings,
+    AuditEntry, CredentialRead, Description, Error, Integration, Receipt, Registration, Secret, Settings,
     session::{Session, column},
     transaction::{READ, WRITE},
 };
@@ -254,6 +254,17 @@ impl Client {
                    created_at FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
         let rows = self.0.rows(READ, sql, &[(&i64::from(limit), Type::INT8)]).await?;
         rows.iter().map(AuditEntry::from_row).collect()
+    }
+
+    /// The last read of each credential of the org, or of that of one key, by each role. Without a row, no role has read
+    /// the credential since the server began to record reads. A standby knows its own reads and those that the
+    /// primary has written.
+    ///
+    /// # Errors
+    /// [`Error::ExtensionMissing`] in a database with the SQL of an earlier release.
+    pub async fn reads(&self, key: Option<&str>) -> Result<Vec<CredentialRead>, Error> {
+        let sql = "SELECT r.* FROM integration_credentials.credential_reads($1) AS r";
+        self.0.rows(READ, sql, &[(&key, Type::TEXT)]).await?.iter().map(CredentialRead::from_row).collect()
     }
 
     /// Makes a call that returns JSON. A refused call rolls back its metering row, so the client records the

@@ -128,7 +128,7 @@ mod transaction;
 mod watcher;
 
 pub use cache::{CacheOptions, Change, Changes, Credential, CredentialCache};
-pub use catalog::{AuditEntry, Description, Integration, Receipt, Registration, SyncFailure};
+pub use catalog::{AuditEntry, CredentialRead, Description, Integration, Receipt, Registration, SyncFailure};
 pub use client::{Client, Notice};
 pub use doctor::{Doctor, Finding, Fix, Verdict};
 pub use error::Error;

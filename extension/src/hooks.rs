@@ -5,8 +5,10 @@
 //! frame. So an error of Postgres jumps over the frame unchanged.
 
 use crate::announce::{announce_resync, queue, two_phase};
+use crate::maintenance::board;
 use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
 use crate::pg::version;
+use crate::reads::memory;
 use crate::redaction;
 use crate::user_functions::sandbox;
 use pgrx::pg_sys;
@@ -200,6 +202,8 @@ unsafe extern "C-unwind" fn memory_request() {
         }
     }
     queue::request_memory();
+    board::request_memory();
+    memory::request_memory();
 }
 
 /// Runs when the shared memory exists.
@@ -211,6 +215,8 @@ unsafe extern "C-unwind" fn memory_startup() {
         }
     }
     queue::initialize();
+    board::initialize();
+    memory::initialize();
 }
 
 /// Runs when a transaction has ended; for a failed transaction, after Postgres has written its error.

@@ -11,6 +11,8 @@
 //! | `keyring` | the keyring of this session, and the file or command that holds it |
 //! | `audit`, `metering` | the audit row of each change; the metering row of each call |
 //! | `announce` | notifications |
+//! | `maintenance` | background workers for jobs that are off the path of a call |
+//! | `reads` | the read ledger: which role has read which credential last |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
 //! | `hooks` | the hooks of Postgres that the library uses |
 //! | `settings` | the settings, and the org of the session |
@@ -29,9 +31,11 @@ mod calls;
 mod catalog;
 mod hooks;
 mod keyring;
+mod maintenance;
 mod memory;
 mod metering;
 mod pg;
+mod reads;
 mod redaction;
 mod settings;
 mod user_functions;
@@ -82,6 +86,7 @@ call::sql_functions! {
     get_valid_integration_credentials => read::call_get_valid,
     report_held_revisions => |call| as_owner(call, consumers::call_report),
     get_aggregator_credentials => read::call_get_aggregator,
+    credential_reads => |call| as_owner(call, calls::reads::call),
     rotation_status => |call| as_owner(call, rotation_status::call),
     check_credentials => |call| as_owner(call, find::call_check),
     register_validator => functions::call_register_validator,

@@ -20,6 +20,8 @@ const LOADED: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VE
     Ok(version) => version,
     Err(_) => c"",
 };
+static TRACK_READS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOG_READS: GucSetting<LogReads> = GucSetting::<LogReads>::new(LogReads::off);
 static MAX_LEASE: GucSetting<i32> = GucSetting::<i32>::new(300);
 static REFUSE_LITERALS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
@@ -40,6 +42,16 @@ pub enum Notify {
     adaptive,
     /// The session, by a plain NOTIFY.
     transaction,
+}
+
+/// What the server log says of a read. The names are the values of the setting.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum LogReads {
+    /// Nothing.
+    off,
+    /// A line with org, key, revision and role.
+    log,
 }
 
 /// Set in the postmaster, and inherited by every process that it forks.
@@ -89,6 +101,22 @@ pub fn define() {
         c"Which process sends the notifications of a transaction.",
         c"transaction: the session, by a plain NOTIFY. adaptive: the session where NOTIFY does not wait, otherwise a background worker.",
         &NOTIFY,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"integration_credentials.track_reads",
+        c"Records which role has read which credential last.",
+        c"For credential_reads() and rotation_status(). What is read while this is off, they do not know.",
+        &TRACK_READS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"integration_credentials.log_reads",
+        c"What the server log says of a read.",
+        c"log: a line with org, key, revision and role, also for a transaction that is rolled back. off: nothing.",
+        &LOG_READS,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -147,6 +175,16 @@ pub fn check_value(value: Option<&str>) -> Result<&str, Refusal> {
     limits::value(value, usize::try_from(MAX_VALUE_LENGTH.get()).unwrap_or(DEFAULT_VALUE_CHARS))
 }
 
+/// Whether reads are recorded.
+pub fn track_reads() -> bool {
+    TRACK_READS.get()
+}
+
+/// What the server log says of a read.
+pub fn log_reads() -> LogReads {
+    LOG_READS.get()
+}
+
 /// The longest lease.
 pub fn max_lease() -> Duration {
     Duration::from_secs(u64::try_from(MAX_LEASE.get()).unwrap_or_default())
@@ -188,7 +226,7 @@ pub fn current_org(call: &Call) -> Result<String, Refusal> {
     require_preload()?;
     let org = match ORG_SLUG.get().filter(|org| !org.is_empty()) {
         Some(org) => org,
-        None => database_name(),
+        None => session::database_name(),
     };
     // Setting and database name may have been written in a database with another encoding.
     let org = org.to_str().map_err(|_| {
@@ -201,15 +239,6 @@ pub fn current_org(call: &Call) -> Result<String, Refusal> {
     let org = limits::check("the setting integration_credentials.org_slug", Some(org), MAX_ORG_CHARS)?;
     call.caller.check_org(org)?;
     Ok(org.to_owned())
-}
-
-fn database_name() -> CString {
-    // SAFETY: the session has a database, and its name is a palloc'd C string (NULL only if it was just
-    // dropped).
-    unsafe {
-        let name = pg_sys::get_database_name(session::database());
-        if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }
-    }
 }
 
 /// `current_org()`

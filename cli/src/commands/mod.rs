@@ -9,12 +9,13 @@ mod keyring;
 mod list;
 mod listen;
 mod manual;
+mod reads;
 mod remove;
 mod set;
 mod show;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Audit, Cli, Command},
     cli_error::CliError,
     context::Context,
 };
@@ -45,7 +46,10 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Show { key } => show::run(context, &key).await,
         Command::Remove { key, actor } => remove::run(context, &key, actor).await,
         Command::Catalog(command) => catalog::run(context, command).await,
-        Command::Audit { limit } => audit::run(context, limit).await,
+        Command::Audit { limit, command: None } => audit::run(context, limit).await,
+        Command::Audit { command: Some(Audit::Reads { key, never }), .. } => {
+            reads::run(context, key.as_deref(), never).await
+        }
         Command::Listen(options) => listen::run(context, options).await,
         Command::Doctor { fix, yes } => doctor::run(context, fix, yes).await,
         Command::Grant { role, to } => grant::run(context, role.zip(to)).await,

@@ -5,7 +5,7 @@ use crate::{
     context::Context,
     output::{table, yes_or_no},
 };
-use intcred::{Description, Integration};
+use intcred::{Client, CredentialRead, Description, Error, ErrorCode, Integration};
 use integration_credentials_core::error::Refusal;
 use serde_json::json;
 
@@ -13,6 +13,7 @@ pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
     let client = context.connect().await?;
     let integration = client.list().await?.into_iter().find(|integration| integration.key == key);
     let description = client.describe().await?.into_iter().find(|description| description.key == key);
+    let reads = reads(&client, key).await?;
     client.close().await;
     let (Some(integration), Some(description)) = (integration, description) else {
         return Err(Refusal::integration_not_found().into());
@@ -20,11 +21,24 @@ pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
     let mut shown = json!(integration);
     if let (Some(shown), Some(more)) = (shown.as_object_mut(), json!(description).as_object_mut()) {
         shown.append(more);
+        if let Some(reads) = &reads {
+            shown.insert("reads".to_owned(), json!(reads));
+        }
     }
-    context.output.print(&shown, |_| human(&integration, &description))
+    context.output.print(&shown, |_| human(&integration, &description, reads.as_deref().unwrap_or_default()))
 }
 
-fn human(integration: &Integration, description: &Description) -> String {
+/// Who has read the credential; `None` where the database has the SQL or the grants of an earlier release.
+async fn reads(client: &Client, key: &str) -> Result<Option<Vec<CredentialRead>>, Error> {
+    match client.reads(Some(key)).await {
+        Ok(reads) => Ok(Some(reads)),
+        Err(Error::ExtensionMissing { .. }) => Ok(None),
+        Err(error) if error.code() == Some(ErrorCode::ForbiddenAdminScope) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn human(integration: &Integration, description: &Description, reads: &[CredentialRead]) -> String {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let sync = match (&description.sync_handler, &description.sync_mode) {
         (Some(handler), Some(mode)) => format!("{handler} ({mode})"),
@@ -42,5 +56,10 @@ fn human(integration: &Integration, description: &Description) -> String {
         ("docs", or_none(&description.docs_url)),
         ("example", or_none(&description.example)),
     ];
-    table(["key", &integration.key], rows.map(|(label, text)| [label.to_owned(), text]))
+    let readers = reads.iter().map(|CredentialRead { role, revision, last_read_at, reads, .. }| {
+        let text = format!("{role}, revision {revision}, {last_read_at}, {reads} in all");
+        ["last read by".to_owned(), text]
+    });
+    let rows = rows.map(|(label, text)| [label.to_owned(), text]);
+    table(["key", &integration.key], rows.into_iter().chain(readers))
 }

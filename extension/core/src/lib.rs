@@ -16,7 +16,10 @@
 //! | [`event`] | the payload of a notification |
 //! | [`jsonb`] | a JSON document in Postgres' own form |
 //! | [`ring_buffer`] | the queue of payloads between committing transactions and the worker |
+//! | [`read_ledger`] | who read what, in memory of a fixed size |
+//! | [`board`] | the databases with maintenance to do, and their workers |
 
+pub mod board;
 pub mod buffer;
 pub mod envelope;
 pub mod error;
@@ -27,6 +30,7 @@ pub mod keyring;
 pub mod limits;
 mod locked_page;
 pub mod options;
+pub mod read_ledger;
 pub mod redact;
 pub mod ring_buffer;
 #[cfg(feature = "rules")]

@@ -74,6 +74,15 @@ impl HandedOver {
     }
 }
 
+/// Wakes the worker, if there is one.
+pub fn wake() {
+    let latch = QUEUE.share().latch.0;
+    if !latch.is_null() {
+        // SAFETY: as in `settle`.
+        unsafe { pg_sys::SetLatch(latch) };
+    }
+}
+
 /// Whether the queue is empty.
 pub fn is_empty() -> bool {
     QUEUE.share().ring.is_empty()

@@ -1,13 +1,16 @@
-//! The background worker that sends the queue: one for the whole cluster, connected to no database.
+//! The background worker that sends the queue: one for the whole cluster, connected to no database. Between
+//! batches it launches the workers of maintenance: so these need no launcher of their own, which would take
+//! another of `max_worker_processes` for good.
 
 use super::queue;
+use crate::maintenance::launcher;
 use crate::pg::ffi::die;
-use crate::pg::version;
+use crate::pg::{latch, version};
 use integration_credentials_core::ring_buffer::Batch;
 use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use std::collections::HashMap;
-use std::ffi::{CString, c_int, c_long};
+use std::ffi::{CString, c_int};
 use std::time::Duration;
 
 /// How long to rest after a batch, for each session that it may have woken. So with many sessions, one
@@ -51,11 +54,13 @@ pub extern "C-unwind" fn integration_credentials_notifier(_argument: pg_sys::Dat
         );
     }
     queue::attend();
+    launcher::begin();
     loop {
         check_for_interrupts!();
+        let until_next_launch = launcher::attend();
         let batch = queue::next();
         if batch.is_empty() {
-            wait(pg_sys::WL_LATCH_SET, None);
+            latch::wait(pg_sys::WL_LATCH_SET, until_next_launch);
             continue;
         }
         let databases = send(&batch);
@@ -97,18 +102,5 @@ fn send(batch: &Batch) -> Vec<pg_sys::Oid> {
 fn rest(databases: &[pg_sys::Oid]) {
     let sessions: c_int = databases.iter().map(|&database| super::pending::count_sessions(database)).sum();
     let rest = REST_PER_SESSION * sessions.unsigned_abs();
-    wait(0, Some(rest.clamp(SHORTEST_REST, LONGEST_REST)));
-}
-
-/// Waits for the events or the timeout. Exits if the postmaster is dead.
-fn wait(events: u32, timeout: Option<Duration>) {
-    let flags = events | pg_sys::WL_EXIT_ON_PM_DEATH | timeout.map_or(0, |_| pg_sys::WL_TIMEOUT);
-    let timeout = timeout.map_or(-1, |timeout| c_long::try_from(timeout.as_millis()).unwrap_or(c_long::MAX));
-    // SAFETY: this process' own latch.
-    unsafe {
-        pg_sys::WaitLatch(pg_sys::MyLatch, flags.cast_signed(), timeout, pg_sys::PG_WAIT_EXTENSION);
-        if events & pg_sys::WL_LATCH_SET != 0 {
-            pg_sys::ResetLatch(pg_sys::MyLatch);
-        }
-    }
+    latch::wait(0, Some(rest.clamp(SHORTEST_REST, LONGEST_REST)));
 }

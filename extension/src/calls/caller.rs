@@ -26,6 +26,11 @@ impl Role {
         Self(unsafe { pg_sys::GetSessionUserId() })
     }
 
+    /// Its oid.
+    pub fn oid(self) -> pg_sys::Oid {
+        self.0
+    }
+
     /// Its name.
     pub fn name(self) -> String {
         // SAFETY: a C string of Postgres, which is copied.

@@ -3,36 +3,27 @@
 //! The report is a promise: until the lease runs out, the process uses no value of a key that it does not
 //! report, and none older than what it reports. `docs/services.md` has the protocol.
 
-use super::stored::Stored;
 use crate::metering;
-use crate::pg::call::{self, Answer, Call};
+use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::prepared::{argument, execute, first, statement};
 use crate::pg::timestamp::{Moment, span};
 use crate::settings;
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::limits;
-use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// The longest `held`, in bytes: a thousand keys of ordinary length.
 const MAX_HELD_BYTES: usize = 60 << 10;
-/// What a process reports for a key that it is about to read.
-const ABOUT_TO_READ: (i64, i64) = (0, 0);
 
-// Whether the row is new, and what the lease held before, if it was live. `before` shows only what was
-// committed, and so what a verdict can see.
 statement!(volatile REPORT(TEXTOID, TEXTOID, UUIDOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID) "
-    WITH before AS (
-        SELECT b.held FROM integration_credentials.consumers AS b
-        WHERE b.org_slug = $1 AND b.role_name = $2 AND b.consumer = $3 AND b.lease_until > $6)
     INSERT INTO integration_credentials.consumers AS c
         (org_slug, role_name, consumer, name, held, reported_at, lease_until)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (org_slug, role_name, consumer) DO UPDATE
         SET name = excluded.name, held = excluded.held,
             reported_at = excluded.reported_at, lease_until = excluded.lease_until
-    RETURNING c.xmax = '0'::pg_catalog.xid, (SELECT held::pg_catalog.text FROM before)");
+    RETURNING c.xmax = '0'::pg_catalog.xid");
 statement!(volatile END(TEXTOID, TEXTOID, UUIDOID) "
     DELETE FROM integration_credentials.consumers WHERE org_slug = $1 AND role_name = $2 AND consumer = $3");
 statement!(volatile BEGIN_EPOCH() "
@@ -56,14 +47,14 @@ pub fn call_report(call: &Call) -> Answer {
     let consumer = call.uuid(0).ok_or_else(|| refusal("consumer is NULL"))?;
     let name = limits::check("name", call.text(1), limits::MAX_ACTOR_CHARS)?;
     let (document, text) = call.json(2, "held", MAX_HELD_BYTES)?.ok_or_else(|| refusal("held is NULL"))?;
-    let held = parse(&text)?;
+    check(&text)?;
     let lease = lease(call)?;
     let org = settings::current_org(call)?;
     let role = call.caller.role.name();
     let row = [argument(org.as_str()), argument(role), argument(consumer)];
     if lease.is_zero() {
         execute(&END, &row);
-        return Ok(call::json(&Map::new()));
+        return Ok(VOID);
     }
 
     let now = Moment::now();
@@ -77,45 +68,25 @@ pub fn call_report(call: &Call) -> Answer {
         argument(now),
         argument(now.after(lease)),
     ];
-    let reported = first(&REPORT, &arguments, |row| {
-        Ok((row.get::<bool>(1)?.unwrap_or_default(), row.get::<String>(2)?))
-    });
-    let (is_new, before) = reported.unwrap_or_default();
+    let is_new = first(&REPORT, &arguments, |row| row.get::<bool>(1)).flatten().unwrap_or_default();
     if is_new {
         begin_epoch();
         execute(&SWEEP, &[argument(org.as_str()), argument(now)]);
     }
-    Ok(call::json(&floors(&org, &held, before.as_deref())))
+    Ok(VOID)
 }
 
-/// The current revisions of the keys that the process is about to read. A key is answered from its second
-/// report on: the first one makes the lease visible to verdicts, so that a revision read later is current.
-fn floors(org: &str, held: &Held, before: Option<&str>) -> Map<String, Value> {
-    let before = before.and_then(|before| parse(before).ok()).unwrap_or_default();
-    let awaited = held
-        .iter()
-        .filter(|(key, revisions)| **revisions == ABOUT_TO_READ && before.get(*key) == Some(&ABOUT_TO_READ));
-    awaited
-        .map(|(key, _)| {
-            let revision = Stored::revision(org, key);
-            (key.clone(), revision.into())
-        })
-        .collect()
-}
-
-/// For each key, the oldest revision that is used, and the newest that is known.
-type Held = HashMap<String, (i64, i64)>;
-
-fn parse(text: &str) -> Result<Held, Refusal> {
+/// Checks that each key has the oldest revision that is used, and the newest that is known.
+fn check(held: &str) -> Result<(), Refusal> {
     let problem = "held is not an object of keys with [oldest revision, newest revision]";
-    let held: Held = serde_json::from_str(text).map_err(|_| refusal(problem))?;
+    let held: HashMap<String, (i64, i64)> = serde_json::from_str(held).map_err(|_| refusal(problem))?;
     for (key, (oldest, newest)) in &held {
         limits::key(Some(key))?;
         if *oldest < 0 || newest < oldest {
             return Err(refusal(problem));
         }
     }
-    Ok(held)
+    Ok(())
 }
 
 fn lease(call: &Call) -> Result<Duration, Refusal> {

@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
+//! | `reads` | who has read which credential |
 //! | `pending` | promoting and discarding a pending value |
 //! | `previous` | rolling back to a previous value, and retiring it |
 //! | `consumers` | the leases of processes that hold credentials |
@@ -23,6 +24,7 @@ mod key_lock;
 pub mod pending;
 pub mod previous;
 pub mod read;
+pub mod reads;
 mod receipt;
 pub mod remove;
 pub mod rotation_status;

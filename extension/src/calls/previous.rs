@@ -8,6 +8,7 @@ use super::stored::{self, Stored};
 use crate::memory;
 use crate::metering::Metering;
 use crate::pg::call::{self, Answer, Call};
+use crate::pg::error::Raised;
 use crate::pg::prepared::{argument, first, statement};
 use crate::pg::relation;
 use crate::redaction;
@@ -34,11 +35,13 @@ statement!(volatile ROLLBACK(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
     WHERE org_slug = $1 AND integration_key = $2
         AND previous_ciphertext IS NOT NULL AND previous_until > pg_catalog.clock_timestamp()
     RETURNING revision, true, updated_at, previous_until IS NOT NULL, pending_ciphertext IS NOT NULL, ciphertext");
-statement!(volatile RETIRE(TEXTOID, TEXTOID) "
+// $3 is the revision that is converged, or NULL.
+statement!(volatile RETIRE(TEXTOID, TEXTOID, INT8OID) "
     UPDATE integration_credentials.configured_integrations
     SET previous_revision = NULL, previous_ciphertext = NULL, previous_until = NULL, previous_expires_at = NULL
     WHERE org_slug = $1 AND integration_key = $2
         AND previous_ciphertext IS NOT NULL AND previous_until > pg_catalog.clock_timestamp()
+        AND ($3 IS NULL OR revision = $3)
     RETURNING revision, ciphertext IS NOT NULL, updated_at, false, pending_ciphertext IS NOT NULL");
 
 /// `admin_rollback_integration_credentials(key, actor, expected_revision)`. Also for a disabled entry, and
@@ -92,15 +95,14 @@ pub fn call_retire(call: &Call) -> Answer {
     catalog::find(key)?;
     relation::lock(stored::TABLE, pg_sys::RowExclusiveLock);
     key_lock::acquire(&org, key);
-    if !is_forced {
-        rotation_status::require_committed(&org, key)?;
+    if !Stored::has_previous(&org, key) {
+        return Err(Refusal::no_previous(key));
     }
-    let retired = first(&RETIRE, &[argument(org.as_str()), argument(key)], |row| State::of(&row));
-    let state = retired.ok_or_else(|| Refusal::no_previous(key))?;
-    // After the row is locked, so that no rotation comes between the verdict and the commit.
-    if !is_forced {
-        rotation_status::require_converged(&org, key)?;
-    }
+    let converged = if is_forced { None } else { Some(rotation_status::require_converged(&org, key)?) };
+    let arguments = [argument(org.as_str()), argument(key), argument(converged)];
+    let state = first(&RETIRE, &arguments, |row| State::of(&row)).unwrap_or_else(|| {
+        Raised::try_again("another transaction has changed the credential while it was being retired").throw()
+    });
     change.announce(Operation::Retire, state.revision);
     let metadata = json!({"revision": state.revision, "forced": is_forced});
     change.audit("retire_integration_credentials", &metadata);

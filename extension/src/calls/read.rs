@@ -9,7 +9,7 @@ use crate::pg::prepared::{argument, run, statement};
 use crate::pg::text::{self, Raw};
 use crate::pg::timestamp::Moment;
 use crate::pg::tuplestore::Rows;
-use crate::{catalog, keyring, redaction, settings};
+use crate::{catalog, keyring, reads, redaction, settings};
 use integration_credentials_core::envelope::{Place, Purpose};
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::limits;
@@ -49,10 +49,14 @@ pub fn call_get_aggregator(call: &Call) -> Answer {
 
 /// `get_integration_credentials(key, which)`
 pub fn call_get_which(call: &Call) -> Answer {
-    let (read, missing): (fn(&Row) -> Option<Vec<u8>>, fn(&str) -> Refusal) = match call.text(1) {
-        Some("current") => (|row| ciphertext(row, c"ciphertext"), Refusal::credentials_not_set),
-        Some("previous") => (previous, Refusal::no_previous),
-        Some("pending") => (|row| ciphertext(row, c"pending_ciphertext"), Refusal::no_pending),
+    type Read = fn(&Row) -> Option<Vec<u8>>;
+    type Missing = fn(&str) -> Refusal;
+    let (read, revision, missing): (Read, Option<&CStr>, Missing) = match call.text(1) {
+        Some("current") => {
+            (|row| ciphertext(row, c"ciphertext"), Some(c"revision"), Refusal::credentials_not_set)
+        }
+        Some("previous") => (previous, Some(c"previous_revision"), Refusal::no_previous),
+        Some("pending") => (|row| ciphertext(row, c"pending_ciphertext"), None, Refusal::no_pending),
         _ => {
             return Err(Refusal::new(
                 ErrorCode::InvalidRequest,
@@ -61,8 +65,12 @@ pub fn call_get_which(call: &Call) -> Answer {
             ));
         }
     };
-    let (place, found) = look_up(call, Purpose::Credential, CREDENTIALS, read)?;
-    let value = place.open(&found.flatten().ok_or_else(|| missing(place.key))?)?;
+    let (place, found) = look_up(call, Purpose::Credential, CREDENTIALS, |row| {
+        read(row).map(|value| (value, revision.and_then(|column| row.get::<i64>(column))))
+    })?;
+    let (value, revision) = found.flatten().ok_or_else(|| missing(place.key))?;
+    let value = place.open(&value)?;
+    reads::record(call, &place.org, place.key, revision);
     Ok(value.as_str().into_datum())
 }
 
@@ -80,6 +88,8 @@ pub fn call_get_valid(call: &Call) -> Answer {
     let ((current, revision), previous) =
         found.flatten().ok_or_else(|| Refusal::credentials_not_set(place.key))?;
     rows.push([place.open(&current)?.as_str().into_datum(), revision.into_datum(), None]);
+    // Who reads both accepts either, and is not behind.
+    reads::record(call, &place.org, place.key, revision);
     if let Some((previous, revision, until)) = previous {
         rows.push([place.open(&previous)?.as_str().into_datum(), revision.into_datum(), until.into_datum()]);
     }
@@ -119,10 +129,14 @@ pub fn call_get_all(call: &Call) -> Answer {
             {
                 return Ok(Err(refusal));
             }
+            let revision = row.get::<i64>(3)?;
+            if value.is_ok() {
+                reads::record(call, &org, &key, revision);
+            }
             rows.push([
                 key.into_datum(),
                 value.as_ref().ok().and_then(|value| value.as_str().into_datum()),
-                row.get::<i64>(3)?.into_datum(),
+                revision.into_datum(),
                 row.get::<Moment>(4)?.into_datum(),
                 value.as_ref().err().and_then(|refusal| refusal.code.as_str().into_datum()),
             ]);
@@ -139,11 +153,20 @@ fn current<R>(
     table: &'static CStr,
     read: impl Fn(&Row) -> R,
 ) -> Result<(Zeroizing<String>, R), Refusal> {
+    let revision = |row: &Row| match purpose {
+        Purpose::Credential => row.get::<i64>(c"revision"),
+        Purpose::Aggregator => None,
+    };
     let (place, found) = look_up(call, purpose, table, |row| {
-        ciphertext(row, c"ciphertext").map(|ciphertext| (ciphertext, read(row)))
+        ciphertext(row, c"ciphertext").map(|ciphertext| (ciphertext, revision(row), read(row)))
     })?;
-    let (ciphertext, read) = found.flatten().ok_or_else(|| Refusal::credentials_not_set(place.key))?;
-    Ok((place.open(&ciphertext)?, read))
+    let (ciphertext, revision, read) =
+        found.flatten().ok_or_else(|| Refusal::credentials_not_set(place.key))?;
+    let value = place.open(&ciphertext)?;
+    if let Some(revision) = revision {
+        reads::record(call, &place.org, place.key, Some(revision));
+    }
+    Ok((value, read))
 }
 
 /// Where a call reads.

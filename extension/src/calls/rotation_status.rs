@@ -10,12 +10,15 @@ use crate::pg::prepared::{argument, run, statement};
 use crate::pg::text::Text;
 use crate::pg::timestamp::Moment;
 use crate::pg::tuplestore::Rows;
+use crate::reads::{self, Read};
 use crate::{metering, settings};
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use pgrx::spi::{SpiError, SpiHeapTupleData};
 use pgrx::{IntoDatum, JsonB, pg_sys};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+/// So many leases and reads are shown.
+const MOST_BEHIND: usize = 100;
 /// So many consumers are named.
 const NAMED: usize = 20;
 
@@ -33,29 +36,19 @@ statement!(volatile STATUS(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
         c.pending_at, c.pending_actor,
         (SELECT pg_catalog.count(*) FROM live WHERE live.held ? c.integration_key),
         (SELECT pg_catalog.jsonb_agg(b.who) FROM (
-            (SELECT pg_catalog.jsonb_build_object('name', l.name, 'role', l.role_name,
+            SELECT pg_catalog.jsonb_build_object('name', l.name, 'role', l.role_name,
                 'oldest', l.held -> c.integration_key -> 0, 'newest', l.held -> c.integration_key -> 1,
                 'leaseUntil', l.lease_until) AS who
-            FROM live AS l WHERE l.held ? c.integration_key
-                AND ((l.held -> c.integration_key ->> 0)::pg_catalog.int8 < c.revision
-                    -- Of a key that was unregistered since, with revisions of its own.
-                    OR l.reported_at < c.created_at)
-            ORDER BY l.name LIMIT 100)
-            UNION ALL
-            (SELECT pg_catalog.jsonb_build_object(
-                'role', r.role_name, 'readRevision', r.revision, 'readAt', r.last_read_at)
-            FROM integration_credentials.credential_reads AS r
-            WHERE r.org_slug = c.org_slug AND r.integration_key = c.integration_key
-                AND r.revision < c.revision AND r.last_read_at >= c.updated_at
-            ORDER BY r.role_name LIMIT 100)) AS b),
-        (SELECT e.began_at FROM integration_credentials.lease_epoch AS e)
+            FROM live AS l
+            WHERE (l.held -> c.integration_key ->> 0)::pg_catalog.int8 < c.revision
+                -- The integration was registered again since, and its revisions began anew.
+                OR l.held ? c.integration_key AND l.reported_at < c.created_at
+            ORDER BY l.name LIMIT 100) AS b),
+        (SELECT e.began_at FROM integration_credentials.lease_epoch AS e), c.updated_at,
+        c.xmin::pg_catalog.text::pg_catalog.int8
     FROM integration_credentials.configured_integrations AS c
     WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)
     ORDER BY c.integration_key");
-// Which transaction has last changed a credential.
-statement!(volatile CHANGED_BY(TEXTOID, TEXTOID) "
-    SELECT c.integration_key, c.xmin::pg_catalog.text FROM integration_credentials.configured_integrations AS c
-    WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)");
 // On a standby, which has no unlogged table.
 statement!(stable STATUS_OF_STANDBY(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
     SELECT c.integration_key, c.revision,
@@ -65,7 +58,8 @@ statement!(stable STATUS_OF_STANDBY(TEXTOID, TEXTOID, TIMESTAMPTZOID) "
         CASE WHEN c.previous_until > $3 THEN c.previous_revision END,
         CASE WHEN c.previous_until > $3 THEN c.previous_until END,
         c.pending_at, c.pending_actor,
-        NULL::pg_catalog.int8, NULL::pg_catalog.jsonb, NULL::pg_catalog.timestamptz
+        NULL::pg_catalog.int8, NULL::pg_catalog.jsonb, NULL::pg_catalog.timestamptz, c.updated_at,
+        c.xmin::pg_catalog.text::pg_catalog.int8
     FROM integration_credentials.configured_integrations AS c
     WHERE c.org_slug = $1 AND ($2 IS NULL OR c.integration_key = $2)
     ORDER BY c.integration_key");
@@ -83,6 +77,7 @@ struct Status {
     reason: Option<String>,
     consumers: Option<i64>,
     behind: Option<JsonB>,
+    updated_at: Option<Moment>,
 }
 
 /// `rotation_status(key)`
@@ -90,7 +85,7 @@ pub fn call(call: &Call) -> Answer {
     let key = call.text(0);
     let org = settings::current_org(call)?;
     let mut rows = Rows::<11>::of(call);
-    for status in read(&org, key, &own_changes(&org, key)) {
+    for status in read(&org, key) {
         rows.push([
             status.key.into_datum(),
             status.revision.into_datum(),
@@ -108,31 +103,20 @@ pub fn call(call: &Call) -> Answer {
     Ok(VOID)
 }
 
-/// Refuses to go on if this transaction has changed the credential. To be called before a write of the row
-/// that leaves the revision as it is, and makes the row one of this transaction.
-pub fn require_committed(org: &str, key: &str) -> Result<(), Refusal> {
-    if own_changes(org, Some(key)).is_empty() {
-        return Ok(());
-    }
-    Err(not_converged(key, UNKNOWN, Some(OWN.to_owned()), &[]))
-}
-
-/// Refuses to go on while a consumer may use an older value.
-pub fn require_converged(org: &str, key: &str) -> Result<(), Refusal> {
-    let Some(Status { verdict, reason, behind, .. }) = read(org, Some(key), &[]).into_iter().next() else {
-        return Err(Refusal::credentials_not_set(key));
+/// Refuses to go on while a consumer may use a value older than the current revision, which is returned.
+pub fn require_converged(org: &str, key: &str) -> Result<i64, Refusal> {
+    let Some(Status { revision, verdict, reason, behind, .. }) = read(org, Some(key)).into_iter().next()
+    else {
+        return Err(Refusal::no_previous(key));
     };
     if verdict == CONVERGED {
-        return Ok(());
+        return Ok(revision);
     }
     let behind = behind.as_ref().and_then(|JsonB(behind)| behind.as_array()).map(Vec::as_slice);
-    Err(not_converged(key, verdict, reason, behind.unwrap_or_default()))
-}
-
-fn not_converged(key: &str, verdict: &'static str, reason: Option<String>, behind: &[Value]) -> Refusal {
     let name = |consumer: &Value| consumer.get("name").or_else(|| consumer.get("role")).cloned();
+    let behind = behind.unwrap_or_default();
     let names: Vec<Value> = behind.iter().filter_map(name).take(NAMED).collect();
-    Refusal {
+    Err(Refusal {
         facts: vec![("verdict", verdict.into()), ("behind", names.into())],
         ..Refusal::new(
             ErrorCode::NotConverged,
@@ -144,14 +128,14 @@ fn not_converged(key: &str, verdict: &'static str, reason: Option<String>, behin
             },
             "rotation_status(key) shows who. Wait, or call with force => true, which drops the value all the same.",
         )
-    }
+    })
 }
 
 const CONVERGED: &str = "converged";
 const WAITING: &str = "waiting";
 const UNKNOWN: &str = "unknown";
 
-fn read(org: &str, key: Option<&str>, own: &[String]) -> Vec<Status> {
+fn read(org: &str, key: Option<&str>) -> Vec<Status> {
     // SAFETY: a variable of the server.
     let is_standby = unsafe { pg_sys::RecoveryInProgress() };
     let doubt = if is_standby {
@@ -167,46 +151,59 @@ fn read(org: &str, key: Option<&str>, own: &[String]) -> Vec<Status> {
     let now = Moment::now();
     let arguments = [argument(org), argument(key), argument(now)];
     let statement = if is_standby { &STATUS_OF_STANDBY } else { &STATUS };
-    run(statement, &arguments, |rows| {
+    let mut all = run(statement, &arguments, |rows| {
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
-            let key: Option<String> = row.get(1)?;
-            let is_own = key.is_some_and(|key| own.contains(&key));
-            all.push(status(&row, now, doubt.as_deref().or(is_own.then_some(OWN)))?);
+            all.push(status(&row, now, doubt.as_deref())?);
         }
         Ok(all)
-    })
+    });
+    // After the rows, so that no read of the meantime is overlooked.
+    let reads = reads::of_org(org, key);
+    for status in &mut all {
+        status.add_reads(org, &reads);
+    }
+    all
 }
 
-const OWN: &str =
-    "this transaction has changed the credential, and others read the older one until the commit";
-
-/// The keys that this transaction has changed.
-fn own_changes(org: &str, key: Option<&str>) -> Vec<String> {
-    // SAFETY: reads a variable of the transaction.
-    if unsafe { pg_sys::GetTopTransactionIdIfAny() } == pg_sys::InvalidTransactionId {
-        return Vec::new();
-    }
-    run(&CHANGED_BY, &[argument(org), argument(key)], |rows| {
-        let mut own = Vec::new();
-        for row in rows {
-            let (key, changed_by) = (row.get::<String>(1)?, row.get::<String>(2)?);
-            let changed_by = changed_by.and_then(|id| id.parse().ok()).map(pg_sys::TransactionId::from_inner);
-            // SAFETY: any id may be asked for.
-            if changed_by.is_some_and(|id| unsafe { pg_sys::TransactionIdIsCurrentTransactionId(id) }) {
-                own.extend(key);
-            }
+impl Status {
+    /// Adds the roles that, after the change, have read an older revision last.
+    fn add_reads(&mut self, org: &str, reads: &[Read]) {
+        let Some(since) = self.updated_at else { return };
+        let is_behind =
+            |read: &&Read| read.key == self.key && read.revision < self.revision && read.at >= since;
+        let behind = reads.iter().filter(is_behind).take(MOST_BEHIND).map(
+            |read| json!({"role": read.role, "readRevision": read.revision, "readAt": read.at.to_string()}),
+        );
+        let mut behind: Vec<Value> = behind.collect();
+        if !behind.is_empty() {
+            let leases = self.behind.take().and_then(|JsonB(leases)| leases.as_array().cloned());
+            behind.splice(..0, leases.unwrap_or_default());
+            behind.truncate(MOST_BEHIND);
+            self.behind = Some(JsonB(behind.into()));
         }
-        Ok(own)
-    })
+        self.reason = self.reason.take().or_else(|| reads::doubt(org, &self.key, since).map(str::to_owned));
+        self.verdict = match (&self.reason, &self.behind) {
+            (Some(_), _) => UNKNOWN,
+            (None, Some(_)) => WAITING,
+            (None, None) => CONVERGED,
+        };
+    }
 }
 
 fn status(row: &SpiHeapTupleData<'_>, now: Moment, doubt: Option<&str>) -> Result<Status, SpiError> {
     let text = |column| row.get::<Text>(column).map(|text| text.map(|Text(text)| text));
     let behind = row.get::<JsonB>(9)?;
     let complete_from = row.get::<Moment>(10)?.map(|began_at| began_at.after(settings::max_lease()));
+    let changed_by = row.get::<i64>(12)?.and_then(|xmin| u32::try_from(xmin).ok()).unwrap_or_default();
+    // SAFETY: asks about the transactions of this process.
+    let is_uncommitted = unsafe { pg_sys::TransactionIdIsCurrentTransactionId(changed_by.into()) };
     let reason = match (doubt, complete_from) {
         (Some(doubt), _) => Some(doubt.to_owned()),
+        _ if is_uncommitted => Some(
+            "this transaction has changed the credential, and until it commits, others read the value before"
+                .to_owned(),
+        ),
         (None, None) => {
             Some("leases were lost, or never taken, and this transaction is read-only".to_owned())
         }
@@ -214,11 +211,6 @@ fn status(row: &SpiHeapTupleData<'_>, now: Moment, doubt: Option<&str>) -> Resul
             "leases are not complete before {from}: this server was set up, or lost them in a crash"
         )),
         _ => None,
-    };
-    let verdict = match (&reason, &behind) {
-        (Some(_), _) => UNKNOWN,
-        (None, Some(_)) => WAITING,
-        (None, None) => CONVERGED,
     };
     Ok(Status {
         key: text(1)?.unwrap_or_default(),
@@ -228,9 +220,11 @@ fn status(row: &SpiHeapTupleData<'_>, now: Moment, doubt: Option<&str>) -> Resul
         previous_until: row.get(5)?,
         pending_at: row.get(6)?,
         pending_actor: text(7)?,
-        verdict,
+        // Until the reads are known.
+        verdict: UNKNOWN,
         reason,
         consumers: row.get(8)?,
         behind,
+        updated_at: row.get(11)?,
     })
 }

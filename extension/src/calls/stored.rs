@@ -38,6 +38,13 @@ impl Stored {
         index_scan::find(TABLE, place, AsOf::Now, |row| row.get(c"revision")).flatten().unwrap_or_default()
     }
 
+    /// Whether a previous value is kept.
+    pub fn has_previous(org: &str, key: &str) -> bool {
+        let place = [(c"org_slug", org), (c"integration_key", key)];
+        let until = index_scan::find(TABLE, place, AsOf::Now, |row| row.get::<Moment>(c"previous_until"));
+        until.flatten().is_some_and(|until| until > Moment::now())
+    }
+
     /// Whether the ciphertext is that of `value`. One that cannot be decrypted is of another.
     pub fn is(&self, change: &Change<'_>, value: &str) -> bool {
         let place = Place { purpose: Purpose::Credential, org: change.org, key: change.key };

@@ -40,9 +40,10 @@ unsafe extern "C-unwind" {
     );
 }
 
-// tcop/tcopprot.h, utils/timeout.h
+// tcop/tcopprot.h, postmaster/interrupt.h, utils/timeout.h
 unsafe extern "C-unwind" {
     pub fn die(signal: c_int);
+    pub fn SignalHandlerForConfigReload(signal: c_int);
     pub fn get_timeout_indicator(timeout: c_int, reset: bool) -> bool;
 }
 
@@ -55,6 +56,14 @@ unsafe extern "C-unwind" {
         subtransaction: pg_sys::SubTransactionId,
         parent: pg_sys::SubTransactionId,
     );
+}
+
+// storage/lwlock.h, utils/timestamp.h. The guard would cost more than the calls. LWLockAcquire raises an error only in a
+// process that holds 200 of these locks.
+unsafe extern "C-unwind" {
+    pub fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    pub fn LWLockRelease(lock: *mut pg_sys::LWLock);
+    pub fn GetCurrentTimestamp() -> pg_sys::TimestampTz;
 }
 
 // utils/palloc.h

@@ -1,6 +1,6 @@
 //! Appends a row to a log without an INSERT, because starting a query costs more than the row.
 //!
-//! Only while the table is as sql/tables.sql made it. With a trigger, a rule, a policy, a constraint or
+//! Only while the table is as sql/tables.sql made it. With a trigger that fires, a rule, a policy, a constraint or
 //! another column, a plain INSERT runs instead. The executor maintains indexes of any kind in both cases.
 
 use super::ffi::nextval_internal;
@@ -70,19 +70,39 @@ fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
     }
 }
 
-/// Whether the table has only columns and indexes: no trigger, rule, policy, constraint or partition.
-unsafe fn is_plain(relation: &pg_sys::RelationData) -> bool {
+/// Whether the table has only columns and indexes: no trigger that fires, no rule, policy, constraint or partition.
+///
+/// # Safety
+/// The table is open.
+pub unsafe fn is_plain(relation: &pg_sys::RelationData) -> bool {
     // SAFETY: an open relation, whose parts are valid or NULL.
     unsafe {
         let class = &*relation.rd_rel;
         let constraints = (*relation.rd_att).constr.as_ref();
         class.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
             && !class.relispartition
-            && relation.trigdesc.is_null()
+            && !fires_triggers(relation.trigdesc)
             && relation.rd_rules.is_null()
             && relation.rd_rsdesc.is_null()
             && constraints
                 .is_none_or(|constraints| constraints.num_check == 0 && !constraints.has_generated_stored)
+    }
+}
+
+/// Whether one of the triggers of a table fires in this session.
+unsafe fn fires_triggers(triggers: *const pg_sys::TriggerDesc) -> bool {
+    // SAFETY: the triggers of an open table, or NULL.
+    unsafe {
+        let Some(triggers) = triggers.as_ref() else { return false };
+        let count = usize::try_from(triggers.numtriggers).unwrap_or(0);
+        let is_replica =
+            pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA.cast_signed();
+        let not_here =
+            if is_replica { pg_sys::TRIGGER_FIRES_ON_ORIGIN } else { pg_sys::TRIGGER_FIRES_ON_REPLICA };
+        let triggers = std::slice::from_raw_parts(triggers.triggers, count);
+        triggers
+            .iter()
+            .any(|trigger| ![not_here, pg_sys::TRIGGER_DISABLED].contains(&trigger.tgenabled.cast_unsigned()))
     }
 }
 

@@ -98,6 +98,30 @@ pub fn visit(table: &'static CStr, mut visit: impl FnMut(&Row)) {
     }
 }
 
+/// Reads the rows whose primary key begins with these texts, as of now. `then` gets them with the snapshot of that
+/// moment.
+pub fn latest_of<const N: usize, R, T>(
+    table: &'static CStr,
+    key: [(&CStr, &str); N],
+    read: impl Fn(&Row) -> R,
+    then: impl FnOnce(Vec<R>, pg_sys::Snapshot) -> T,
+) -> T {
+    // SAFETY: as above.
+    unsafe {
+        let relation = relation::open(table, pg_sys::AccessShareLock);
+        let mut found = Vec::new();
+        let result = latest(|| {
+            scan(relation, &key, |row| {
+                found.push(read(row));
+                ControlFlow::Continue(())
+            });
+            then(found, pg_sys::GetActiveSnapshot())
+        });
+        relation::close(relation);
+        result
+    }
+}
+
 /// Runs a query of these tables, which are locked before the query takes its snapshot.
 pub fn query<R>(tables: &[&'static CStr], query: impl FnOnce() -> R) -> R {
     for &table in tables {

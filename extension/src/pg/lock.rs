@@ -40,6 +40,11 @@ impl Lock {
         Self::advisory(0x1D, digest)
     }
 
+    /// The turn to write the read ledger.
+    pub fn reads() -> Self {
+        Self::advisory(0x2E, 0)
+    }
+
     /// The lock of every transaction with a NOTIFY, from before its commit: `PreCommit_Notify` locks
     /// "database 0".
     pub fn notify() -> Self {

@@ -6,10 +6,12 @@
 //! | `error` | raising errors, sending notices, writing log lines |
 //! | `session` | the server's variables of this process |
 //! | `ffi` | symbols that pgrx's bindings lack |
+//! | `owner` | writing to a table as its owner |
 //! | `prepared` | SQL that is planned once a session |
 //! | `relation` | tables of the extension by name, and their invalidations |
 //! | `index_scan`, `heap_insert` | reading a row by its key; appending a row to a log |
 //! | `tuplestore` | a result of many rows, which stays in memory |
+//! | `latch` | waiting, in a background worker |
 //! | `lock` | advisory locks of the extension, and the lock of NOTIFY |
 //! | `jsonb`, `text`, `timestamp` | values of these types |
 //! | `version` | what differs between the majors of Postgres |
@@ -20,7 +22,9 @@ pub mod ffi;
 pub mod heap_insert;
 pub mod index_scan;
 pub mod jsonb;
+pub mod latch;
 pub mod lock;
+pub mod owner;
 pub mod prepared;
 pub mod relation;
 pub mod session;

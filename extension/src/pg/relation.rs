@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 
+const EXTENSION: &CStr = c"integration_credentials";
 const SCHEMA: &CStr = c"integration_credentials";
 
 #[derive(Clone, Copy)]
@@ -21,6 +22,15 @@ struct Table {
 thread_local! {
     // Never dropped: Postgres ends a transaction after the destructors of an exit() have run.
     static TABLES: RefCell<ManuallyDrop<Vec<Table>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+}
+
+/// Whether this database has the extension, whose schema is then not another role's.
+pub fn is_installed() -> bool {
+    // SAFETY: names that end with a NUL, in a transaction.
+    unsafe {
+        pg_sys::get_extension_oid(EXTENSION.as_ptr(), true) != pg_sys::InvalidOid
+            && pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true) != pg_sys::InvalidOid
+    }
 }
 
 /// The oid of a table, or `InvalidOid` if it does not exist.

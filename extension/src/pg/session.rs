@@ -2,12 +2,23 @@
 
 use super::version;
 use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
 
 /// The database of this session. The worker, which is connected to no database, sets it for each
 /// notification.
 pub fn database() -> pg_sys::Oid {
     // SAFETY: a variable of this process.
     unsafe { pg_sys::MyDatabaseId }
+}
+
+/// Its name.
+pub fn database_name() -> CString {
+    // SAFETY: in a transaction of a process that has a database. The name is a palloc'd C string, NULL only if the
+    // database was just dropped.
+    unsafe {
+        let name = pg_sys::get_database_name(database());
+        if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() }
+    }
 }
 
 /// The number of the current transaction, unique in this process.

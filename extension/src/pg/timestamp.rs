@@ -22,6 +22,12 @@ impl Moment {
     }
 }
 
+impl From<pg_sys::TimestampTz> for Moment {
+    fn from(microseconds: pg_sys::TimestampTz) -> Self {
+        Self(microseconds)
+    }
+}
+
 impl From<SystemTime> for Moment {
     fn from(time: SystemTime) -> Self {
         const EPOCH: Duration = Duration::from_secs(946_684_800);

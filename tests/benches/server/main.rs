@@ -61,6 +61,7 @@ async fn main() -> ExitCode {
     rows.extend(rows::listeners(&effort, &cluster, &database).await);
     rows.extend(rows::delivery(&effort, &cluster, &database).await);
     rows.extend(rows::read(&effort, &cluster, &database).await);
+    rows.extend(rows::ledger(&effort, &cluster, &database).await);
     rows.extend(rows::list(&effort, &cluster, &database).await);
     rows.push(rows::renewal(&effort, &cluster, &database).await);
     rows.extend(rows::renewals(&effort, &cluster, &database).await);

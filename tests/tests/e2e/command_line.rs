@@ -390,6 +390,7 @@ async fn list_and_show_tell_all_but_the_value() {
         ["docsUrl", "example", "validator", "syncHandler", "syncMode"].map(|name| (name.into(), Value::Null));
     shown.as_object_mut().unwrap().extend(empty);
     shown["rules"] = json!({});
+    shown["reads"] = json!([]);
     for role in [ADMIN, READER, AUDITOR] {
         let list = json_as(&database, role, &["list"], b"").await;
         let keys: Vec<_> = list.as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap()).collect();

@@ -1,9 +1,6 @@
 //! Leases, and the verdict on a rotation, as any client sees them that speaks SQL.
 
-use crate::helpers::{
-    calls::{ANY, get, register, set},
-    fixture::admin,
-};
+use crate::helpers::calls::{ANY, get, register, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, READER, Session, Shutdown, assert_error};
@@ -23,10 +20,10 @@ impl<'a> Consumer<'a> {
         Self { session, id, name }
     }
 
-    pub async fn report(&self, held: Value, lease: &str) -> Result<Value, Error> {
+    pub async fn report(&self, held: Value, lease: &str) -> Result<(), Error> {
         let statement = "SELECT integration_credentials.report_held_revisions(
             $1::text::uuid, $2, $3, $4::text::interval)";
-        self.session.query_one(statement, &[&self.id, &self.name, &held, &lease]).await.map(|row| row.get(0))
+        self.session.execute(statement, &[&self.id, &self.name, &held, &lease]).await.map(drop)
     }
 }
 
@@ -64,7 +61,13 @@ fn names(behind: &Value) -> Vec<&str> {
 
 /// A database with the credential [`ANY`] at revision 2 and its previous value, and complete leases.
 async fn rotating() -> (Database, Session, Session) {
-    let (database, admin) = admin().await;
+    rotating_in(Cluster::shared()).await
+}
+
+async fn rotating_in(cluster: &Cluster) -> (Database, Session, Session) {
+    let database = cluster.database().await;
+    let admin = database.connect(ADMIN).await;
+    register(&admin, ANY, json!({})).await.unwrap();
     settle(&database).await;
     set(&admin, ANY, "old-value").await.unwrap();
     set(&admin, ANY, "new-value").await.unwrap();
@@ -106,7 +109,7 @@ async fn rotation_waits_for_who_holds_the_old_value_and_names_them() {
     one.report(json!({ANY: [2, 2]}), "1 min").await.unwrap();
     assert_eq!(names(&status(&admin, ANY).await.behind), ["two"]);
     // An ended lease is no lease.
-    assert_eq!(two.report(json!({}), "0").await.unwrap(), json!({}));
+    two.report(json!({}), "0").await.unwrap();
     assert_eq!(status(&admin, ANY).await.verdict, "converged");
     assert_eq!(retire(&admin, false).await.unwrap()["hasPrevious"], json!(false));
     assert_eq!(status(&admin, ANY).await.state, "steady");
@@ -136,24 +139,44 @@ async fn previous_value_is_retired_by_force_all_the_same() {
 }
 
 #[tokio::test]
-async fn revision_is_answered_once_the_lease_is_visible() {
+async fn verdict_is_unknown_in_the_transaction_of_the_change() {
     let (_database, admin, reader) = rotating().await;
-    let consumer = Consumer::new(&reader, "new").await;
-    let about_to_read = || json!({ANY: [0, 0], "slack": [0, 0]});
-    assert_eq!(consumer.report(about_to_read(), "1 min").await.unwrap(), json!({}));
-    assert_eq!(names(&status(&admin, ANY).await.behind), ["new"]);
-    assert_eq!(consumer.report(about_to_read(), "1 min").await.unwrap(), json!({ANY: 2, "slack": 0}));
-    let known = json!({ANY: [2, 2], "github": [0, 0]});
-    assert_eq!(consumer.report(known, "1 min").await.unwrap(), json!({}));
-    // A lease that had run out was not visible.
-    consumer.report(about_to_read(), "1 ms").await.unwrap();
-    sleep(Duration::from_millis(20)).await;
-    assert_eq!(consumer.report(about_to_read(), "1 min").await.unwrap(), json!({}));
+    for change in ["BEGIN", "BEGIN; SAVEPOINT s"] {
+        admin.batch_execute(change).await.unwrap();
+        set(&admin, ANY, change).await.unwrap();
+        if change != "BEGIN" {
+            admin.batch_execute("RELEASE s").await.unwrap();
+        }
+        let found = status(&admin, ANY).await;
+        assert_eq!(found.verdict, "unknown");
+        assert!(found.reason.unwrap().contains("until it commits"));
+        assert_eq!(status(&reader, ANY).await.verdict, "converged");
+        assert_error(retire(&admin, false).await, ErrorCode::NotConverged);
+        admin.batch_execute("ROLLBACK").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn report_from_before_an_integration_was_registered_again_is_behind() {
+    let (_database, admin, reader) = rotating().await;
+    let consumer = Consumer::new(&reader, "late").await;
+    consumer.report(json!({ANY: [7, 7]}), "1 min").await.unwrap();
+    assert_eq!(status(&admin, ANY).await.verdict, "converged");
+    let again = "SELECT integration_credentials.admin_remove_integration_credentials('any', 'actor');
+                 SELECT integration_credentials.admin_unregister_integration('any', 'actor')";
+    admin.batch_execute(again).await.unwrap();
+    register(&admin, ANY, json!({})).await.unwrap();
+    set(&admin, ANY, "of another time").await.unwrap();
+    assert_eq!(names(&status(&admin, ANY).await.behind), ["late"]);
+    consumer.report(json!({ANY: [1, 1]}), "1 min").await.unwrap();
+    assert_eq!(status(&admin, ANY).await.verdict, "converged");
 }
 
 #[tokio::test]
 async fn no_role_and_no_org_speaks_for_another() {
-    let (database, admin, reader) = rotating().await;
+    // Grants are the whole cluster's.
+    let cluster = Cluster::private();
+    let (database, admin, reader) = rotating_in(&cluster).await;
     let honest = Consumer::new(&reader, "honest").await;
     honest.report(json!({ANY: [1, 1]}), "1 min").await.unwrap();
     let grant = format!(

@@ -5,11 +5,11 @@ use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Canary, Cluster, Database, READER, assert_error, run};
 
-/// Everything that a dump must carry, row by row.
+/// Everything that a dump must carry, row by row, without the columns that an earlier version lacks.
 const STATE: &str = "
     SELECT string_agg(t, E'\\n' ORDER BY t) FROM (
-        SELECT 'catalog ' || k::text AS t FROM integration_credentials.integration_catalog k
-        UNION ALL SELECT 'credential ' || c::text FROM integration_credentials.configured_integrations c
+        SELECT 'catalog ' || (to_jsonb(k) - 'keep_previous')::text AS t FROM integration_credentials.integration_catalog k
+        UNION ALL SELECT 'credential ' || jsonb_strip_nulls(to_jsonb(c))::text FROM integration_credentials.configured_integrations c
         UNION ALL SELECT 'aggregator ' || a::text FROM integration_credentials.aggregator_credentials a
         UNION ALL SELECT 'audit ' || l::text FROM integration_credentials.webapp_org_admin_audit_log l
         UNION ALL SELECT 'metering ' || m::text FROM integration_credentials.tool_metering m) rows";
@@ -30,6 +30,16 @@ pub async fn source(cluster: &Cluster, canary: &Canary, version: Option<&str>) -
     register(&admin, "slack", json!({"prefix": "edited-"})).await.unwrap();
     set(&admin, "slack", "edited-value").await.unwrap();
     remove(&admin, "slack").await.unwrap();
+    if version.is_none() {
+        // A current, a previous and a pending value.
+        register(&admin, "rotating", json!({})).await.unwrap();
+        let options = [json!({}), json!({"expiresAt": "2999-01-01"}), json!({"stage": true})];
+        for (number, options) in options.iter().enumerate() {
+            let value = format!("{} {number}", canary.as_str());
+            let set = "SELECT integration_credentials.admin_set_integration_credentials('rotating', $1, 'actor', $2)";
+            admin.execute(set, &[&value, options]).await.unwrap();
+        }
+    }
     enable(&admin, "hubspot", false).await.unwrap();
     let unregister = "SELECT integration_credentials.admin_unregister_integration('github', 'actor')";
     admin.batch_execute(unregister).await.unwrap();

@@ -35,6 +35,7 @@ mod metering;
 mod notify;
 mod orgs;
 mod privileges;
+mod reads;
 mod redaction;
 mod replication;
 mod sandbox;

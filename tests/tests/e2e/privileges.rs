@@ -5,11 +5,12 @@ use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, assert_error};
 
-const CALLS: [(&str, &[&str]); 33] = [
+const CALLS: [(&str, &[&str]); 34] = [
     ("current_org()", &[ADMIN, READER, AUDITOR]),
     ("list_integrations()", &[ADMIN, READER, AUDITOR]),
     ("list_integrations('{any}')", &[ADMIN, READER, AUDITOR]),
     ("describe_integrations()", &[ADMIN, READER, AUDITOR]),
+    ("credential_reads()", &[ADMIN, READER, AUDITOR]),
     ("admin_set_integration_credentials('any', 'value', 'actor')", &[ADMIN]),
     ("admin_set_integration_credentials_sealed('any', 'sealed', 'actor')", &[ADMIN]),
     ("admin_set_integration_credentials('any', 'value', 'actor', '{}')", &[ADMIN]),

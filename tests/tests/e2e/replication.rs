@@ -104,6 +104,33 @@ async fn a_subscriber_of_all_tables_gets_there_and_stays_in_step() {
 }
 
 #[tokio::test]
+async fn each_side_keeps_its_own_reads() {
+    let pair = Pair::new(&Canary::new()).await;
+    pair.subscribe("").await;
+    pair.in_step().await;
+    let table = "integration_credentials.credential_reads";
+    let publisher = pair.publisher.superuser().await;
+    let sides = [(&pair.publisher, &publisher, 2), (&pair.subscriber, &pair.superuser, 1)];
+    // The same key and role, in either order.
+    for round in 1..=2 {
+        for (database, superuser, times) in sides {
+            let reader = database.connect(READER).await;
+            for _ in 0..times {
+                get(&reader, ANY).await.unwrap();
+            }
+            let written =
+                format!("SELECT FROM {table} HAVING count(*) = 1 AND sum(reads) = {}", round * times);
+            until(superuser, &written).await;
+        }
+    }
+    // What is replicated after all of that has passed by it.
+    set(&pair.publisher.connect(ADMIN).await, ANY, "rotated").await.unwrap();
+    pair.in_step().await;
+    let reads = format!("SELECT sum(reads)::bigint FROM {table}");
+    assert_eq!(pair.superuser.query_one(&reads, &[]).await.unwrap().get::<_, i64>(0), 2);
+}
+
+#[tokio::test]
 async fn a_replicated_change_is_announced_once_it_can_be_seen() {
     let pair = Pair::new(&Canary::new()).await;
     let mut listener = pair.subscriber.superuser().await;

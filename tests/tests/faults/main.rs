@@ -24,6 +24,7 @@ mod truth;
 
 mod converged;
 mod failover;
+mod lifecycle;
 mod network;
 mod pooler;
 mod queue;

@@ -9,7 +9,7 @@ mod write;
 pub use client::client;
 pub use consumers::{CONSUMERS, held, renewal, renewals};
 pub use logging::logging;
-pub use read::{GET, list, read, reads};
+pub use read::{GET, ledger, list, read, reads};
 pub use write::{SET, calls, crowd, delivery, grown, keeping, listeners, single, write_cpu};
 
 /// The baselines, by the letters of `baselines.sql`.

@@ -9,10 +9,11 @@ use crate::{
     stage,
     table::Row,
 };
-use tests::{Cluster, Database, READER};
+use tests::{Cluster, Database, READER, SUPERUSER};
 
 pub const GET: &str = r"\set key random(1, :keys)
     SELECT integration_credentials.get_integration_credentials(:key);";
+const GET_ONE: &str = "SELECT integration_credentials.get_integration_credentials('1');";
 const SELECT_ROW: &str = r"\set key random(1, :keys)
     SELECT value FROM plain.simple WHERE key = :key;";
 const LIST: &str = "SELECT * FROM integration_credentials.list_integrations();";
@@ -45,6 +46,25 @@ pub async fn read(effort: &Effort, cluster: &Cluster, database: &Database) -> Ve
     }
     let comparison = Comparison::of("get, inside the server (a loop in one statement)", PLPGSQL, [0, 1]);
     rows.extend(compare(effort, &sides, vec![comparison.at_least(2.3)]).await);
+    rows
+}
+
+/// What it costs to record who reads. The same role on both sides, one that may turn it off for its session.
+pub async fn ledger(effort: &Effort, cluster: &Cluster, database: &Database) -> Vec<Row> {
+    const OFF: &str = "-c integration_credentials.track_reads=off";
+    let mut rows = Vec::new();
+    for (measure, script, clients) in [
+        ("get with the read ledger, 1 client", GET, 1),
+        ("get with the read ledger, 8 clients", GET, 8),
+        ("get of one key with the read ledger, 8 clients", GET_ONE, 8),
+    ] {
+        let side = |options| {
+            Side::Pgbench(Pgbench { role: SUPERUSER, clients, options, ..reads(cluster, database, script) })
+        };
+        let comparison = Comparison::of(measure, "the same with track_reads off", [0, 1]);
+        let sides = [side(""), side(OFF)];
+        rows.extend(compare(effort, &sides, vec![comparison.at_least(0.97).within(0.03)]).await);
+    }
     rows
 }
 

@@ -151,10 +151,11 @@ impl SingleFlight {
         fetch: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let (Some(number), Some(reporter)) = (number, &self.reporter) else { return fetch.await };
-        let (fetched, reported) = tokio::join!(fetch, within(self.limit, reporter.report_after(number)));
+        let report = within(self.limit, reporter.report_after(number));
+        let (fetched, outcome) = tokio::join!(fetch, report);
         // The refusal of a fetch says more than a report that failed.
         let fetched = fetched?;
-        reported??;
+        outcome??;
         Ok(fetched)
     }
 

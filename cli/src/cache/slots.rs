@@ -61,7 +61,9 @@ impl Slots {
         {
             old.iter().filter_map(OnceLock::get).for_each(|slot| self.put(table, slot));
         }
-        new.iter().for_each(|slot| self.put(table, slot));
+        for slot in new {
+            self.put(table, slot);
+        }
         self.current.store(number, Ordering::Release);
     }
 
@@ -101,7 +103,7 @@ mod tests {
         }
         slots.add(300, &all[300..]);
         for (key, slot) in &all {
-            assert!(std::ptr::eq(slots.get(key).unwrap(), &**slot), "{key}");
+            assert!(std::ptr::eq(slots.get(key).unwrap(), &raw const **slot), "{key}");
         }
         assert!(slots.get("5000").is_none() && slots.get("").is_none());
     }

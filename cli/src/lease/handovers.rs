@@ -39,6 +39,7 @@ struct Handed {
 impl Handovers {
     /// Begins to report. What an earlier process has handed over is taken for the values at the start, or
     /// `is_unknown`, where it will be replaced at once.
+    #[must_use]
     pub fn start(
         watcher: &Watcher,
         settings: &Settings,

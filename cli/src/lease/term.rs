@@ -45,7 +45,7 @@ impl Term {
 
 /// For how long a lease is used.
 fn usable(lease: Duration) -> Duration {
-    (lease - lease / RATE).saturating_sub(LATE)
+    lease.saturating_sub(lease / RATE).saturating_sub(LATE)
 }
 
 #[cfg(test)]

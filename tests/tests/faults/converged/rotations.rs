@@ -59,12 +59,11 @@ impl Admin {
         loop {
             let key = self.random.choice(&keys).unwrap().clone();
             let change = self.random.u8(..4);
-            match timeout(PATIENCE, self.change(&key, change)).await {
-                Ok(Some(())) => drop(done.fetch_add(1, Ordering::Relaxed)),
-                _ => {
-                    self.session = None;
-                    sleep(Duration::from_millis(20)).await;
-                }
+            if let Ok(Some(())) = timeout(PATIENCE, self.change(&key, change)).await {
+                done.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.session = None;
+                sleep(Duration::from_millis(20)).await;
             }
             sleep(pause.mul_f64(self.random.f64() * 2.0)).await;
         }

@@ -255,7 +255,7 @@ impl Life {
         };
         let now = self.consumer.clock.now();
         let counted_from = if self.consumer.broken == Broken::CountsFromTheAnswer { now } else { sent };
-        let until = counted_from + lease - lease / 100;
+        let until = counted_from + lease.mul_f64(0.99);
         if now >= until || !is_resumption && !self.is_running(&state) {
             state.until = None;
             return None;

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 /// A row of `list_integrations()`. As JSON, with the names of the SQL columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the columns of a row")]
 pub struct Integration {
     /// The key, of 1 to 255 characters.
     pub key: String,
@@ -22,12 +23,31 @@ pub struct Integration {
     pub revision: i64,
     /// When the credential last changed.
     pub updated_at: Option<Timestamp>,
+    /// When the vendor lets the credential expire, as whoever set it said.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the credential before this one is still kept.
+    pub has_previous: bool,
+    /// Whether a credential is staged.
+    pub has_pending: bool,
 }
 
 impl Integration {
-    /// Reads the columns of `list_integrations()`, starting at `first`.
+    /// The columns of `list_integrations()` in the SQL of release 0.1.0, which a database has until
+    /// `ALTER EXTENSION UPDATE`.
+    const FIRST_RELEASE: usize = 7;
+
+    /// Reads the columns of `list_integrations()`, which are those from `first` on.
     pub(crate) fn from_row(row: &Row, first: usize) -> Result<Self, crate::Error> {
+        let has_lifecycle = row.len() > first + Self::FIRST_RELEASE;
+        let (expires_at, has_previous, has_pending) = if has_lifecycle {
+            (column(row, first + 7)?, column(row, first + 8)?, column(row, first + 9)?)
+        } else {
+            (None, false, false)
+        };
         Ok(Self {
+            expires_at,
+            has_previous,
+            has_pending,
             key: column(row, first)?,
             display_name: column(row, first + 1)?,
             is_enabled: column(row, first + 2)?,
@@ -107,6 +127,15 @@ pub struct Receipt {
     pub has_credentials: bool,
     /// When the change was made, by the clock of the server.
     pub updated_at: Timestamp,
+    /// The credential's revision; `None` from the calls of release 0.1.0, which do not answer with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Whether the credential before this one is still kept; `None` like `revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_previous: Option<bool>,
+    /// Whether a credential is staged; `None` like `revision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_pending: Option<bool>,
     /// The error of the sync handler: the credential is saved all the same. Calling again is safe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<SyncFailure>,

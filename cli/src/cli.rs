@@ -1,11 +1,16 @@
 //! The arguments, and the texts of the help, the man page and the completions.
 
-use crate::{cli_error::CliError, exit_status::ExitStatus, output::Color};
+use crate::{
+    cli_error::CliError,
+    exit_status::ExitStatus,
+    output::Color,
+    time::{Expiry, duration},
+};
 use clap::{
     Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind, value_parser,
 };
 use clap_complete::Shell;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Credentials of third-party integrations, kept inside Postgres.
 ///
@@ -51,20 +56,47 @@ pub fn parse() -> Result<Cli, CliError> {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Set or rotate a credential
-    Set {
+    Set(Set),
+    /// Rotate a credential to the end: stage, test, promote, wait for every consumer, revoke, retire
+    #[command(after_long_help = ROTATION)]
+    Rotate(Rotate),
+    /// Show where rotations stand, and which consumers still use an old value
+    Status {
+        /// The integration's key; by default, all that have a credential
+        key: Option<String>,
+    },
+    /// Make the staged value of a credential the current one
+    Promote {
         /// The integration's key
         key: String,
-        /// Read the value from this file, byte for byte; - is standard input, the default where it is no
-        /// terminal; the newline after a single line on standard input is stripped
-        #[arg(long, value_name = "PATH")]
-        value_file: Option<PathBuf>,
-        /// Do not strip the newline after a single line on standard input, and accept a byte order mark
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Drop the staged value of a credential
+    Discard {
+        /// The integration's key
+        key: String,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Make the previous value of a credential the current one, or bring back a removed one
+    Rollback {
+        /// The integration's key
+        key: String,
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Drop the previous value of a credential; refused while a consumer may still use it
+    Retire {
+        /// The integration's key
+        key: String,
+        /// Drop the value, whoever uses it
         #[arg(long)]
-        exact: bool,
-        /// Send the value as a bound parameter instead of sealed; a server that logs parameters may log the
-        /// value
-        #[arg(long)]
-        plain: bool,
+        force: bool,
         #[command(flatten)]
         actor: Actor,
     },
@@ -72,18 +104,46 @@ pub enum Command {
     Get {
         /// The integration's key
         key: String,
+        /// Which of its values
+        #[arg(long, value_name = "VALUE", default_value = "current")]
+        which: Which,
     },
+    /// Set the credentials of a .env or JSON file, all of them or none
+    #[command(after_long_help = IMPORT)]
+    Import(Import),
+    /// Find the credentials that have a value: is this leaked key one of ours?
+    ///
+    /// Searches current, previous and pending values; for a superuser, those of all orgs. Like grep, exit
+    /// status 0 if there is one, and 1 if there is none. The server keeps nothing of the value, and the audit
+    /// log has a row of the search.
+    Find {
+        #[command(flatten)]
+        value: Value,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Decrypt every value of the org, and name those that cannot be decrypted
+    ///
+    /// Shows no value. Exit status 1 if there is one that cannot be decrypted.
+    Check,
     /// List the integrations, and whether each has a credential
-    List,
+    List {
+        /// Only credentials that expire within this time, such as 30d, or have expired
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expiring: Option<Duration>,
+    },
     /// Show one integration, without its credential
     Show {
         /// The integration's key
         key: String,
     },
-    /// Remove a credential
+    /// Remove a credential; `intcred rollback` brings it back while it is kept
     Remove {
         /// The integration's key
         key: String,
+        /// Keep nothing that a rollback could bring back
+        #[arg(long)]
+        purge: bool,
         #[command(flatten)]
         actor: Actor,
     },
@@ -141,6 +201,154 @@ pub enum Command {
         /// The command
         command: Vec<String>,
     },
+}
+
+/// Where a value is read from.
+#[derive(Debug, Args)]
+pub struct Value {
+    /// Read the value from this file, byte for byte; - is standard input, the default where it is no
+    /// terminal; the newline after a single line on standard input is stripped
+    #[arg(long, value_name = "PATH")]
+    pub value_file: Option<PathBuf>,
+    /// Do not strip the newline after a single line on standard input, and accept a byte order mark
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// A change that only one of several callers is to make.
+#[derive(Debug, Args)]
+pub struct Guard {
+    /// Change nothing unless the credential has this revision
+    #[arg(long, value_name = "N")]
+    pub expected_revision: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The integration's key
+    pub key: String,
+    #[command(flatten)]
+    pub value: Value,
+    /// Send the value as a bound parameter instead of sealed; a server that logs parameters may log the
+    /// value
+    #[arg(long)]
+    pub plain: bool,
+    /// Store the value as pending, for `intcred promote`
+    #[arg(long)]
+    pub stage: bool,
+    /// When the vendor lets the value expire: a date, a moment such as 2027-01-31T00:00:00Z, or a time
+    /// from now such as 90d; for lists and reminders only
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<Expiry>,
+    /// Keep the value before this one for this time, such as 2days, instead of the catalog's; 0 keeps none
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "stage")]
+    pub keep_previous: Option<Duration>,
+    /// Change nothing unless the credential has this revision; 0: unless none was ever set
+    #[arg(long, value_name = "N")]
+    pub expected_revision: Option<i64>,
+    /// Check the value by the catalog, the rules and the validator, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub actor: Actor,
+}
+
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// The integration's key
+    pub key: String,
+    #[command(flatten)]
+    pub value: Value,
+    /// When the vendor lets the new value expire, as for `intcred set`
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<Expiry>,
+    /// Run this command with `sh -c` before the promotion, with the staged value on standard input; if it
+    /// fails, the value is discarded
+    #[arg(long, value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
+    pub test: Option<String>,
+    /// Run this command with `sh -c` once every consumer uses the new value, with the old one on standard
+    /// input
+    #[arg(long, value_name = "CMD", value_parser = NonEmptyStringValueParser::new())]
+    pub revoke: Option<String>,
+    /// The time limit of a command; then its process group gets SIGTERM, and SIGKILL two seconds later
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u32).range(1..))]
+    pub exec_timeout: u32,
+    /// Wait for the consumers for at most this time, such as 10min; without limit by default
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Do not wait for the consumers: end after the promotion
+    #[arg(long, conflicts_with_all = ["revoke", "timeout"])]
+    pub detach: bool,
+    /// Go on with a rotation that was interrupted, from wherever it stands
+    #[arg(long, conflicts_with_all = ["value_file", "exact", "expires"])]
+    pub resume: bool,
+    /// Give the rotation up: discard the staged value, or roll back to the previous one
+    #[arg(long, conflicts_with_all = ["resume", "value_file", "exact", "expires", "test", "revoke", "timeout", "detach"])]
+    pub abort: bool,
+    #[command(flatten)]
+    pub actor: Actor,
+}
+
+const ROTATION: &str = "\
+The new value is read as by `intcred set`. Its steps:
+  stage    the server checks the value, and stores it beside the current one
+  test     --test, if given
+  promote  services get the new value; the server keeps the old one
+  wait     until no consumer can still use the old value
+  revoke   --revoke, if given
+  retire   the server drops the old value
+
+The state is in the database. After Ctrl-C, a failure or a crash, `intcred rotate KEY
+--resume` goes on, with the same --test and --revoke. A revocation that was interrupted
+or failed runs again, so it must succeed for a value that is revoked already.
+
+The role needs the group admin and, for --test and --revoke, the group reader.
+
+The commands find INTCRED_KEY, INTCRED_ORG and INTCRED_STEP (test or revoke) in their
+environment, and neither the connection settings (PG*) nor the variables of systemd. Their
+output, at most 64 KiB, goes to standard error when they have ended; where it has the
+value, <redacted> stands instead.";
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The file; - is standard input
+    pub file: PathBuf,
+    /// Set the integration KEY to the value of NAME in the file; can be repeated, and then only these names
+    /// are imported
+    #[arg(long = "map", value_name = "NAME=KEY", value_parser = mapping)]
+    pub map: Vec<(String, String)>,
+    /// Say what would happen to each key, and what the rules refuse; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub actor: Actor,
+}
+
+const IMPORT: &str = "\
+A file whose first character is { or [ is JSON: an object of keys and values, or an array
+of objects with \"key\" and \"value\", as of `intcred list --json` with a value added to some.
+Any other file is .env: NAME=value, with or without `export`, comments, and quotes, in
+which a value may have several lines. Variables such as $HOME are not replaced. Of a name
+that is there twice, the last value counts.
+
+Each value is sealed, and all are set in one transaction: if one is refused, none is set.";
+
+/// `NAME=KEY`
+fn mapping(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, key)) if !name.is_empty() && !key.is_empty() => Ok((name.to_owned(), key.to_owned())),
+        _ => Err("not NAME=KEY"),
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Which {
+    /// The value that services use
+    Current,
+    /// The value before, until its time is over
+    Previous,
+    /// The value that is staged
+    Pending,
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +445,16 @@ pub enum Catalog {
     Enable {
         /// The integration's key
         key: String,
+        #[command(flatten)]
+        actor: Actor,
+    },
+    /// Set for how long the previous value of an integration is kept, for all orgs
+    KeepPrevious {
+        /// The integration's key
+        key: String,
+        /// The time, such as 1day or 12h; 0 keeps none
+        #[arg(value_name = "TIME", value_parser = duration)]
+        time: Duration,
         #[command(flatten)]
         actor: Actor,
     },

@@ -3,7 +3,7 @@
 use crate::{exit_status::ExitStatus, terminal::log_line};
 use intcred::{Error, ErrorCode, SettingsError};
 use integration_credentials_core::{error::Refusal, keyring::KeyringError};
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{borrow::Cow, io, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -20,6 +20,26 @@ pub enum CliError {
     SyncFailed(String),
     #[error("{0} problem(s) found")]
     Unhealthy(usize),
+    #[error("no credential has this value")]
+    NotFound,
+    #[error("{0} value(s) cannot be decrypted")]
+    Undecryptable(usize),
+    /// A rotation stopped. What was done stays.
+    #[error("{what}")]
+    Rotation { what: String, remedy: String },
+    /// A rotation is over, and did not do all that it should: there is nothing to resume.
+    #[error("{what}")]
+    RotationOver { what: String, remedy: String },
+    /// A rotation stopped after its first change.
+    #[error("{source}")]
+    Stopped { source: Box<Self>, remedy: String },
+    /// The file cannot be imported. Nothing was changed.
+    #[error("{place}: {what}; {remedy}")]
+    Import { place: String, what: String, remedy: &'static str },
+    #[error("{place}: {source}; nothing was changed")]
+    ImportRefused { place: String, source: Error },
+    #[error("{0} value(s) would be refused")]
+    WouldBeRefused(usize),
     #[error("cannot write the output: {0}")]
     Output(io::Error),
     #[error("cannot start: {0}")]
@@ -27,6 +47,10 @@ pub enum CliError {
 }
 
 impl CliError {
+    pub fn rotation(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Rotation { what: what.into(), remedy: remedy.into() }
+    }
+
     pub fn usage(what: impl Into<String>, remedy: &'static str) -> Self {
         Self::Usage { what: what.into(), remedy }
     }
@@ -38,35 +62,59 @@ impl CliError {
         }
         log_line("intcred", &self.to_string());
         if let Some(hint) = self.hint() {
-            log_line("hint", hint);
+            log_line("hint", &hint);
         }
         self.status().into()
     }
 
-    fn hint(&self) -> Option<&str> {
-        match self {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            Self::Stopped { source, remedy } => {
+                return Some(source.hint().map_or(remedy.into(), |hint| format!("{hint} {remedy}").into()));
+            }
             // The server's hint names functions; the command line has commands.
             Self::Client(error) => match error.code() {
                 Some(ErrorCode::IntegrationNotFound) => {
                     Some("`intcred list` shows the integrations; `intcred catalog add` adds one.")
                 }
                 Some(ErrorCode::IntegrationDisabled) => Some("`intcred catalog enable` enables it."),
-                Some(ErrorCode::CredentialsNotSet) => Some("`intcred set` sets one."),
+                Some(ErrorCode::CredentialsNotSet) => {
+                    Some("`intcred set` sets one; `intcred status` shows what is staged and what is kept.")
+                }
+                Some(ErrorCode::NotConverged) => Some(
+                    "`intcred status` shows who is behind; `intcred retire --force` does not wait for them.",
+                ),
+                Some(ErrorCode::RevisionConflict) => {
+                    Some("`intcred status` shows the revision that is there, `intcred audit` who made it.")
+                }
                 _ => error.hint(),
             },
+            Self::Rotation { remedy, .. } | Self::RotationOver { remedy, .. } => {
+                Some(remedy.as_str()).filter(|remedy| !remedy.is_empty())
+            }
+            Self::ImportRefused { .. } | Self::WouldBeRefused(_) => {
+                Some("Correct the file, or choose what to import with --map NAME=KEY.")
+            }
+            Self::Undecryptable(_) => {
+                Some("Give the server a keyring that has the keys named above: see docs/keys.md.")
+            }
             Self::SyncFailed(_) => Some("Calling again is safe."),
             Self::Unhealthy(_) => {
                 Some("`intcred doctor --fix`, as a superuser, runs the statements that fix problems.")
             }
             _ => None,
-        }
+        };
+        hint.map(Cow::from)
     }
 
     fn status(&self) -> ExitStatus {
         match self {
-            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } => ExitStatus::Usage,
+            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } | Self::Import { .. } => {
+                ExitStatus::Usage
+            }
             Self::SyncFailed(_) => ExitStatus::SyncFailed,
-            Self::Client(error) => match error {
+            Self::Stopped { source, .. } => source.status(),
+            Self::Client(error) | Self::ImportRefused { source: error, .. } => match error {
                 Error::Settings(_) => ExitStatus::Usage,
                 Error::NotAuthorised { .. } | Error::Refused { code: ErrorCode::ForbiddenAdminScope, .. } => {
                     ExitStatus::NotAuthorised
@@ -79,7 +127,14 @@ impl CliError {
                 | Error::ForeignSchema { .. } => ExitStatus::Unavailable,
                 _ => ExitStatus::Failed,
             },
-            Self::Unhealthy(_) | Self::Output(_) | Self::Start(_) => ExitStatus::Failed,
+            Self::Unhealthy(_)
+            | Self::NotFound
+            | Self::Undecryptable(_)
+            | Self::Rotation { .. }
+            | Self::RotationOver { .. }
+            | Self::WouldBeRefused(_)
+            | Self::Output(_)
+            | Self::Start(_) => ExitStatus::Failed,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::{SettingsError, tls};
 use integration_credentials_core::error::{ErrorCode, Refusal};
+use serde::Deserialize;
 use std::{error::Error as _, sync::Arc};
 use tokio_postgres::error::DbError;
 
@@ -21,6 +22,26 @@ pub enum Error {
     Refused {
         /// The error code, which has an HTTP status and a SQLSTATE.
         code: ErrorCode,
+        /// The reason, for people.
+        message: String,
+        /// The remedy, where the server gives one.
+        hint: Option<String>,
+    },
+    /// The credential has another revision than the call expected. Nothing was changed.
+    #[error("{message}")]
+    RevisionConflict {
+        /// The revision that is there.
+        revision: i64,
+        /// The reason, for people.
+        message: String,
+        /// The remedy, where the server gives one.
+        hint: Option<String>,
+    },
+    /// A consumer may still use the previous value. Nothing was changed.
+    #[error("{message}")]
+    NotConverged {
+        /// The names of those who are behind; empty if the server does not know.
+        behind: Vec<String>,
         /// The reason, for people.
         message: String,
         /// The remedy, where the server gives one.
@@ -118,10 +139,14 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Refused { hint, .. } | Self::Database { hint, .. } => hint.as_deref(),
-            Self::ExtensionMissing { .. } => {
-                Some("As a superuser, in that database: CREATE EXTENSION integration_credentials;")
-            }
+            Self::Refused { hint, .. }
+            | Self::RevisionConflict { hint, .. }
+            | Self::NotConverged { hint, .. }
+            | Self::Database { hint, .. } => hint.as_deref(),
+            Self::ExtensionMissing { .. } => Some(
+                "As a superuser, in that database: CREATE EXTENSION integration_credentials; or, where an older \
+                      version is installed, ALTER EXTENSION integration_credentials UPDATE;",
+            ),
             Self::ForeignSchema { .. } => Some(
                 "A superuser who calls them runs the code of that role. If the extension is installed there, give its \
                  objects back to a superuser. Otherwise drop the schema and run CREATE EXTENSION integration_credentials.",
@@ -137,10 +162,15 @@ impl Error {
         }
     }
 
-    /// The code of [`Self::Refused`].
+    /// The code of a call that the extension refused.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
-        if let Self::Refused { code, .. } = self { Some(*code) } else { None }
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::RevisionConflict { .. } => Some(ErrorCode::RevisionConflict),
+            Self::NotConverged { .. } => Some(ErrorCode::NotConverged),
+            _ => None,
+        }
     }
 
     /// An error of a call.
@@ -164,6 +194,12 @@ impl Error {
             (Some(code @ ErrorCode::ForbiddenAdminScope), _) => {
                 let grant = "Ask a superuser for membership in the group role that may do this: `intcred grant ROLE --to GROUP`.";
                 Self::Refused { code, message, hint: hint.or_else(|| Some(grant.to_owned())) }
+            }
+            (Some(ErrorCode::RevisionConflict), _) => {
+                Self::RevisionConflict { revision: Facts::of(error).revision, message, hint }
+            }
+            (Some(ErrorCode::NotConverged), _) => {
+                Self::NotConverged { behind: Facts::of(error).behind, message, hint }
             }
             (Some(code), _) => Self::Refused { code, message, hint },
             (None, "3F000" | "42883" | "42P01") => {
@@ -193,6 +229,21 @@ impl Error {
             },
             None => Self::Connect { target, reason: words(error) },
         }
+    }
+}
+
+/// What the DETAIL of a refusal says besides the code.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Facts {
+    revision: i64,
+    behind: Vec<String>,
+}
+
+impl Facts {
+    fn of(error: &DbError) -> Self {
+        // A DETAIL of another form is that of a later release.
+        error.detail().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default()
     }
 }
 

@@ -21,7 +21,10 @@ impl ExitStatus {
     const fn meaning(self) -> &'static [&'static str] {
         match self {
             Self::Done => &["done"],
-            Self::Failed => &["refused by the server's rules; any other error; doctor found a problem"],
+            Self::Failed => &[
+                "refused by the server's rules; any other error; doctor found a problem, find nothing,",
+                "check a value that cannot be decrypted; a rotation stopped",
+            ],
             Self::Usage => {
                 &["wrong usage: arguments, connection settings, an empty or unreadable value, a bad file"]
             }

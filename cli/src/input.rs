@@ -1,19 +1,25 @@
 //! Reading a value from a hidden prompt, a pipe or a file, without leaving copies in memory.
 
-use crate::cli_error::CliError;
+use crate::{cli, cli_error::CliError};
 use intcred::{ErrorCode, Secret, internal::read_bounded};
 use integration_credentials_core::{error, limits::MAX_VALUE_CHARS};
 use nix::sys::{
-    signal::{SigSet, Signal},
+    pthread::pthread_kill,
+    signal::{SigSet, SigmaskHow, Signal},
     termios::{SetArg, tcgetattr, tcsetattr},
 };
 use std::{
     fs::File,
-    io::{IsTerminal, stdin},
+    io::{ErrorKind, IsTerminal, stdin},
     mem::take,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::thread::JoinHandleExt},
     path::Path,
     process::exit,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -33,29 +39,33 @@ enum Form {
 }
 
 /// Reads the value of a credential, and checks its length and encoding.
-pub fn read_value(path: Option<&Path>, exact: bool) -> Result<Secret, CliError> {
-    let form = |otherwise| if exact { Form::Exact } else { otherwise };
-    match path {
-        Some(path) if path != Path::new("-") => {
-            let failure = |source| CliError::File { path: path.to_owned(), source };
-            let bytes = read_bounded(File::open(path).map_err(failure)?, MAX_BYTES).map_err(failure)?;
-            value(bytes, form(Form::File))
-        }
+pub fn read_value(from: &cli::Value) -> Result<Secret, CliError> {
+    let form = |otherwise| if from.exact { Form::Exact } else { otherwise };
+    match from.value_file.as_deref() {
+        Some(path) if path != Path::new("-") => value(read_file(path, MAX_BYTES)?, form(Form::File)),
         _ if stdin().is_terminal() => prompt(form(Form::Line)),
-        _ => {
-            let failure = |source| CliError::File { path: "standard input".into(), source };
-            // Around `Stdin`, whose buffer is never wiped.
-            let unbuffered = stdin().as_fd().try_clone_to_owned().map_err(failure)?;
-            let bytes = read_bounded(File::from(unbuffered), MAX_BYTES).map_err(failure)?;
-            value(bytes, form(Form::Line))
-        }
+        _ => value(read_file(Path::new("-"), MAX_BYTES)?, form(Form::Line)),
     }
 }
 
+/// Reads a file, or standard input for `-`, up to one byte more than `limit`.
+pub fn read_file(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let (name, file) = if path == Path::new("-") {
+        // Around `Stdin`, whose buffer is never wiped.
+        (Path::new("standard input"), stdin().as_fd().try_clone_to_owned().map(File::from))
+    } else {
+        (path, File::open(path))
+    };
+    let failure = |source| CliError::File { path: name.to_owned(), source };
+    read_bounded(file.map_err(failure)?, limit).map_err(failure)
+}
+
 fn prompt(form: Form) -> Result<Secret, CliError> {
-    restore_terminal_when_interrupted().map_err(|error| CliError::Start(error.into()))?;
+    let _restored = RestoredTerminal::arm().map_err(|error| CliError::Start(error.into()))?;
     let ask = |prompt| match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text)),
+        // Ctrl-C, which the terminal does not turn into a signal meanwhile.
+        Err(error) if error.kind() == ErrorKind::Interrupted => exit(128 + Signal::SIGINT as i32),
         Err(error) => Err(CliError::usage(
             format!("cannot prompt on the terminal: {error}"),
             "pass the value on standard input or with --value-file",
@@ -68,20 +78,46 @@ fn prompt(form: Form) -> Result<Secret, CliError> {
     check(first, form)
 }
 
-/// Turns echo on again when a signal ends the prompt.
-fn restore_terminal_when_interrupted() -> nix::Result<()> {
-    let terminal = tcgetattr(stdin())?;
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
-    std::thread::spawn(move || {
-        let signal = signals.wait();
-        // The process ends either way.
-        let _ = tcsetattr(stdin(), SetArg::TCSANOW, &terminal);
-        exit(signal.map_or(1, |signal| 128 + signal as i32));
-    });
-    Ok(())
+/// Turns echo on again when a signal ends the prompt. Until dropped, the signals end this process.
+struct RestoredTerminal {
+    is_over: Arc<AtomicBool>,
+    watch: JoinHandle<()>,
+    mask: SigSet,
+}
+
+impl RestoredTerminal {
+    fn arm() -> nix::Result<Self> {
+        let terminal = tcgetattr(stdin())?;
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        let mask = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let watch = std::thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                let signal = signals.wait();
+                if is_over.load(Ordering::Acquire) {
+                    return;
+                }
+                // The process ends either way.
+                let _ = tcsetattr(stdin(), SetArg::TCSANOW, &terminal);
+                exit(signal.map_or(1, |signal| 128 + signal as i32));
+            }
+        });
+        Ok(Self { is_over, watch, mask })
+    }
+}
+
+impl Drop for RestoredTerminal {
+    /// Gives the signals back to whoever comes next: a command that goes on, and its children, which inherit
+    /// the mask.
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        // To that thread alone; it takes the signal, or one of the user's, and ends.
+        let _ = pthread_kill(self.watch.as_pthread_t(), Signal::SIGTERM);
+        let _ = self.mask.thread_set_mask();
+    }
 }
 
 fn value(mut bytes: Zeroizing<Vec<u8>>, form: Form) -> Result<Secret, CliError> {

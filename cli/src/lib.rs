@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`CredentialCache`] | for services: credentials in memory, as current as the database |
 //! | [`Watcher`] | a stream of [`Event`]s: every change, also those during an outage |
-//! | [`Client`] | the calls: set, get, list, remove, the catalog, the audit log |
+//! | [`Client`] | the calls: set, get, list, remove, rotate, find, the catalog, the audit log |
 //! | [`Doctor`] | finds settings and grants of the server that could expose a secret |
 //! | [`Settings`] | the connection settings, from the same sources as psql |
 //! | [`Secret`], [`Credential`] | a text that is neither shown nor left in memory |
@@ -119,6 +119,7 @@ mod error;
 mod grants;
 mod lease;
 mod process;
+mod rotation;
 mod secret;
 mod session;
 mod settings;
@@ -136,6 +137,10 @@ pub use grants::Group;
 pub use integration_credentials_core::error::ErrorCode;
 pub use lease::Lease;
 pub use process::make_undumpable;
+pub use rotation::{
+    Behind, Convergence, Found, RotationState, RotationStatus, SetOptions, Undecryptable, ValidCredential,
+    Which, WouldBe,
+};
 pub use secret::Secret;
 pub use settings::{Settings, SettingsError, os_user};
 pub use timestamp::Timestamp;

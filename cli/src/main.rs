@@ -8,7 +8,10 @@ mod context;
 mod exit_status;
 mod input;
 mod output;
+mod shell;
+mod signals;
 mod terminal;
+mod time;
 
 use cli_error::CliError;
 use std::process::ExitCode;

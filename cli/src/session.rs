@@ -42,6 +42,9 @@ const FOR_SUPERUSER: &str = "\
             LIMIT 1) \
     FROM pg_catalog.pg_roles AS s WHERE s.rolname OPERATOR(pg_catalog.=) session_user AND s.rolsuper";
 
+/// An argument of a statement, and its type.
+pub(crate) type Argument<'a> = (&'a (dyn ToSql + Sync), Type);
+
 pub(crate) struct Session {
     client: tokio_postgres::Client,
     driver: JoinHandle<()>,
@@ -153,6 +156,22 @@ impl Session {
             (Some(row), true) => Ok(row),
             _ => Err(Error::Unexpected("a query did not return exactly one row".to_owned())),
         }
+    }
+
+    /// Runs a statement once for each of `calls`, all in one transaction; each run returns one row.
+    /// `on_row` gets the number of rows so far. An error has the index of the call that failed, unless the
+    /// transaction as a whole did.
+    pub async fn each_row<const N: usize>(
+        &self,
+        kind: TransactionKind,
+        sql: &'static str,
+        calls: &[[Argument<'_>; N]],
+        on_row: impl FnMut(usize),
+    ) -> Result<Vec<Row>, (Option<usize>, Error)> {
+        self.require_extension().map_err(|error| (None, error))?;
+        transaction::each_row(&self.client, kind, sql, calls, on_row)
+            .await
+            .map_err(|(index, error)| (index, self.to_error(&error)))
     }
 
     /// Runs statements without parameters, all in one transaction.

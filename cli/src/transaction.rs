@@ -66,6 +66,50 @@ pub(crate) async fn query_once(
     run(client, kind, client.query_typed(sql, parameters)).await
 }
 
+/// Runs a statement once for each of `calls`, all in one transaction; each run returns one row. `on_row`
+/// gets the number of rows so far. An error has the index of its call.
+pub(crate) async fn each_row<const N: usize>(
+    client: &Client,
+    kind: TransactionKind,
+    sql: &str,
+    calls: &[[(&(dyn ToSql + Sync), Type); N]],
+    mut on_row: impl FnMut(usize),
+) -> Result<Vec<Row>, (Option<usize>, Error)> {
+    let mut retries = Retries::new();
+    loop {
+        match attempt(client, kind, sql, calls, &mut on_row).await {
+            Err((_, error)) if retries.may_retry(&error) => retries.wait().await,
+            decided => return decided,
+        }
+    }
+}
+
+async fn attempt<const N: usize>(
+    client: &Client,
+    TransactionKind(begin): TransactionKind,
+    sql: &str,
+    calls: &[[(&(dyn ToSql + Sync), Type); N]],
+    on_row: &mut impl FnMut(usize),
+) -> Result<Vec<Row>, (Option<usize>, Error)> {
+    let steps = async {
+        // Not pipelined: without the transaction, each call would commit for itself.
+        client.batch_execute(begin).await.map_err(|error| (None, error))?;
+        let mut rows = Vec::with_capacity(calls.len());
+        for (index, call) in calls.iter().enumerate() {
+            rows.extend(client.query_typed(sql, call).await.map_err(|error| (Some(index), error))?);
+            on_row(rows.len());
+        }
+        client.batch_execute("COMMIT").await.map_err(|error| (None, error))?;
+        Ok(rows)
+    };
+    let ended = steps.await;
+    if ended.is_err() {
+        // An error of ROLLBACK is that of a lost connection, which rolls back as well.
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    ended
+}
+
 /// Runs statements without parameters, all of them in one transaction.
 pub(crate) async fn batch(client: &Client, kind: TransactionKind, sql: &str) -> Result<(), Error> {
     let mut retries = Retries::new();

@@ -5,9 +5,11 @@ use crate::{
     cli_error::CliError,
     context::Context,
     output::{table, yes_or_no},
+    time::short,
 };
 use intcred::Registration;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub async fn run(context: &Context, command: Catalog) -> Result<(), CliError> {
     match command {
@@ -23,6 +25,7 @@ pub async fn run(context: &Context, command: Catalog) -> Result<(), CliError> {
         }
         Catalog::Remove { key, actor } => remove(context, &key, actor).await,
         Catalog::Enable { key, actor } => set_enabled(context, &key, true, actor).await,
+        Catalog::KeepPrevious { key, time, actor } => keep_previous(context, &key, time, actor).await,
         Catalog::Disable { key, actor } => set_enabled(context, &key, false, actor).await,
     }
 }
@@ -88,4 +91,17 @@ async fn set_enabled(context: &Context, key: &str, enabled: bool, actor: Actor) 
     let answer = client.set_enabled(key, enabled, &actor).await?;
     client.close().await;
     context.output.print(&answer, |_| format!("{key}: {}", if enabled { "enabled" } else { "disabled" }))
+}
+
+async fn keep_previous(context: &Context, key: &str, time: Duration, actor: Actor) -> Result<(), CliError> {
+    let actor = actor.name()?;
+    let client = context.connect().await?;
+    let answer = client.set_keep_previous(key, time, &actor).await?;
+    client.close().await;
+    context.output.print(&answer, |_| {
+        if time.as_secs() == 0 {
+            return format!("{key}: no previous value is kept");
+        }
+        format!("{key}: a previous value is kept for {}", short(time))
+    })
 }

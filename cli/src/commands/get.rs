@@ -1,7 +1,7 @@
 //! `intcred get`
 
-use crate::{cli_error::CliError, context::Context};
-use intcred::Secret;
+use crate::{cli, cli_error::CliError, context::Context};
+use intcred::{Secret, Which};
 use serde::Serialize;
 use std::{
     fs::File,
@@ -10,9 +10,13 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-pub async fn run(context: &Context, key: &str) -> Result<(), CliError> {
+pub async fn run(context: &Context, key: &str, which: cli::Which) -> Result<(), CliError> {
     let client = context.connect().await?;
-    let value = client.get(key).await?;
+    let value = match which {
+        cli::Which::Current => client.get(key).await?,
+        cli::Which::Previous => client.get_which(key, Which::Previous).await?,
+        cli::Which::Pending => client.get_which(key, Which::Pending).await?,
+    };
     client.close().await;
     if context.output.json {
         return write_json(key, &value).map_err(CliError::Output);

@@ -2,17 +2,23 @@
 
 mod audit;
 mod catalog;
+mod check;
 mod doctor;
+mod find;
 mod get;
 mod grant;
+mod import;
 mod keyring;
 mod list;
 mod listen;
 mod manual;
 mod reads;
 mod remove;
+mod rotate;
 mod set;
 mod show;
+mod status;
+mod transition;
 
 use crate::{
     cli::{Audit, Cli, Command},
@@ -37,14 +43,20 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
 
 async fn run_connected(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
-        Command::Set { key, value_file, exact, plain, actor } => {
-            let value = set::Value { file: value_file.as_deref(), exact, plain };
-            set::run(context, &key, &value, actor).await
-        }
-        Command::Get { key } => get::run(context, &key).await,
-        Command::List => list::run(context).await,
+        Command::Set(options) => set::run(context, options).await,
+        Command::Rotate(options) => Box::pin(rotate::run(context, options)).await,
+        Command::Status { key } => status::run(context, key.as_deref()).await,
+        Command::Promote { key, guard, actor } => transition::promote(context, &key, &guard, actor).await,
+        Command::Discard { key, actor } => transition::discard(context, &key, actor).await,
+        Command::Rollback { key, guard, actor } => transition::rollback(context, &key, &guard, actor).await,
+        Command::Retire { key, force, actor } => transition::retire(context, &key, force, actor).await,
+        Command::Get { key, which } => get::run(context, &key, which).await,
+        Command::Import(options) => import::run(context, options).await,
+        Command::Find { value, actor } => find::run(context, &value, actor).await,
+        Command::Check => check::run(context).await,
+        Command::List { expiring } => list::run(context, expiring).await,
         Command::Show { key } => show::run(context, &key).await,
-        Command::Remove { key, actor } => remove::run(context, &key, actor).await,
+        Command::Remove { key, purge, actor } => remove::run(context, &key, purge, actor).await,
         Command::Catalog(command) => catalog::run(context, command).await,
         Command::Audit { limit, command: None } => audit::run(context, limit).await,
         Command::Audit { command: Some(Audit::Reads { key, never }), .. } => {

@@ -1,7 +1,7 @@
 //! The error codes of the product: one SQLSTATE each, in one place.
 
 use serde_json::Value;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Why a call was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,8 +166,12 @@ impl Refusal {
     #[must_use]
     pub fn detail(&self) -> String {
         let Self { code, facts, .. } = self;
-        let facts: String = facts.iter().map(|(name, fact)| format!(r#", "{name}": {fact}"#)).collect();
-        format!(r#"{{"status": {}, "code": "{}"{facts}}}"#, code.status(), code.as_str())
+        let mut detail = format!(r#"{{"status": {}, "code": "{}""#, code.status(), code.as_str());
+        for (name, fact) in facts {
+            // Writing into a String cannot fail.
+            let _ = write!(detail, r#", "{name}": {fact}"#);
+        }
+        detail + "}"
     }
 
     /// The catalog does not have the key. The message does not repeat the key, which may be a misplaced secret.

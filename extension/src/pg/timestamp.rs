@@ -30,7 +30,8 @@ impl From<pg_sys::TimestampTz> for Moment {
 
 impl From<SystemTime> for Moment {
     fn from(time: SystemTime) -> Self {
-        const EPOCH: Duration = Duration::from_secs(946_684_800);
+        /// From 1970 to 2000.
+        const EPOCH: Duration = Duration::from_hours(24 * 10957);
         let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let microseconds = i128::try_from(since_1970.as_micros()).unwrap_or(i128::MAX)
             - i128::try_from(EPOCH.as_micros()).unwrap_or_default();

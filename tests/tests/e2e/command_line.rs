@@ -383,7 +383,7 @@ async fn list_and_show_tell_all_but_the_value() {
     assert_eq!(set, answer);
     let listed = json!({
         "key": ANY, "displayName": ANY, "isEnabled": true, "isConfigured": true, "hasCredentials": true,
-        "revision": 1, "updatedAt": updated_at
+        "revision": 1, "updatedAt": updated_at, "expiresAt": null, "hasPrevious": false, "hasPending": false
     });
     let mut shown = listed.clone();
     let empty =
@@ -404,7 +404,7 @@ async fn list_and_show_tell_all_but_the_value() {
     let coloured = run_as(&database, READER, &["list", "--color", "always"], b"").await.success();
     assert_eq!((table.contains('\u{1b}'), coloured.contains('\u{1b}')), (false, true));
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["KEY", "NAME", "ENABLED", "CREDENTIAL", "REVISION", "UPDATED"]);
+    assert_eq!(rows[0], ["KEY", "NAME", "ENABLED", "CREDENTIAL", "REVISION", "UPDATED", "EXPIRES"]);
     assert_eq!(rows[1], [ANY, ANY, "yes", "yes", "1", updated_at.as_str().unwrap()]);
     assert_eq!(rows.len(), 9);
     let shown = run_as(&database, READER, &["show", "trustradius"], b"").await.success();
@@ -469,6 +469,8 @@ async fn names_in_json_are_of_one_style_and_those_of_the_document() {
     let dir = tempfile::tempdir().unwrap();
     let keyring = dir.path().join("keyring.json").display().to_string();
     let grant = ["grant", READER, "--to", "reader"];
+    let import = dir.path().join("import.json").display().to_string();
+    fs::write(&import, r#"{"acme": "value", "slack": "value"}"#).unwrap();
     let document = include_str!("../../../docs/operations.md");
     for (role, arguments) in [
         (ADMIN, &["catalog", "add", "acme"][..]),
@@ -476,6 +478,13 @@ async fn names_in_json_are_of_one_style_and_those_of_the_document() {
         (READER, &["get", "acme"]),
         (ADMIN, &["list"]),
         (ADMIN, &["show", "acme"]),
+        (ADMIN, &["set", "acme", "--stage"]),
+        (ADMIN, &["set", "acme", "--dry-run"]),
+        (ADMIN, &["status"]),
+        (ADMIN, &["find"]),
+        (ADMIN, &["rotate", "acme", "--abort"]),
+        (ADMIN, &["import", "--dry-run", &import]),
+        (ADMIN, &["catalog", "keep-previous", "acme", "2days"]),
         (ADMIN, &["remove", "acme"]),
         (ADMIN, &["catalog", "list"]),
         (ADMIN, &["catalog", "disable", "acme"]),
@@ -737,7 +746,7 @@ async fn help_man_pages_and_completions_are_printed_without_a_database() {
     let script = print(&["completions", "bash"]).await;
     let complete = "\nCOMP_WORDS=(intcred s); COMP_CWORD=1; _intcred intcred s; echo \"${COMPREPLY[@]}\"";
     let offered = run(Command::new("bash").args(["-c", &(script + complete)]), b"").await.success();
-    assert_eq!(offered, "set show\n");
+    assert_eq!(offered, "set status show\n");
 }
 
 #[tokio::test]
@@ -830,7 +839,7 @@ impl Terminal {
         Self { master, shown, child }
     }
 
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         String::from_utf8(self.shown.lock().unwrap().clone()).unwrap()
     }
 
@@ -839,7 +848,7 @@ impl Terminal {
     }
 
     /// Waits for the prompt, and for the echo to be off, which is a moment later; then types.
-    async fn answer(&mut self, prompt: &str, text: &str) {
+    pub async fn answer(&mut self, prompt: &str, text: &str) {
         eventually("no echo", async || self.shown().ends_with(prompt) && !self.echoes()).await;
         self.reply(prompt, text).await;
     }
@@ -899,6 +908,40 @@ async fn a_prompt_that_is_interrupted_leaves_the_terminal_as_it_was() {
         assert!(code != 0 && !shown.contains("half"), "{code} {shown}");
     }
     assert_eq!(revision(&database.connect(ADMIN).await, ANY).await, 0);
+}
+
+#[tokio::test]
+async fn database_of_the_last_release_has_its_commands_and_is_told_to_update_for_others() {
+    let database = Cluster::shared().database_at(Some("0.1.0")).await;
+    register(&database.connect(ADMIN).await, ANY, json!({})).await.unwrap();
+    for (role, arguments) in [
+        (ADMIN, &["set", ANY][..]),
+        (ADMIN, &["set", ANY, "--plain"]),
+        (READER, &["get", ANY]),
+        (READER, &["list"]),
+        (READER, &["show", ANY]),
+        (READER, &["list", "--expiring", "30d"]),
+        (ADMIN, &["remove", ANY]),
+    ] {
+        assert_eq!(run_as(&database, role, arguments, b"value").await.code, 0, "{arguments:?}");
+    }
+    for (role, arguments) in [
+        (ADMIN, &["set", ANY, "--stage"][..]),
+        (ADMIN, &["set", ANY, "--dry-run", "--plain"]),
+        (ADMIN, &["promote", ANY]),
+        (ADMIN, &["remove", ANY, "--purge"]),
+        (ADMIN, &["catalog", "keep-previous", ANY, "1d"]),
+        (ADMIN, &["rotate", ANY]),
+        (ADMIN, &["rotate", ANY, "--resume"]),
+        (ADMIN, &["find"]),
+        (ADMIN, &["check"]),
+        (READER, &["status"]),
+        (READER, &["get", ANY, "--which", "previous"]),
+    ] {
+        let output = run_as(&database, role, arguments, b"value").await;
+        assert_fails(&output, 4, "does not exist");
+        assert!(output.stderr.contains("ALTER EXTENSION integration_credentials UPDATE"), "{output:?}");
+    }
 }
 
 #[tokio::test]

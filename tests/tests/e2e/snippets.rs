@@ -141,6 +141,117 @@ async fn hook_of_the_services_keeps_the_token() {
     assert!(!token.exists());
 }
 
+/// The roles of the document of rotations, a service that follows, and stand-ins for the vendor's commands.
+struct Office {
+    cluster: Cluster,
+    /// How many tokens were minted: each command is given another one.
+    tokens: u32,
+}
+
+impl Office {
+    async fn new() -> Self {
+        let cluster = Cluster::private();
+        let postgres = cluster.named_database("postgres").superuser().await;
+        postgres.batch_execute("CREATE DATABASE app").await.unwrap();
+        let app = cluster.named_database("app");
+        let superuser = app.superuser().await;
+        superuser.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap();
+        superuser.batch_execute(include_str!("../../../sql/roles.sql")).await.unwrap();
+        let roles =
+            "CREATE ROLE robin LOGIN IN ROLE integration_credentials_admin, integration_credentials_reader;
+            CREATE ROLE otto LOGIN IN ROLE integration_credentials_auditor;
+            CREATE ROLE web LOGIN IN ROLE integration_credentials_reader;
+            INSERT INTO integration_credentials.lease_epoch (began_at) VALUES (now() - interval '1 day')";
+        superuser.batch_execute(roles).await.unwrap();
+        for (name, script) in [("probe", "#!/bin/sh\ngrep -q xoxb"), ("revoke", "#!/bin/sh\ncat >> revoked")]
+        {
+            let path = cluster.dir().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let service = app.connect("web").await;
+        tokio::spawn(async move {
+            let report = "SELECT integration_credentials.report_held_revisions(
+                '6f3a3d2e-0000-4000-8000-000000000002', 'web-1',
+                jsonb_build_object(key, jsonb_build_array(revision, revision)), '1 minute')
+                FROM integration_credentials.list_integrations() WHERE key = 'slack'";
+            while service.batch_execute(report).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        });
+        Self { cluster, tokens: 0 }
+    }
+
+    async fn go(&mut self, role: &str, line: &str) -> Output {
+        self.tokens += 1;
+        let programs = intcred_path().parent().unwrap().display().to_string();
+        let mut command = tokio::process::Command::new("/bin/bash");
+        command.args(["-o", "pipefail", "-c", line]).current_dir(self.cluster.dir());
+        command.env("PATH", format!("{programs}:/usr/bin:/bin")).env("HOME", "/nonexistent");
+        command.env("PGHOST", self.cluster.dir()).env("PGPORT", self.cluster.port().to_string());
+        command.env("PGDATABASE", "app").env("PGUSER", role);
+        run(&mut command, format!("xoxb-1111-2222-the-token-{}\n", self.tokens).as_bytes()).await
+    }
+}
+
+#[tokio::test]
+async fn commands_of_the_rotation_do_what_the_document_shows() {
+    /// What must be so before a line, which the document describes in words.
+    const BEFORE: [(&str, &str); 4] = [
+        ("intcred find", "intcred get slack > leaked.txt"),
+        ("intcred get slack --which previous", "intcred set slack"),
+        ("intcred rollback", "intcred set slack"),
+        ("intcred import", "echo SLACK_TOKEN=$(cat) > tokens.env"),
+    ];
+    let mut office = Office::new().await;
+    assert!(is_well(&office.go("robin", "intcred set slack").await));
+    let (mut printed, mut run) = (String::new(), 0);
+    for (language, text) in blocks(&read("docs/rotation.md")) {
+        match language.as_str() {
+            "console" => {
+                for line in text.lines() {
+                    let (role, command) = line.split_once("$ ").unwrap_or_else(|| panic!("{line}"));
+                    for (_, before) in BEFORE.iter().filter(|(beginning, _)| command.starts_with(beginning)) {
+                        let output = office.go("robin", before).await;
+                        assert!(is_well(&output), "{before}: {output:?}");
+                    }
+                    let output = office.go(role, command).await;
+                    assert_eq!(output.code, 0, "{line}: {output:?}");
+                    printed = output.stdout;
+                    run += 1;
+                }
+            }
+            "text" => assert_eq!(printed, text),
+            _ => {}
+        }
+    }
+    assert!(run > 15, "{run} commands");
+}
+
+#[tokio::test]
+async fn scripts_of_the_rotation_give_the_key_to_curl_and_to_no_argument() {
+    let scripts = blocks(&read("docs/rotation.md")).into_iter().filter(|(language, _)| language == "sh");
+    let mut run_so_far = 0;
+    for (_, script) in scripts {
+        let dir = tempfile::tempdir().unwrap();
+        let curl = dir.path().join("curl");
+        fs::write(
+            &curl,
+            "#!/bin/sh\necho \"$@\" > \"$DIR/arguments\"; cat > \"$DIR/input\"; echo '{\"ok\":true}'",
+        )
+        .unwrap();
+        fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = tokio::process::Command::new("sh");
+        let path = format!("{}:/usr/bin:/bin", dir.path().display());
+        command.args(["-c", &script]).env("PATH", path).env("DIR", dir.path());
+        assert_eq!(run(&mut command, b"the-key").await.code, 0, "{script}");
+        let file = |name| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(file("input").contains("the-key") && !file("arguments").contains("the-key"), "{script}");
+        run_so_far += 1;
+    }
+    assert_eq!(run_so_far, 2);
+}
+
 #[tokio::test]
 async fn doctor_of_the_operations_says_what_the_document_shows() {
     let machine = Machine::new().await;

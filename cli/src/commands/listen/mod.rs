@@ -12,7 +12,6 @@
 //! | `status` | the state of the daemon |
 //! | `http` | the pages with metrics and status |
 //! | `service_manager` | notifications to systemd |
-//! | `signals` | SIGINT and SIGTERM |
 
 mod change;
 mod consumers;
@@ -22,10 +21,9 @@ mod http;
 mod lines;
 mod metrics;
 mod service_manager;
-mod signals;
 mod status;
 
-use crate::{cli::Listen, cli_error::CliError, context::Context, terminal::log_line};
+use crate::{cli::Listen, cli_error::CliError, context::Context, signals::Signals, terminal::log_line};
 use change::Change;
 use expiry::Notices;
 use hooks::Hooks;
@@ -33,7 +31,6 @@ use intcred::{Client, Error, Event, Settings, Timestamp, WatchOptions, Watcher, 
 use lines::{Line, Lines};
 use metrics::Metrics;
 use service_manager::ServiceManager;
-use signals::Signals;
 use status::Status;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{

@@ -99,7 +99,8 @@ impl Call<'_> {
             Fault::Cast(to) => arguments(&format!("({value})::{to}::text")),
             _ => arguments(value),
         };
-        let more = if self.fault == Fault::TooMany { ", 'one more'" } else { "" };
+        // Two, because with one more the call has options.
+        let more = if self.fault == Fault::TooMany { ", 'one more', 'another'" } else { "" };
         let after = if self.fault == Fault::Trailing { " FROM FROM" } else { "" };
         format!("{head}({arguments}{more}){after}")
     }

@@ -13,6 +13,7 @@
 //! | [`evidence`] | the channels, and the search |
 //! | [`control`] | the same calls of a function that nobody hides |
 //! | [`languages`] | errors that quote a value, in each language that Postgres speaks |
+//! | [`misplaced`] | a value in a wrong place of the calls of a rotation |
 //! | [`exceptions`] | what still shows a value, and why |
 //! | [`random`] | statements at random, whatever they may be written like |
 //! | [`report`] | the matrix, to be read |
@@ -25,6 +26,7 @@ mod control;
 mod evidence;
 mod exceptions;
 mod languages;
+mod misplaced;
 mod outcomes;
 mod random;
 mod report;

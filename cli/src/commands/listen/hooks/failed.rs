@@ -1,17 +1,13 @@
 //! Why a run of a hook failed.
 
+use crate::shell;
 use intcred::Error;
-use std::{io, process::ExitStatus, time::Duration};
 
 /// Why a run failed. Never shows the value.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    #[error("cannot start: {0}")]
-    Start(io::Error),
-    #[error("{0}")]
-    Exit(ExitStatus),
-    #[error("killed after {} s", .0.as_secs())]
-    TimedOut(Duration),
+    #[error(transparent)]
+    Run(#[from] shell::Failed),
     #[error("cannot read the credential: {0}")]
     Value(Error),
 }

@@ -6,12 +6,14 @@
 //! | [`statements`] | what else a call may be part of |
 //! | [`spellings`] | how else a call and a literal may be written |
 //! | [`names`] | what names may be written like, and what they may hide |
+//! | [`options`] | calls with options |
 //! | [`sql`] | calls in SQL that is itself a value |
 //! | [`errors`] | how an error comes to quote a value: for the matrix of languages |
 
 mod clients;
 pub mod errors;
 mod names;
+mod options;
 mod spellings;
 mod sql;
 mod statements;
@@ -108,7 +110,7 @@ pub const NEWEST: u32 = 18;
 
 /// All that this major of Postgres knows.
 pub fn all() -> Vec<Way> {
-    let rare = [spellings::SPELLINGS, names::NAMES, sql::SQL].concat();
+    let rare = [spellings::SPELLINGS, options::OPTIONS, names::NAMES, sql::SQL].concat();
     let rare = rare.into_iter().map(|way| Way { is_common: false, ..way });
     let major = Installation::find().major();
     let ways = [CLIENTS, statements::STATEMENTS].concat().into_iter().chain(rare);

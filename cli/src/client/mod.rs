@@ -1,19 +1,26 @@
 //! The calls of the extension's functions.
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | `set` | setting: sealed or plain, with options, many at once |
+//! | `rotation` | what follows a set: promote, discard, rollback, retire, and where a rotation stands |
+//! | `find` | which credentials have a value, and which cannot be decrypted |
+
+mod find;
+mod rotation;
+mod set;
 
 use crate::{
     AuditEntry, CredentialRead, Description, Error, Integration, Receipt, Registration, Secret, Settings,
     session::{Session, column},
     transaction::{READ, WRITE},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use integration_credentials_core::{
     error::ErrorCode,
     limits,
-    redact::REDACTED,
-    seal::{self, SealingKey, Terms},
     tool::{self, Tool},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 use tokio_postgres::{
@@ -31,18 +38,6 @@ pub struct Notice {
     pub severity: String,
     /// The text.
     pub message: String,
-}
-
-/// The answer of `sealing_key()`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SealingKeyAnswer {
-    form: u8,
-    org: String,
-    role: String,
-    issued_at: u64,
-    key_id: String,
-    public_key: String,
 }
 
 impl Client {
@@ -74,56 +69,6 @@ impl Client {
     /// The org of the session, whose credentials the calls reach.
     pub async fn current_org(&self) -> Result<String, Error> {
         column(&self.0.row(READ, "SELECT integration_credentials.current_org()", &[]).await?, 0)
-    }
-
-    /// Sets or rotates a credential. The value is sealed on this machine, so that no SQL statement holds the
-    /// plaintext. `actor` is for the audit log.
-    ///
-    /// A receipt with an `error` means that the credential is saved, but its sync handler failed.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if a rule, the catalog or a grant refuses the call, and any error of the
-    /// connection.
-    pub async fn set(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
-        let sql = "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3)";
-        let call = async {
-            let sealed = self.seal(key, value).await?;
-            self.0.row(WRITE, sql, &[(&key, Type::TEXT), (&sealed, Type::BYTEA), (&actor, Type::TEXT)]).await
-        };
-        self.metered(&tool::SET_SEALED, json!({"key": key, "sealed": REDACTED, "actor": actor}), call).await
-    }
-
-    /// Sets or rotates a credential, as [`Self::set`] does, with the value as a bound parameter instead of
-    /// sealed. A server that logs parameters, and does not preload the extension, logs the value.
-    ///
-    /// # Errors
-    /// Those of [`Self::set`].
-    pub async fn set_plain(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
-        let sql = "SELECT integration_credentials.admin_set_integration_credentials($1, $2, $3)";
-        let arguments: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&key, Type::TEXT), (value, Type::TEXT), (&actor, Type::TEXT)];
-        let parameters = json!({"key": key, "value": REDACTED, "actor": actor});
-        self.metered(&tool::SET, parameters, self.0.row(WRITE, sql, &arguments)).await
-    }
-
-    /// Seals to the server's key, for the org and the role of the session. The key is fetched each time: a
-    /// sealed value opens for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the
-    /// role.
-    async fn seal(&self, key: &str, value: &Secret) -> Result<Vec<u8>, Error> {
-        let row = self.0.row(READ, "SELECT integration_credentials.sealing_key()", &[]).await?;
-        let unexpected = |what: &str| Error::Unexpected(format!("sealing_key() returned {what}"));
-        let SealingKeyAnswer { form, org, role, issued_at, key_id, public_key } =
-            serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("JSON of an unknown form"))?;
-        if form != seal::VERSION {
-            return Err(unexpected(&format!(
-                "form {form}, and this release supports form {}",
-                seal::VERSION
-            )));
-        }
-        let public = STANDARD.decode(public_key).ok().and_then(|bytes| bytes.try_into().ok());
-        let to = SealingKey { id: key_id, public: public.ok_or_else(|| unexpected("no public key"))? };
-        let terms = Terms { org: &org, key, role: &role };
-        seal::seal(&to, terms, issued_at, value.expose()).map_err(|error| unexpected(&error.to_string()))
     }
 
     /// Removes a credential. `actor` is for the audit log.
@@ -277,16 +222,20 @@ impl Client {
     ) -> Result<T, Error> {
         let started = Instant::now();
         match call.await {
-            Ok(row) => serde_json::from_value(column(&row, 0)?)
-                .map_err(|_| Error::Unexpected(format!("{} returned JSON of an unknown form", tool.key))),
+            Ok(row) => answer(&row, tool),
             Err(error) => {
-                match error.code() {
-                    // A role that may not call the function may not record its failure.
-                    None | Some(ErrorCode::ForbiddenAdminScope) => {}
-                    Some(code) => self.record_failure(tool, code, parameters, started).await,
-                }
+                self.record_refusal(tool, &error, parameters, started).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Records a call that the server refused, and no other.
+    async fn record_refusal(&self, tool: &Tool, error: &Error, parameters: Value, started: Instant) {
+        match error.code() {
+            // A role that may not call the function may not record its failure.
+            None | Some(ErrorCode::ForbiddenAdminScope) => {}
+            Some(code) => self.record_failure(tool, code, parameters, started).await,
         }
     }
 
@@ -313,4 +262,10 @@ impl Client {
         ];
         let _ = self.0.rows(WRITE, sql, &arguments).await;
     }
+}
+
+/// The answer of a call that returns JSON.
+fn answer<T: DeserializeOwned>(row: &Row, tool: &Tool) -> Result<T, Error> {
+    serde_json::from_value(column(row, 0)?)
+        .map_err(|_| Error::Unexpected(format!("{} returned JSON of an unknown form", tool.key)))
 }

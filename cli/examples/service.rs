@@ -80,7 +80,7 @@ impl Service {
     }
 
     async fn call_with(&self, credential: &Credential) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
-        let bearer = Zeroizing::new(format!("Bearer {}", credential.expose()));
+        let bearer = Zeroizing::new(format!("Bearer {}", credential.expose()?));
         let mut authorization =
             HeaderValue::from_str(&bearer).map_err(|_| "the credential is not valid in a header")?;
         authorization.set_sensitive(true);

@@ -371,6 +371,10 @@ pub struct Listen {
     /// The retries of a command that failed, for the same change
     #[arg(long, value_name = "N", default_value_t = 3, requires = "exec")]
     pub exec_retries: u32,
+    /// The name of this process as a consumer, while its commands hold credentials; by default the program, the
+    /// host and the process
+    #[arg(long, value_name = "NAME", requires = "exec", value_parser = NonEmptyStringValueParser::new())]
+    pub name: Option<String>,
     /// Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this IP:PORT; port 0 picks a free
     /// port
     #[arg(long, value_name = "ADDR")]

@@ -112,6 +112,13 @@ pub enum Error {
         /// The highest revision that was read before.
         known: i64,
     },
+    /// The lease on the credential has run out, so that the server no longer counts on this process: the credential
+    /// may have been rotated, and the old one revoked. Get it again.
+    #[error("the lease on the credential is over: {reason}")]
+    LeaseOver {
+        /// The reason.
+        reason: String,
+    },
     /// Any other error of the server.
     #[error("{message} (SQLSTATE {sqlstate})")]
     Database {

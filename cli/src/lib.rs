@@ -25,12 +25,12 @@
 //!
 //! // In each request: the current credential, in nanoseconds. Get it again rather than keep it.
 //! let token = credentials.get("slack").await?;
-//! call_slack(token.expose());
+//! call_slack(token.expose()?);
 //!
 //! // After Slack has refused the token: has it been rotated?
 //! let newer = credentials.reread("slack", token.revision()).await?;
 //! if newer.revision() != token.revision() {
-//!     call_slack(newer.expose());
+//!     call_slack(newer.expose()?);
 //! }
 //!
 //! // For objects that must be replaced after a rotation, such as a connection.
@@ -38,7 +38,7 @@
 //! loop {
 //!     let change = changes.recv().await;
 //!     if change.key == "salesforce" && change.is_available {
-//!         connect_to_salesforce(credentials.get("salesforce").await?.expose());
+//!         connect_to_salesforce(credentials.get("salesforce").await?.expose()?);
 //!     }
 //! }
 //! # }
@@ -82,8 +82,14 @@
 //!   standby;
 //! - after the connection died silently: [`WatchOptions::heartbeat`] and [`WatchOptions::timeout`] together,
 //!   which is the time to detect that;
-//! - while disconnected: [`CacheOptions::grace`], counted from the server's last answer. After that, reads go
-//!   to the server.
+//! - while disconnected: [`CacheOptions::grace`], counted from before the last report that the server
+//!   answered. After that, nothing is returned until the server answers.
+//!
+//! **Convergence.** A cache holds a lease ([`CredentialCache::lease`]), and reports which revisions it and
+//! its handles hold. While `rotation_status` calls a rotation converged, no cache and no [`Credential`] gives
+//! an older value: a cache that is cut off stops before the server forgets it. Once the lease is over,
+//! [`Credential::expose`] is [`Error::LeaseOver`]. A value in use when the lease ran out is usable again if
+//! it is still current. A cache without a lease ([`Lease::Unsupported`], [`Lease::Off`]) is not waited for.
 //!
 //! **Never backwards.** For one key, a cache never returns a lower revision than before. If the server that
 //! answers is behind, the cache fetches again, and after [`CacheOptions::timeout`] returns [`Error::Behind`].
@@ -111,6 +117,7 @@ mod deadline;
 mod doctor;
 mod error;
 mod grants;
+mod lease;
 mod process;
 mod rotation;
 mod secret;
@@ -128,6 +135,7 @@ pub use doctor::{Doctor, Finding, Fix, Verdict};
 pub use error::Error;
 pub use grants::Group;
 pub use integration_credentials_core::error::ErrorCode;
+pub use lease::Lease;
 pub use process::make_undumpable;
 pub use rotation::{
     Behind, Convergence, Found, RotationState, RotationStatus, SetOptions, Undecryptable, ValidCredential,
@@ -142,5 +150,11 @@ pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watc
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within};
+    pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within, lease::Handovers};
+}
+
+/// Only for the tests of this repository.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::lease::Clock;
 }

@@ -129,6 +129,21 @@ impl Session {
         transaction::query(&self.client, kind, sql, parameters).await.map_err(|error| self.to_error(&error))
     }
 
+    /// As [`Self::rows`], without the retry of a transaction that Postgres rolled back.
+    pub async fn rows_once(
+        &self,
+        kind: TransactionKind,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        if names_extension(sql) {
+            self.require_extension()?;
+        }
+        transaction::query_once(&self.client, kind, sql, parameters)
+            .await
+            .map_err(|error| self.to_error(&error))
+    }
+
     /// Runs a query that returns one row.
     pub async fn row(
         &self,

@@ -56,6 +56,16 @@ pub(crate) async fn query(
     }
 }
 
+/// As [`query`], without a retry.
+pub(crate) async fn query_once(
+    client: &Client,
+    kind: TransactionKind,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>, Error> {
+    run(client, kind, client.query_typed(sql, parameters)).await
+}
+
 /// Runs a statement once for each of `calls`, all in one transaction; each run returns one row. `on_row`
 /// gets the number of rows so far. An error has the index of its call.
 pub(crate) async fn each_row<const N: usize>(

@@ -3,13 +3,15 @@
 use super::credential::{EMPTY, Entry};
 use crate::KeyState;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Holds a cached value, or [`EMPTY`].
 pub(super) type Slot = ArcSwap<Entry>;
 
 pub(super) struct TrackedKey {
     pub slot: Arc<Slot>,
+    /// Every value that somebody still has: the slot, or a handle.
+    live: Vec<Weak<Entry>>,
     /// As the watcher last read it; `None` if the catalog does not have the key.
     pub state: Option<KeyState>,
     /// The highest revision that was seen or returned. A lower one is behind.
@@ -29,11 +31,47 @@ pub(super) enum Authority {
 
 impl Default for TrackedKey {
     fn default() -> Self {
-        Self { slot: Arc::new(Slot::new(EMPTY.clone())), state: None, min_revision: 0, changed_at: 0 }
+        Self {
+            slot: Arc::new(Slot::new(EMPTY.clone())),
+            live: Vec::new(),
+            state: None,
+            min_revision: 0,
+            changed_at: 0,
+        }
     }
 }
 
 impl TrackedKey {
+    /// Counts a value that is given to a caller, from now until the last handle is gone.
+    pub fn add(&mut self, entry: &Arc<Entry>) {
+        self.live.retain(|entry| entry.strong_count() > 0);
+        self.live.push(Arc::downgrade(entry));
+    }
+
+    /// The oldest revision that somebody still has, and the newest that is known.
+    ///
+    /// A reader that has just read the slot is counted, too: `arc_swap` gives it a reference of its own
+    /// before the replacement of the slot's value returns.
+    pub fn held(&self) -> (Option<i64>, i64) {
+        let live = self.live.iter().filter_map(Weak::upgrade).filter(|entry| !entry.is_revoked());
+        (live.map(|entry| entry.revision).min(), self.min_revision)
+    }
+
+    /// Lets nobody use these values again. Returns whether there were any.
+    pub fn revoke(&mut self, is_meant: impl Fn(&Entry) -> bool) -> bool {
+        let mut found = false;
+        for entry in self.live.iter().filter_map(Weak::upgrade) {
+            if !entry.is_revoked() && is_meant(&entry) {
+                entry.revoke();
+                found = true;
+            }
+        }
+        if self.slot.load().is_there() && self.slot.load().is_revoked() {
+            self.slot.store(EMPTY.clone());
+        }
+        found
+    }
+
     /// Applies what the watcher read. Returns whether a cached value was dropped that can be fetched again.
     pub fn apply(&mut self, state: Option<KeyState>, version: u64, authority: Authority) -> bool {
         let revision = state.map_or(0, |state| state.revision);

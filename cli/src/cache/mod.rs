@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `store` | the cached values, and the rules by which they may be returned |
+//! | `slots` | the cached values by key, read without a lock |
 //! | `key_state` | the state of one key, and when its cached value is dropped |
 //! | `credential` | a cached credential, and a handle on it |
 //! | `single_flight` | one fetch of a key for all callers that wait for it |
@@ -13,13 +14,18 @@ mod changes;
 mod credential;
 mod key_state;
 mod single_flight;
+mod slots;
 mod source;
 mod store;
 
 pub use changes::{Change, Changes};
 pub use credential::Credential;
 
-use crate::{Error, EventKind, Mode, Settings, WatchOptions, Watcher};
+use crate::{
+    Error, EventKind, Lease, Mode, Settings, WatchOptions, Watcher,
+    deadline::within,
+    lease::{self, Clock, Permit, Primary, Reporter, Terms},
+};
 use key_state::Authority;
 use single_flight::SingleFlight;
 use source::Source;
@@ -30,14 +36,19 @@ use tokio::task::JoinHandle;
 /// From this many outdated values on, one round trip for all is cheaper.
 const MANY: usize = 16;
 
-/// How to cache: the watcher, the grace period and the timeout.
-#[derive(Clone, Copy, Debug)]
+/// How to cache: the watcher, the grace period, the timeout and the name.
+#[derive(Clone, Debug)]
 pub struct CacheOptions {
     /// How to watch for changes. [`WatchOptions::initial`] is ignored.
     pub watch: WatchOptions,
-    /// For how long cached values may be returned while the watcher is disconnected, counted from the
-    /// server's last answer. 5 minutes by default.
+    /// For how long values may be used while the server does not answer, counted from before the last report
+    /// that it answered. 5 minutes by default. It is the lease that the cache asks for; the server grants at
+    /// most its setting `integration_credentials.max_lease`, which then is the grace. Zero asks for no lease:
+    /// then values are used while the watcher is connected, and `rotation_status` does not wait for this
+    /// cache.
     pub grace: Duration,
+    /// The name in `rotation_status`. By default the program, the host and the process.
+    pub name: Option<String>,
     /// The limit of a fetch: for the connection, and then again for the answer. 5 seconds by default.
     pub timeout: Duration,
 }
@@ -47,6 +58,7 @@ impl Default for CacheOptions {
         Self {
             watch: WatchOptions::default(),
             grace: Duration::from_mins(5),
+            name: None,
             timeout: Duration::from_secs(5),
         }
     }
@@ -74,7 +86,22 @@ impl CredentialCache {
     /// Those of [`Watcher::start`], which also says which settings are suitable. Once started, the cache
     /// reconnects with backoff and without limit.
     pub async fn start(settings: &Settings, options: CacheOptions) -> Result<Self, Error> {
-        Self::with_source(settings, Source::own(settings.clone(), options.timeout), options).await
+        let source = Source::own(settings.clone(), options.timeout);
+        Self::with_source(settings, source, options, Clock::default()).await
+    }
+
+    /// [`Self::start`] with a clock of a test.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    #[doc(hidden)]
+    pub async fn start_with_clock(
+        settings: &Settings,
+        options: CacheOptions,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let source = Source::own(settings.clone(), options.timeout);
+        Self::with_source(settings, source, options, clock).await
     }
 
     /// Starts a cache that fetches over a pool. `settings` are for the connection that watches. The pool must
@@ -89,16 +116,50 @@ impl CredentialCache {
         options: CacheOptions,
     ) -> Result<Self, Error> {
         let source = Source::pool(pool, settings.dbname(), options.timeout);
-        Self::with_source(settings, source, options).await
+        Self::with_source(settings, source, options, Clock::default()).await
     }
 
-    async fn with_source(settings: &Settings, source: Source, options: CacheOptions) -> Result<Self, Error> {
-        let watcher = Watcher::start(settings, WatchOptions { initial: false, ..options.watch }).await?;
-        let store = Arc::new(Store::new());
+    async fn with_source(
+        settings: &Settings,
+        source: Source,
+        options: CacheOptions,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let CacheOptions { watch, grace, name, timeout } = options;
+        let watcher = Watcher::start(settings, WatchOptions { initial: false, ..watch }).await?;
+        let is_leased = !grace.is_zero();
+        let permit = Arc::new(Permit::new(clock));
+        let store = Arc::new(Store::new(permit.clone(), is_leased));
         store.apply_snapshot(&watcher.snapshot(), Authority::Final);
-        let single_flight = Arc::new(SingleFlight::new(store.clone(), source, options.timeout));
-        let follower = tokio::spawn(follow(watcher, store.clone(), single_flight.clone(), options.grace));
+        let reporter = if is_leased {
+            let primary = Primary::new(settings.clone(), watcher.access(), timeout);
+            let terms = Terms { name: lease::name(name), lease: grace, interval: watch.heartbeat, timeout };
+            let reporter = Reporter::start(store.clone(), permit, primary, terms);
+            // Whether there are leases at all. Without an answer, `get` has the error.
+            let _ = within(timeout, reporter.report_after(0)).await;
+            Some(reporter)
+        } else {
+            permit.free();
+            None
+        };
+        let single_flight = Arc::new(SingleFlight::new(store.clone(), source, timeout, reporter));
+        let follower = tokio::spawn(follow(watcher, store.clone(), single_flight.clone(), grace));
         Ok(Self(Arc::new(Inner { store, single_flight, follower })))
+    }
+
+    /// Whether the cache holds a lease, so that `rotation_status` knows which revisions it uses.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        self.0.single_flight.reporter().map_or(Lease::Off, Reporter::lease)
+    }
+
+    /// Ends the lease and closes the connections, for all clones and handles, and waits for at most a second.
+    /// Where the last clone is dropped, that is done without waiting; where the process ends before, the
+    /// lease runs out.
+    pub async fn close(self) {
+        if let Some(reporter) = self.0.single_flight.reporter() {
+            reporter.close().await;
+        }
     }
 
     /// The current credential: from memory or, if it is not cached, from the server.
@@ -175,6 +236,10 @@ impl fmt::Debug for CredentialCache {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Now, because fetches in flight may hold the reporter.
+        if let Some(reporter) = self.single_flight.reporter() {
+            reporter.stop();
+        }
         // The task owns the watcher.
         self.follower.abort();
     }
@@ -192,7 +257,7 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<Sing
                 let outdated = store.apply_snapshot(&watcher.snapshot(), authority);
                 if outdated.len() < MANY {
                     for key in outdated {
-                        drop(single_flight.start(&key));
+                        single_flight.start_later(&key);
                     }
                 } else {
                     let single_flight = single_flight.clone();
@@ -206,7 +271,7 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<Sing
             | EventKind::Disabled { key, .. } => {
                 let snapshot = watcher.snapshot();
                 if store.apply(&key, snapshot.get(&key), Authority::Current) {
-                    drop(single_flight.start(&key));
+                    single_flight.start_later(&key);
                 }
             }
             EventKind::Disconnected { since, .. } => {

@@ -5,7 +5,8 @@ use super::{
     source::Source,
     store::{Admission, Store},
 };
-use crate::Error;
+use crate::{Error, deadline::within, lease::Reporter};
+use integration_credentials_core::error::ErrorCode;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,6 +20,9 @@ use tokio::{
 /// Before a fetch is repeated, because the key changed during it or the server was behind. Doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long a value that nobody asks for waits for a report.
+const LATER: Duration = Duration::from_millis(100);
+
 type Outcome = Result<Arc<Entry>, Error>;
 type Pending = watch::Receiver<Option<Outcome>>;
 
@@ -28,12 +32,18 @@ pub(super) struct SingleFlight {
     source: Source,
     /// For how long a fetch is repeated.
     limit: Duration,
+    /// `None` where no lease is asked for.
+    reporter: Option<Reporter>,
     in_flight: Mutex<HashMap<String, Pending>>,
 }
 
 impl SingleFlight {
-    pub fn new(store: Arc<Store>, source: Source, limit: Duration) -> Self {
-        Self { store, source, limit, in_flight: Mutex::default() }
+    pub fn new(store: Arc<Store>, source: Source, limit: Duration, reporter: Option<Reporter>) -> Self {
+        Self { store, source, limit, reporter, in_flight: Mutex::default() }
+    }
+
+    pub fn reporter(&self) -> Option<&Reporter> {
+        self.reporter.as_ref()
     }
 
     /// Closes the connection that fetches, after the watcher lost its own: the connection may be dead too, or
@@ -66,13 +76,29 @@ impl SingleFlight {
         pending
     }
 
+    /// Starts to fetch a key whose value was dropped, once the server knows that it was: the rotation may
+    /// wait for that. Whoever asks for the value does not wait.
+    pub fn start_later(self: &Arc<Self>, key: &str) {
+        let (single_flight, key) = (self.clone(), key.to_owned());
+        tokio::spawn(async move {
+            if let (Some(number), Some(reporter)) =
+                (single_flight.store.has_to_report(), &single_flight.reporter)
+            {
+                // Without a report, the fetch says why.
+                let _ = within(LATER, reporter.report_after(number)).await;
+            }
+            drop(single_flight.start(&key));
+        });
+    }
+
     async fn fetch_current(&self, key: &str) -> Outcome {
         let deadline = Instant::now() + self.limit;
         let mut pause = FIRST_PAUSE;
         let mut may_reconnect = true;
         loop {
             let version = self.store.version();
-            let outcome = match self.source.fetch(key).await {
+            let fetched = self.reported(self.store.must_report(key), self.source.fetch(key)).await;
+            let outcome = match fetched {
                 Ok(fetched) => match self.store.admit(version, fetched)? {
                     Admission::Cached(entry) => return Ok(entry),
                     Admission::NotCached(entry) => Ok(entry),
@@ -85,7 +111,12 @@ impl SingleFlight {
                 }
                 // The refusal may be out of date: the key changed during the fetch.
                 Err(error) if error.code().is_some() && self.store.has_changed(key, version) => Err(error),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.code() == Some(ErrorCode::IntegrationNotFound) {
+                        self.store.forget(key);
+                    }
+                    return Err(error);
+                }
             };
             if Instant::now() >= deadline {
                 return outcome;
@@ -101,7 +132,7 @@ impl SingleFlight {
         let mut may_reconnect = true;
         let (version, all) = loop {
             let version = self.store.version();
-            match self.source.fetch_all().await {
+            match self.reported(self.store.must_report_all(), self.source.fetch_all()).await {
                 Err(Error::Disconnected { .. }) if may_reconnect => may_reconnect = false,
                 all => break (version, all?),
             }
@@ -111,6 +142,21 @@ impl SingleFlight {
             cached += usize::from(matches!(self.store.admit(version, fetched)?, Admission::Cached(_)));
         }
         Ok(cached)
+    }
+
+    /// Fetches and, at the same time, waits for a report later than that of the number.
+    async fn reported<T>(
+        &self,
+        number: Option<u64>,
+        fetch: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let (Some(number), Some(reporter)) = (number, &self.reporter) else { return fetch.await };
+        let report = within(self.limit, reporter.report_after(number));
+        let (fetched, outcome) = tokio::join!(fetch, report);
+        // The refusal of a fetch says more than a report that failed.
+        let fetched = fetched?;
+        outcome??;
+        Ok(fetched)
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<String, Pending>> {

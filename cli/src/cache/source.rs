@@ -1,6 +1,6 @@
 //! The connections that credentials are fetched over: one connection, or a pool.
 
-use super::{credential::Entry, store::Fetched};
+use super::store::Fetched;
 #[cfg(feature = "pool")]
 use crate::transaction;
 use crate::{
@@ -117,6 +117,11 @@ impl Source {
 }
 
 fn fetched(row: &Row) -> Result<Fetched, Error> {
-    let entry = Entry { value: column(row, 0)?, revision: column(row, 1)?, updated_at: column(row, 2)? };
-    Ok(Fetched { org: column(row, 3)?, key: column(row, 4)?, entry })
+    Ok(Fetched {
+        value: column(row, 0)?,
+        revision: column(row, 1)?,
+        updated_at: column(row, 2)?,
+        org: column(row, 3)?,
+        key: column(row, 4)?,
+    })
 }

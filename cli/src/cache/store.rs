@@ -4,13 +4,16 @@
 
 use super::{
     credential::{Credential, Entry},
-    key_state::{Authority, Slot, TrackedKey, is_readable},
+    key_state::{Authority, TrackedKey, is_readable},
+    slots::Slots,
 };
-use crate::{Error, KeyState, Snapshot};
-use arc_swap::ArcSwap;
-use integration_credentials_core::error::Refusal;
+use crate::{
+    Error, KeyState, Secret, Snapshot, Timestamp,
+    lease::{Holder, Permit, Promises, Report},
+};
+use integration_credentials_core::{error::Refusal, limits};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,27 +22,28 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// A fast hasher, because hashing is a good part of a read. Only admins choose keys, so an attacker cannot
-/// choose colliding ones.
-type Slots = HashMap<Arc<str>, Arc<Slot>, foldhash::fast::RandomState>;
-
 /// The value of `expires` while the watcher is connected.
 const NEVER: u64 = u64::MAX;
 
 pub(super) struct Store {
-    slots: ArcSwap<Slots>,
+    slots: Slots,
     keys: Mutex<Keys>,
     began: Instant,
     /// When the cached values expire, in milliseconds since `began`.
     expires: AtomicU64,
     /// Publishes [`Keys::version`].
     versions: watch::Sender<u64>,
+    /// Until when values may be used.
+    permit: Arc<Permit>,
 }
 
 #[derive(Default)]
 struct Keys {
     org: Arc<str>,
     by_key: HashMap<Arc<str>, TrackedKey>,
+    promises: Promises,
+    /// Whether there are promises to keep.
+    is_leased: bool,
     /// Raised by each update from the watcher.
     version: u64,
 }
@@ -51,7 +55,9 @@ pub(super) type ChangedKey = (Arc<str>, Option<KeyState>);
 pub(super) struct Fetched {
     pub org: String,
     pub key: String,
-    pub entry: Entry,
+    pub value: Secret,
+    pub revision: i64,
+    pub updated_at: Option<Timestamp>,
 }
 
 /// Whether a fetched value was cached.
@@ -65,22 +71,26 @@ pub(super) enum Admission {
 }
 
 impl Store {
-    pub fn new() -> Self {
+    /// Whether it `is_leased`: values are used only while the permit runs, and for as long as it does they
+    /// are counted.
+    pub fn new(permit: Arc<Permit>, is_leased: bool) -> Self {
         Self {
-            slots: ArcSwap::default(),
-            keys: Mutex::default(),
+            slots: Slots::new(),
+            keys: Mutex::new(Keys { is_leased, ..Keys::default() }),
             began: Instant::now(),
             expires: AtomicU64::new(0),
             versions: watch::Sender::new(0),
+            permit,
         }
     }
 
     /// The cached value, unless it has expired.
     pub fn read(&self, key: &str) -> Option<Credential> {
-        if !self.is_fresh() {
+        // Whether the permit is over is seen at the latest when the value is used.
+        if !self.is_fresh() || !self.permit.seems_running() {
             return None;
         }
-        let entry = self.slots.load().get(key)?.load();
+        let entry = self.slots.get(key)?.load();
         entry.is_there().then(|| Credential::of(entry))
     }
 
@@ -119,7 +129,8 @@ impl Store {
 
     /// Caches a fetched value, if it is still current. `version` is that from before the fetch.
     pub fn admit(&self, version: u64, fetched: Fetched) -> Result<Admission, Error> {
-        let Fetched { org, key, entry } = fetched;
+        let Fetched { org, key, value, revision, updated_at } = fetched;
+        let entry = Entry::new(value, revision, updated_at, self.permit.clone());
         let mut keys = self.keys();
         if *keys.org != *org {
             let watched = &keys.org;
@@ -130,6 +141,7 @@ impl Store {
         if !keys.by_key.contains_key(&*key) {
             self.add_slots(&mut keys, [key.as_str().into()]);
         }
+        let keys = &mut *keys;
         let Some(tracked) = keys.by_key.get_mut(&*key) else {
             return Err(Error::Unexpected("the cache has lost a slot".to_owned()));
         };
@@ -141,7 +153,21 @@ impl Store {
             let (found, known) = (entry.revision, tracked.min_revision);
             return Ok(Admission::Behind(Error::Behind { key, found, known }));
         }
+        match keys.promises.floor(&key) {
+            // To be reported once there is a lease.
+            _ if !keys.is_leased => drop(keys.promises.want(&key.as_str().into())),
+            None => {
+                let reason = format!("the use of \"{key}\" is not reported yet");
+                return Ok(Admission::Behind(Error::LeaseOver { reason }));
+            }
+            Some(known) if entry.revision < known => {
+                let found = entry.revision;
+                return Ok(Admission::Behind(Error::Behind { key, found, known }));
+            }
+            Some(_) => {}
+        }
         let entry = Arc::new(entry);
+        tracked.add(&entry);
         if tracked.changed_at > version || tracked.state.is_some_and(|state| !is_readable(state)) {
             return Ok(Admission::NotCached(entry));
         }
@@ -158,8 +184,7 @@ impl Store {
             self.add_slots(&mut keys, [key.into()]);
         }
         let version = keys.version + 1;
-        let Some(tracked) = keys.by_key.get_mut(key) else { return false };
-        let outdated = tracked.apply(state.copied(), version, authority);
+        let outdated = keys.apply(key, state.copied(), version, authority);
         self.publish(keys, version);
         outdated
     }
@@ -170,20 +195,24 @@ impl Store {
         let mut keys = self.keys();
         let version = keys.version + 1;
         if *keys.org != *snapshot.org() {
-            for tracked in keys.by_key.values_mut() {
+            let Keys { by_key, promises, is_leased, .. } = &mut *keys;
+            for (key, tracked) in by_key {
                 tracked.apply(None, version, Authority::Final);
+                promises.forget(key);
+                if *is_leased {
+                    tracked.revoke(|_| true);
+                }
             }
             keys.org = snapshot.org().into();
         }
         let new = snapshot.iter().map(|(key, _)| key).filter(|key| !keys.by_key.contains_key(*key));
         let new: Vec<Arc<str>> = new.map(Into::into).collect();
         self.add_slots(&mut keys, new);
-        let mut outdated = Vec::new();
-        for (key, tracked) in &mut keys.by_key {
-            if tracked.apply(snapshot.get(key).copied(), version, authority) {
-                outdated.push(key.clone());
-            }
-        }
+        let all: Vec<Arc<str>> = keys.by_key.keys().cloned().collect();
+        let outdated = all
+            .into_iter()
+            .filter(|key| keys.apply(key, snapshot.get(key).copied(), version, authority))
+            .collect();
         self.expires.store(NEVER, Ordering::Release);
         self.publish(keys, version);
         outdated
@@ -202,29 +231,137 @@ impl Store {
         }
     }
 
-    /// Replaces the map of slots, which readers use without a lock.
+    /// Adds keys that are not there yet.
     fn add_slots(&self, keys: &mut Keys, new: impl IntoIterator<Item = Arc<str>>) {
-        let mut new = new.into_iter().peekable();
-        if new.peek().is_none() {
-            return;
+        let there_are = keys.by_key.len();
+        let new: Vec<_> = new
+            .into_iter()
+            .map(|key| {
+                let tracked = TrackedKey::default();
+                let slot = (key.clone(), tracked.slot.clone());
+                keys.by_key.insert(key, tracked);
+                slot
+            })
+            .collect();
+        if !new.is_empty() {
+            self.slots.add(there_are, &new);
         }
-        let mut slots = Slots::clone(&self.slots.load());
-        for key in new {
-            let tracked = TrackedKey::default();
-            slots.insert(key.clone(), tracked.slot.clone());
-            keys.by_key.insert(key, tracked);
-        }
-        self.slots.store(Arc::new(slots));
     }
 
     fn publish(&self, mut keys: MutexGuard<'_, Keys>, version: u64) {
         keys.version = version;
         drop(keys);
         self.versions.send_replace(version);
+        self.permit.wake.notify_one();
+    }
+
+    /// The number of the last report, if a later one must be confirmed before a value of the key is accepted.
+    pub fn must_report(&self, key: &str) -> Option<u64> {
+        let mut keys = self.keys();
+        // The server refuses a report of what cannot be a key, as it refuses the fetch.
+        if !keys.is_leased || limits::key(Some(key)).is_err() {
+            return None;
+        }
+        let number = keys.promises.want(&key.into());
+        (!keys.promises.is_confirmed(key) || !self.permit.is_running()).then_some(number)
+    }
+
+    /// The number of the last report, if the next one says more.
+    pub fn has_to_report(&self) -> Option<u64> {
+        let keys = self.keys();
+        (keys.is_leased && keys.has_news()).then_some(keys.promises.number())
+    }
+
+    /// No longer reports a key that the catalog does not have.
+    pub fn forget(&self, key: &str) {
+        let keys = &mut *self.keys();
+        if keys.by_key.get(key).is_none_or(|tracked| tracked.state.is_none() && tracked.held().0.is_none()) {
+            keys.promises.forget(key);
+        }
+    }
+
+    /// As [`Self::must_report`], for all keys that can be read.
+    pub fn must_report_all(&self) -> Option<u64> {
+        let mut keys = self.keys();
+        if !keys.is_leased {
+            return None;
+        }
+        let Keys { by_key, promises, .. } = &mut *keys;
+        let mut must = (!self.permit.is_running()).then_some(0);
+        let readable = by_key.iter().filter(|(_, tracked)| tracked.state.is_some_and(is_readable));
+        for (key, _) in readable {
+            let number = promises.want(key);
+            if must.is_some() || !promises.is_confirmed(key) {
+                must = Some(must.unwrap_or_default().max(number));
+            }
+        }
+        must
     }
 
     fn keys(&self) -> MutexGuard<'_, Keys> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keys {
+    fn has_news(&self) -> bool {
+        let Self { by_key, promises, .. } = self;
+        promises.has_news(|key| by_key.get(key).map_or((None, 0), TrackedKey::held))
+    }
+
+    /// Applies what the watcher read of one key. Returns whether a cached value was dropped that can be
+    /// fetched again.
+    fn apply(&mut self, key: &str, state: Option<KeyState>, version: u64, authority: Authority) -> bool {
+        let Some(tracked) = self.by_key.get_mut(key) else { return false };
+        let before = tracked.min_revision;
+        let outdated = tracked.apply(state, version, authority);
+        if self.is_leased {
+            // The database has gone back, and will use the same revisions for other values.
+            let now = tracked.min_revision;
+            let is_another = |entry: &Entry, state: KeyState| {
+                entry.revision == state.revision && entry.updated_at != state.updated_at
+            };
+            let is_lost = |entry: &Entry| {
+                now < before && entry.revision > now || state.is_some_and(|state| is_another(entry, state))
+            };
+            if tracked.revoke(is_lost) || now < before {
+                self.promises.doubt(key);
+            }
+        }
+        if state.is_none() && tracked.held().0.is_none() {
+            self.promises.forget(key);
+        }
+        outdated
+    }
+}
+
+impl Holder for Store {
+    fn begin(&self) -> Report {
+        let Keys { by_key, promises, .. } = &mut *self.keys();
+        promises.begin(|key| by_key.get(key).map_or((None, 0), TrackedKey::held))
+    }
+
+    fn confirm(&self, report: &Report, current: &BTreeMap<String, i64>, is_resumption: bool) {
+        let Keys { by_key, promises, .. } = &mut *self.keys();
+        promises.confirm(report, current);
+        if is_resumption {
+            for (key, tracked) in by_key {
+                let floor = promises.floor(key);
+                tracked.revoke(|entry| floor.is_none_or(|floor| entry.revision < floor));
+            }
+        }
+    }
+
+    fn doubt_all(&self) {
+        self.keys().promises.doubt_all();
+    }
+
+    fn set_leased(&self, is_leased: bool) {
+        self.keys().is_leased = is_leased;
+    }
+
+    fn has_news(&self) -> bool {
+        self.keys().has_news()
     }
 }
 

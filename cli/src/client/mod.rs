@@ -93,6 +93,35 @@ impl Client {
         column(&self.0.row(READ, sql, &[(&key, Type::TEXT)]).await?, 0)
     }
 
+    /// [`Self::get`], with the revision.
+    ///
+    /// # Errors
+    /// Those of [`Self::get`].
+    pub async fn get_with_revision(&self, key: &str) -> Result<(Secret, i64), Error> {
+        let sql = "SELECT g.value, g.revision \
+                   FROM integration_credentials.get_integration_credentials_with_revision($1) AS g";
+        let row = self.0.row(READ, sql, &[(&key, Type::TEXT)]).await?;
+        Ok((column(&row, 0)?, column(&row, 1)?))
+    }
+
+    /// For each key that a consumer holds, how many hold the current revision, and how many an older one.
+    #[cfg(feature = "cli")]
+    #[doc(hidden)]
+    pub async fn consumers(&self) -> Result<Vec<(String, i64, i64)>, Error> {
+        let sql = "SELECT s.key, s.consumers, t.behind \
+                   FROM integration_credentials.rotation_status(NULL) AS s CROSS JOIN LATERAL (\
+                       SELECT pg_catalog.count(*) FROM pg_catalog.jsonb_array_elements(s.behind) AS b (entry) \
+                       WHERE b.entry OPERATOR(pg_catalog.?) 'leaseUntil') AS t (behind) \
+                   WHERE s.consumers OPERATOR(pg_catalog.>) 0";
+        let rows = self.0.rows(READ, sql, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                let (held, behind): (i64, i64) = (column(row, 1)?, column(row, 2)?);
+                Ok((column(row, 0)?, held.saturating_sub(behind), behind))
+            })
+            .collect()
+    }
+
     /// All integrations of the catalog, and whether the org has a credential for each.
     pub async fn list(&self) -> Result<Vec<Integration>, Error> {
         let sql = "SELECT l.* FROM integration_credentials.list_integrations() AS l";

@@ -113,6 +113,16 @@ pub(super) static CHECKS: &[Check] = &[
         "A literal passes through poolers, history files and the client's logs before the server can redact it."
     ),
     check!(
+        "expiry",
+        "no credential expires within a week",
+        "The vendor refuses a credential that has expired."
+    ),
+    check!(
+        "rotations",
+        "no rotation waits for longer than a day",
+        "While a consumer has the old value, it cannot be revoked."
+    ),
+    check!(
         "publications",
         "no publication has the tables of the extension",
         "A subscriber gets the ciphertexts and the logs of all orgs. If the subscriber has the extension too, both sides \

@@ -29,7 +29,7 @@ pub use event::{Event, EventKind, Mode};
 pub use options::WatchOptions;
 pub use snapshot::{KeyState, Snapshot};
 
-use crate::{Error, Settings, backoff::Backoff};
+use crate::{Error, Settings, backoff::Backoff, lease::Access};
 use observe::Observer;
 use snapshot::Listing;
 use state::State;
@@ -50,6 +50,7 @@ pub struct Watcher {
     states: watch::Receiver<State>,
     reported: State,
     events: VecDeque<Event>,
+    access: watch::Receiver<Access>,
     task: JoinHandle<()>,
 }
 
@@ -69,14 +70,16 @@ impl Watcher {
         let state = State::first(&first, observer.mode());
         let events = state.first_events(options.initial).into();
         let (publisher, states) = watch::channel(state.clone());
+        let (accesses, access) = watch::channel(observer.access());
         let task = tokio::spawn(async move {
             tokio::select! {
-                never = follow(&settings, options, &mut observer, &publisher) => match never {},
+                never = follow(&settings, options, &mut observer, &publisher, &accesses) => match never {},
                 () = publisher.closed() => {}
             }
+            drop(accesses);
             observer.close().await;
         });
-        Ok(Self { states, reported: state, events, task })
+        Ok(Self { states, reported: state, events, access, task })
     }
 
     /// The next event. Safe to cancel. Returns `None` only while the runtime shuts down.
@@ -104,9 +107,14 @@ impl Watcher {
         self.reported.mode
     }
 
+    /// The session, for the reports of the same process.
+    pub(crate) fn access(&self) -> watch::Receiver<Access> {
+        self.access.clone()
+    }
+
     /// Closes the connection, and waits for at most a second. Dropping the watcher closes it without waiting.
     pub async fn close(self) {
-        drop(self.states);
+        drop((self.states, self.access));
         // Fails only while the runtime shuts down.
         let _ = self.task.await;
     }
@@ -117,11 +125,13 @@ async fn follow(
     options: WatchOptions,
     observer: &mut Observer,
     states: &watch::Sender<State>,
+    accesses: &watch::Sender<Access>,
 ) -> Infallible {
     let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
         let Ended { lost, was_healthy } = watch(observer, states).await;
         observer.abort();
+        accesses.send_replace(Access::Disconnected);
         states.send_modify(|state| state.disconnect(lost));
         if was_healthy {
             backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
@@ -130,6 +140,7 @@ async fn follow(
         (*observer, listing) = reconnect(settings, options, &mut backoff, states).await;
         let mode = observer.mode();
         states.send_modify(|state| state.reconnect(&listing, mode));
+        accesses.send_replace(observer.access());
     }
 }
 

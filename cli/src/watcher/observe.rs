@@ -11,6 +11,7 @@ use crate::{
     Error, Settings,
     catalog::Integration,
     deadline::within,
+    lease::Access,
     session::{Session, column},
     transaction::READ,
 };
@@ -30,7 +31,7 @@ const PAUSE_FACTOR: u32 = 4;
 const READ_ONLY: &str = "25006";
 
 pub(super) struct Observer {
-    session: Session,
+    session: Arc<Session>,
     dirty_keys: DirtyKeys,
     options: WatchOptions,
     mode: Mode,
@@ -61,7 +62,7 @@ impl Observer {
         .await?;
         let now = Instant::now();
         let mut observer = Self {
-            session,
+            session: Arc::new(session),
             dirty_keys,
             options,
             mode: Mode::Listening,
@@ -189,8 +190,19 @@ impl Observer {
         Ok(Listing { org: org.into(), scope, states: states(&rows)?, is_standby })
     }
 
+    /// How the session reaches the database.
+    pub fn access(&self) -> Access {
+        match self.mode {
+            Mode::Listening => Access::Listening(self.session.clone()),
+            Mode::Polling => Access::Polling,
+        }
+    }
+
+    /// Closes the connection, unless reports still go over it.
     pub async fn close(self) {
-        self.session.close().await;
+        if let Some(session) = Arc::into_inner(self.session) {
+            session.close().await;
+        }
     }
 
     pub fn abort(&self) {
@@ -207,7 +219,13 @@ fn states(rows: &[Row]) -> Result<BTreeMap<Arc<str>, KeyState>, Error> {
         if column::<Option<&str>>(row, LISTED)?.is_some() {
             let Integration { key, is_enabled, has_credentials, revision, updated_at, .. } =
                 Integration::from_row(row, LISTED)?;
-            states.insert(key.into(), KeyState { revision, has_credentials, is_enabled, updated_at });
+            let expires_at = match row.columns().iter().position(|column| column.name() == "expiresAt") {
+                Some(position) => column(row, position)?,
+                // The SQL of version 0.1.0.
+                None => None,
+            };
+            let state = KeyState { revision, has_credentials, is_enabled, updated_at, expires_at };
+            states.insert(key.into(), state);
         }
     }
     Ok(states)

@@ -16,6 +16,8 @@ pub struct KeyState {
     /// When the credential last changed. Distinguishes two credentials of one revision: an integration that
     /// is registered again starts again at revision 1.
     pub updated_at: Option<Timestamp>,
+    /// When the vendor will refuse the credential, as far as whoever set it said so.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// The state of all integrations of the catalog, at one moment.
@@ -40,6 +42,13 @@ impl Snapshot {
     #[cfg(test)]
     pub(crate) fn new(org: Arc<str>, states: BTreeMap<Arc<str>, KeyState>) -> Self {
         Self { org, states }
+    }
+
+    /// A snapshot for a test.
+    #[doc(hidden)]
+    pub fn of<'a>(org: &str, states: impl IntoIterator<Item = (&'a str, KeyState)>) -> Self {
+        let states = states.into_iter().map(|(key, state)| (key.into(), state)).collect();
+        Self { org: org.into(), states }
     }
 
     /// The org of the credentials.
@@ -150,8 +159,13 @@ impl Snapshot {
 mod tests {
     use super::*;
 
-    const NONE: KeyState =
-        KeyState { revision: 0, has_credentials: false, is_enabled: true, updated_at: None };
+    const NONE: KeyState = KeyState {
+        revision: 0,
+        has_credentials: false,
+        is_enabled: true,
+        updated_at: None,
+        expires_at: None,
+    };
 
     fn set(revision: i64) -> KeyState {
         KeyState { revision, has_credentials: true, ..NONE }

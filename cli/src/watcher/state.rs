@@ -118,7 +118,13 @@ mod tests {
     use crate::watcher::{KeyState, dirty_keys::Scope};
 
     fn listing(revision: i64) -> Listing {
-        let state = KeyState { revision, has_credentials: true, is_enabled: true, updated_at: None };
+        let state = KeyState {
+            revision,
+            has_credentials: true,
+            is_enabled: true,
+            updated_at: None,
+            expires_at: None,
+        };
         Listing {
             org: "o".into(),
             scope: Scope::Whole,

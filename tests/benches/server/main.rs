@@ -63,6 +63,8 @@ async fn main() -> ExitCode {
     rows.extend(rows::read(&effort, &cluster, &database).await);
     rows.extend(rows::ledger(&effort, &cluster, &database).await);
     rows.extend(rows::list(&effort, &cluster, &database).await);
+    rows.push(rows::renewal(&effort, &cluster, &database).await);
+    rows.extend(rows::renewals(&effort, &cluster, &database).await);
     let mut tables = vec![rotations::hot_updates(&database).await];
     let mut growth = Vec::new();
     if effort.full {

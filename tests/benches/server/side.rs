@@ -1,16 +1,22 @@
 //! What takes turns: something that is called again and again, and measured.
 
-use crate::{cpu, pgbench::Pgbench, rounds::Estimate, stage};
+use crate::{cpu, pgbench::Pgbench, rounds::Estimate, rows, stage};
 use intcred::{CacheOptions, Changes, CredentialCache, Settings};
-use std::time::{Duration, Instant};
+use serde_json::Value;
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 use tests::{ADMIN, Cluster, Database, OUTSIDER, READER, Session};
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 use tokio_postgres::types::ToSql;
 
 /// One side of a comparison.
 pub enum Side<'a> {
     /// Calls from clients.
     Pgbench(Pgbench<'a>),
+    /// Calls from clients, while consumers renew their leases.
+    Beside(Pgbench<'a>, Renewals<'a>),
     /// A statement again and again, as a rule one with a loop of calls in it.
     Statement(Statement<'a>),
     /// From a commit to its listener.
@@ -26,6 +32,11 @@ pub struct Statement<'a> {
     pub parameter: Option<String>,
     /// How many calls the statement makes.
     pub calls: u32,
+}
+
+/// The renewals of [`rows::CONSUMERS`], each every 15 s, from one session.
+pub struct Renewals<'a> {
+    pub database: &'a Database,
 }
 
 /// From the moment that a client sends COMMIT to that in which another knows of it.
@@ -69,7 +80,7 @@ impl Side<'_> {
     /// Has its turn.
     pub async fn measure(&self, seconds: u16) -> Sample {
         let cluster = match self {
-            Side::Pgbench(side) => side.cluster,
+            Side::Pgbench(side) | Side::Beside(side, _) => side.cluster,
             Side::Statement(side) => side.cluster,
             Side::Delivery(side) => side.cluster,
         };
@@ -80,6 +91,10 @@ impl Side<'_> {
                 let (calls, rate) = side.run(seconds).await;
                 (calls, rate, f64::NAN)
             }
+            Side::Beside(side, renewals) => tokio::select! {
+                (calls, rate) = side.run(seconds) => (calls, rate, f64::NAN),
+                never = renewals.go_on() => match never {},
+            },
             Side::Statement(side) => {
                 let (calls, rate) = side.run(seconds).await;
                 (calls, rate, f64::NAN)
@@ -90,6 +105,23 @@ impl Side<'_> {
         // At its loudest a server logs gigabytes, which the disk should not be busy with in the next turn.
         cluster.clear_log();
         Sample { rate, cpu: used.as_secs_f64() * 1e6 / calls, delivery }
+    }
+}
+
+impl Renewals<'_> {
+    async fn go_on(&self) -> Infallible {
+        let session = self.database.connect(READER).await;
+        let renew = "SELECT integration_credentials.report_held_revisions(
+            ('00000000-0000-4000-8000-' || lpad($1::int::text, 12, '0'))::uuid, 'bench', $2, '5 min')";
+        let renew = session.prepare(renew).await.expect("the statement is correct");
+        let held: Value = serde_json::from_str(&rows::held()).expect("it is JSON");
+        let mut pause = interval(Duration::from_secs(15) / rows::CONSUMERS);
+        loop {
+            for consumer in 1..=i32::try_from(rows::CONSUMERS).expect("few consumers") {
+                pause.tick().await;
+                session.query_one(&renew, &[&consumer, &held]).await.expect("the lease is renewed");
+            }
+        }
     }
 }
 

@@ -143,7 +143,7 @@ async fn one_value_that_cannot_be_decrypted_has_an_error_in_its_row_and_the_othe
     let settings = intcred::Settings::resolve(Some(&database.dsn(READER))).unwrap();
     let cache = intcred::CredentialCache::start(&settings, intcred::CacheOptions::default()).await.unwrap();
     assert_eq!(cache.warm().await.unwrap(), 1);
-    assert_eq!(cache.get("good").await.unwrap().expose(), "value");
+    assert_eq!(cache.get("good").await.unwrap().expose().unwrap(), "value");
     assert_eq!(cache.get("bad").await.unwrap_err().code(), Some(code));
     assert_eq!(versioned(&reader, Some("good")).await.unwrap().0, "value");
 }

@@ -108,7 +108,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
 }
 
 const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
-const CHECKS: [&str; 23] = [
+const CHECKS: [&str; 25] = [
     "extension",
     "preload",
     "preload-order",
@@ -126,6 +126,8 @@ const CHECKS: [&str; 23] = [
     "log-min-messages",
     "lc-messages",
     "literals",
+    "expiry",
+    "rotations",
     "publications",
     "tls",
     "ids",
@@ -161,6 +163,36 @@ async fn the_report_is_a_table_for_people_and_json_for_programs() {
     let name = database.name();
     let fix = format!("    ALTER DATABASE {name} SET integration_credentials.org_slug = '{name}';");
     assert_eq!((unset < why, lines[why + 1]), (true, fix.as_str()), "{stdout}");
+}
+
+#[tokio::test]
+async fn a_credential_that_expires_and_a_rotation_that_waits_are_found() {
+    let cluster = Cluster::private();
+    let database = good(&cluster).await;
+    let superuser = database.superuser().await;
+    let script = "
+        SELECT integration_credentials.admin_set_integration_credentials('slack', 'xoxb-1234567890-value', 'test');
+        SELECT integration_credentials.admin_set_integration_credentials('stripe', 'sk_live_1234567890abcdefghijklmn', 'test');
+        SELECT integration_credentials.report_held_revisions(
+            gen_random_uuid(), 'web-1', '{\"slack\": [0, 0]}', '5 min');
+        UPDATE integration_credentials.lease_epoch SET began_at = now() - interval '1 day';
+        UPDATE integration_credentials.configured_integrations
+        SET updated_at = now() - interval '2 days', created_at = now() - interval '3 days',
+            expires_at = CASE integration_key WHEN 'slack' THEN '2020-01-31'::timestamptz ELSE now() + interval '2 days' END";
+    superuser.batch_execute(script).await.unwrap();
+    let (code, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!(code, 1);
+    assert_eq!(with_verdict(&seen, "problem"), [["expiry", "the credential of slack expired on 2020-01-31"]]);
+    let advice = with_verdict(&seen, "advice");
+    assert!(
+        advice
+            .iter()
+            .any(|[check, found]| *check == "expiry"
+                && found.starts_with("the credential of stripe expires on ")),
+        "{advice:?}"
+    );
+    let waiting = ["rotations", "the rotation of slack waits for a day or longer: web-1"];
+    assert!(advice.contains(&waiting), "{advice:?}");
 }
 
 /// A cluster with something wrong for nearly every check, and names that need quotes.

@@ -28,6 +28,7 @@ mod import;
 mod index_scan;
 mod keyring;
 mod leaks;
+mod leases;
 mod lifecycle;
 mod listen;
 mod long_values;

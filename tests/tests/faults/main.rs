@@ -22,6 +22,7 @@ mod reports;
 mod scene;
 mod truth;
 
+mod converged;
 mod failover;
 mod lifecycle;
 mod network;

@@ -120,5 +120,10 @@ pub fn settings(dsn: &str) -> Settings {
 
 /// What is in memory is used for a short while without word from the server.
 pub fn cache_options(watch: WatchOptions) -> CacheOptions {
-    CacheOptions { watch, grace: Duration::from_millis(300), timeout: Duration::from_secs(2) }
+    CacheOptions {
+        watch,
+        grace: Duration::from_millis(300),
+        timeout: Duration::from_secs(2),
+        ..CacheOptions::default()
+    }
 }

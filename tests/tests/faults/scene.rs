@@ -18,7 +18,14 @@ pub struct Scene {
 impl Scene {
     /// A cluster of its own, and a database with so many keys, each at revision 1.
     pub async fn new(keys: usize) -> Self {
-        let cluster = Cluster::builder()
+        Self::with(keys, &[]).await
+    }
+
+    /// The same with more settings.
+    pub async fn with(keys: usize, settings: &[(&str, &str)]) -> Self {
+        let cluster =
+            settings.iter().fold(Cluster::builder(), |cluster, (name, value)| cluster.setting(name, value));
+        let cluster = cluster
             // Nothing that is tested here loses what the kernel has.
             .setting("fsync", "off")
             .setting("max_connections", "150")
@@ -84,10 +91,14 @@ pub fn is_fickle(key: &str) -> bool {
 
 /// A pool of four connections.
 pub fn pool(dsn: &str) -> Pool {
+    pool_of(dsn, 4)
+}
+
+pub fn pool_of(dsn: &str, connections: usize) -> Pool {
     let manager = Manager::new(dsn.parse().unwrap(), NoTls);
     let wait = Some(Duration::from_secs(2));
     Pool::builder(manager)
-        .max_size(4)
+        .max_size(connections)
         .runtime(Runtime::Tokio1)
         .wait_timeout(wait)
         .create_timeout(wait)

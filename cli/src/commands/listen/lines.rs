@@ -1,8 +1,10 @@
 //! The events on standard output, written by a thread of their own: a reader that stalls must not delay
 //! signals, hooks and the watchdog.
 
+use super::expiry::Notice;
 use crate::{cli_error::CliError, output::Output};
 use intcred::Event;
+use serde::Serialize;
 use std::{future::pending, thread, time::Duration};
 use tokio::{
     sync::{
@@ -17,8 +19,16 @@ const BACKLOG: usize = 64;
 /// How long the reader may take for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What a line reports.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Line {
+    Event(Event),
+    Notice(Notice),
+}
+
 pub struct Lines {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Line>,
     written: oneshot::Receiver<Result<(), CliError>>,
 }
 
@@ -41,7 +51,7 @@ impl Lines {
     }
 
     /// Waits for a place in the queue. Safe to cancel.
-    pub async fn reserve(&self) -> Permit<'_, Event> {
+    pub async fn reserve(&self) -> Permit<'_, Line> {
         match self.queue.reserve().await {
             Ok(room) => room,
             Err(_) => pending().await,

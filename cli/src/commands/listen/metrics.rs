@@ -1,7 +1,7 @@
 //! The metrics, in the text format of Prometheus.
 
 use super::change::{Change, Kind, Target};
-use intcred::{Event, EventKind, Integration, Timestamp};
+use intcred::{Event, EventKind, Integration, Lease, Snapshot, Timestamp};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -27,6 +27,9 @@ pub struct Metrics {
     last_event: Seconds,
     last_sync: Seconds,
     revisions: Revisions,
+    expiries: Family<Labels, Seconds>,
+    consumers: Family<ConsumerLabels, Gauge>,
+    lease: Gauge,
     pub hooks: HookMetrics,
 }
 
@@ -42,6 +45,13 @@ pub struct HookMetrics {
 struct Labels {
     org: String,
     key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConsumerLabels {
+    org: String,
+    key: String,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +85,14 @@ impl Metrics {
         let help = "Time of the last connect, when the whole list was read";
         registry.register("last_sync_timestamp_seconds", help, last_sync.clone());
         registry.register("revision", "Revision of each credential that is set", revisions.clone());
+        let (expiries, consumers) = (Family::default(), Family::default());
+        let lease = Gauge::default();
+        let help = "Time at which the credential expires, where whoever set it said so";
+        registry.register("expires_timestamp_seconds", help, expiries.clone());
+        let help = "Consumers with a lease that hold the current revision, or an older one (behind)";
+        registry.register("consumers", help, consumers.clone());
+        let help = "1 while the server counts on what the hooks hold, 0 while it does not";
+        registry.register("lease", help, lease.clone());
         registry.register("hooks_running", "Hooks running now", hooks.running.clone());
         let help = "Runs of hooks by outcome; skipped: no credential could be read";
         registry.register("hook_runs", help, hooks.runs.clone());
@@ -85,7 +103,18 @@ impl Metrics {
         );
         let help = "Revision of the last change of a key whose hook failed after the last retry";
         registry.register("hook_failed_revision", help, hooks.failed_revisions.clone());
-        Self { registry: Arc::new(registry), connected, reconnects, last_event, last_sync, revisions, hooks }
+        Self {
+            registry: Arc::new(registry),
+            connected,
+            reconnects,
+            last_event,
+            last_sync,
+            revisions,
+            expiries,
+            consumers,
+            lease,
+            hooks,
+        }
     }
 
     /// Sets the revisions from before the first change.
@@ -122,6 +151,36 @@ impl Metrics {
             Kind::Removed => drop(self.revisions.remove(&labels)),
             Kind::Enabled | Kind::Disabled => {}
         }
+    }
+
+    /// Sets the times of expiry, of all keys that have one.
+    pub fn expire(&self, snapshot: &Snapshot) {
+        self.expiries.clear();
+        for (key, state) in snapshot.iter().filter(|(_, state)| state.has_credentials) {
+            if let Some(expires_at) = state.expires_at {
+                let labels = Labels { org: snapshot.org().to_owned(), key: key.to_owned() };
+                self.expiries.get_or_create(&labels).set(seconds(expires_at));
+            }
+        }
+    }
+
+    /// Sets the consumers of each key: how many hold the current revision, and how many an older one.
+    pub fn set_consumers(&self, org: &str, by_key: &[(String, i64, i64)]) {
+        self.consumers.clear();
+        for (key, current, behind) in by_key {
+            for (state, number) in [("current", current), ("behind", behind)] {
+                let labels = ConsumerLabels { org: org.to_owned(), key: key.clone(), state };
+                self.consumers.get_or_create(&labels).set(*number);
+            }
+        }
+    }
+
+    pub fn clear_consumers(&self) {
+        self.consumers.clear();
+    }
+
+    pub fn set_lease(&self, lease: &Lease) {
+        self.lease.set(i64::from(*lease == Lease::Running));
     }
 
     pub fn text(&self) -> Result<String, fmt::Error> {

@@ -4,6 +4,8 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `change` | a change of one key, for hooks and metrics |
+//! | `consumers` | the consumers of each key, for the metrics |
+//! | `expiry` | the notices that a credential will expire |
 //! | `hooks` | the commands run for changes |
 //! | `lines` | the events on standard output |
 //! | `metrics` | the metrics, in the text format of Prometheus |
@@ -12,6 +14,8 @@
 //! | `service_manager` | notifications to systemd |
 
 mod change;
+mod consumers;
+mod expiry;
 mod hooks;
 mod http;
 mod lines;
@@ -21,13 +25,21 @@ mod status;
 
 use crate::{cli::Listen, cli_error::CliError, context::Context, signals::Signals, terminal::log_line};
 use change::Change;
+use expiry::Notices;
 use hooks::Hooks;
-use intcred::{Client, Error, Event, Settings, WatchOptions, Watcher};
-use lines::Lines;
+use intcred::{Client, Error, Event, Settings, Timestamp, WatchOptions, Watcher, internal::Handovers};
+use lines::{Line, Lines};
 use metrics::Metrics;
 use service_manager::ServiceManager;
 use status::Status;
-use tokio::sync::{mpsc::Permit, watch};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc::Permit, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+/// How often the list is searched for credentials that will expire.
+const NOTICES: Duration = Duration::from_secs(15);
 
 pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError> {
     let settings = context.settings()?;
@@ -37,10 +49,9 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
         status: watch::Sender::new(Status::Starting),
         manager: ServiceManager::of_environment(),
         hooks: None,
+        handovers: None,
+        notices: Notices::default(),
     };
-    if let Some(command) = options.exec.take() {
-        daemon.hooks = Some(Hooks::new(command, &options, &settings, daemon.metrics.hooks.clone()));
-    }
     if let Some(address) = &options.metrics {
         let pages = http::Pages { metrics: daemon.metrics.clone(), status: daemon.status.subscribe() };
         let bound = http::serve(address, pages).await?;
@@ -58,6 +69,17 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
         started = start => started?,
         () = signals.next() => return Ok(()),
     };
+    if let Some(command) = options.exec.take() {
+        // With --initial, the first commands replace what an earlier daemon has handed over.
+        let handovers = Handovers::start(&watcher, &settings, options.name.take(), options.initial);
+        let handovers = Arc::new(handovers);
+        let metrics = daemon.metrics.hooks.clone();
+        daemon.hooks = Some(Hooks::new(command, &options, &settings, handovers.clone(), metrics));
+        daemon.handovers = Some(handovers);
+    }
+    if options.metrics.is_some() {
+        tokio::spawn(consumers::follow(settings.clone(), daemon.metrics.clone(), daemon.handovers.clone()));
+    }
     let lines = Lines::start(context.output);
     let result = daemon.follow(&mut watcher, &lines, &mut signals).await;
     let end = async {
@@ -87,6 +109,9 @@ struct Daemon {
     status: watch::Sender<Status>,
     manager: ServiceManager,
     hooks: Option<Hooks>,
+    /// What the hooks have handed over.
+    handovers: Option<Arc<Handovers>>,
+    notices: Notices,
 }
 
 impl Daemon {
@@ -97,12 +122,26 @@ impl Daemon {
         lines: &Lines,
         signals: &mut Signals,
     ) -> Result<(), CliError> {
+        // They wait for a slow reader, as the events do in the watcher.
+        let mut due = VecDeque::new();
+        let mut ticks = interval(NOTICES);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 next = next(watcher, lines) => {
                     let (room, event) = next?;
                     self.take(&event);
-                    room.send(event);
+                    room.send(Line::Event(event));
+                }
+                _ = ticks.tick() => {
+                    let snapshot = watcher.snapshot();
+                    self.metrics.expire(&snapshot);
+                    due.extend(self.notices.due(&snapshot, Timestamp::now()));
+                }
+                room = lines.reserve(), if !due.is_empty() => {
+                    if let Some(notice) = due.pop_front() {
+                        room.send(Line::Notice(notice));
+                    }
                 }
                 () = self.manager.watchdog_due() => ServiceManager::notify_alive(),
                 () = lines.closed() => return Ok(()),
@@ -138,6 +177,9 @@ impl Daemon {
                 () = keep_alive(&mut self.manager) => {}
             }
         }
+        if let Some(handovers) = &self.handovers {
+            handovers.close().await;
+        }
     }
 }
 
@@ -149,7 +191,7 @@ async fn keep_alive(manager: &mut ServiceManager) {
 }
 
 /// The next event, and the place of its line in the queue. Safe to cancel: the event stays in the watcher.
-async fn next<'a>(watcher: &mut Watcher, lines: &'a Lines) -> Result<(Permit<'a, Event>, Event), Error> {
+async fn next<'a>(watcher: &mut Watcher, lines: &'a Lines) -> Result<(Permit<'a, Line>, Event), Error> {
     let room = lines.reserve().await;
     match watcher.recv().await {
         Some(event) => Ok((room, event)),

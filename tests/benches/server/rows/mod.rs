@@ -1,11 +1,13 @@
 //! The table: what is compared with what, and the target of each.
 
 mod client;
+mod consumers;
 mod logging;
 mod read;
 mod write;
 
 pub use client::client;
+pub use consumers::{CONSUMERS, held, renewal, renewals};
 pub use logging::logging;
 pub use read::{GET, ledger, list, read, reads};
 pub use write::{SET, calls, crowd, delivery, grown, keeping, listeners, single, write_cpu};

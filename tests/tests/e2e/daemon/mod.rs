@@ -1,5 +1,6 @@
 //! `intcred listen` as a daemon: hooks, metrics, the service manager, and its end.
 
+mod consumers;
 mod drain;
 mod failures;
 mod hooks;

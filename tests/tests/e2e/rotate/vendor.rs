@@ -127,7 +127,7 @@ async fn keys_of_a_vendor_are_rotated_under_load_and_no_request_fails() {
             while !is_over.load(Ordering::Relaxed) {
                 let key = cache.get(ANY).await.unwrap();
                 let request = Request::get(format!("http://{address}/"));
-                let request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose()));
+                let request = request.header(AUTHORIZATION, format!("Bearer {}", key.expose().unwrap()));
                 let answer = http.request(request.body(Body::empty()).unwrap()).await.unwrap();
                 drop(key);
                 assert_eq!(answer.status(), StatusCode::OK);

@@ -13,9 +13,17 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// Whether the failure uses up a retry. A server that is unreachable does not: the hook waits for the
-    /// server.
+    /// Whether the failure uses up a retry. A server that is unreachable or behind does not: the hook waits for
+    /// the server.
     pub fn uses_retry(&self) -> bool {
-        !matches!(self, Self::Value(Error::Connect { .. } | Error::Disconnected { .. }))
+        !matches!(
+            self,
+            Self::Value(
+                Error::Connect { .. }
+                    | Error::Disconnected { .. }
+                    | Error::Behind { .. }
+                    | Error::LeaseOver { .. }
+            )
+        )
     }
 }

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{cli::Listen, terminal::log_line};
 use failed::Failed;
-use intcred::{Settings, internal::Backoff};
+use intcred::{
+    Settings,
+    internal::{Backoff, Handovers},
+};
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -50,17 +53,26 @@ struct Hook {
     permits: Semaphore,
     /// The connection settings to read the credential, with --with-value.
     values: Option<Settings>,
+    /// What the runs have handed over.
+    handovers: Arc<Handovers>,
     metrics: HookMetrics,
 }
 
 impl Hooks {
-    pub fn new(command: String, options: &Listen, settings: &Settings, metrics: HookMetrics) -> Self {
+    pub fn new(
+        command: String,
+        options: &Listen,
+        settings: &Settings,
+        handovers: Arc<Handovers>,
+        metrics: HookMetrics,
+    ) -> Self {
         let hook = Hook {
             command,
             timeout: Duration::from_secs(options.exec_timeout.into()),
             retries: options.exec_retries,
             permits: Semaphore::new(options.exec_concurrency.into()),
             values: options.with_value.then(|| settings.clone()),
+            handovers,
             metrics,
         };
         Self { hook: Arc::new(hook), latest: HashMap::new(), tasks: JoinSet::new() }
@@ -146,18 +158,26 @@ impl Hook {
     }
 
     async fn run(&self, change: &Change) -> Result<Outcome, Failed> {
-        let value = match &self.values {
+        let key = &change.target.key;
+        let (value, revision) = match &self.values {
             Some(settings) if change.leaves_a_value() => {
-                match value::read(settings, &change.target.key).await? {
-                    // A hook that writes its input to a file would empty the file.
-                    None => return Ok(Outcome::Skipped),
-                    value => value,
-                }
+                // The server must know of the use before the value is read.
+                self.handovers.report(key).await.map_err(Failed::Value)?;
+                // A hook that writes its input to a file would empty the file.
+                let Some((value, revision)) = value::read(settings, key).await? else {
+                    return Ok(Outcome::Skipped);
+                };
+                self.handovers.begin_value(key, revision).map_err(Failed::Value)?;
+                (Some(value), revision)
             }
-            _ => None,
+            _ => {
+                self.handovers.begin(key, change.revision);
+                (None, change.revision)
+            }
         };
         let _running = Running::start(&self.metrics);
         command::run(&self.command, self.timeout, change, value).await?;
+        self.handovers.succeed(key, change.leaves_a_value().then_some(revision));
         Ok(Outcome::Succeeded)
     }
 }

@@ -130,6 +130,27 @@ pub fn key_id(envelope: &[u8]) -> Option<&str> {
     Parts::of(envelope).map(|parts| parts.id)
 }
 
+/// Encrypts anew what another key than the primary has encrypted; `None` for an envelope of the primary.
+///
+/// # Errors
+/// Those of [`decrypt`] and [`encrypt`].
+pub fn reencrypt(
+    keyring: &Keyring,
+    place: Place<'_>,
+    envelope: &[u8],
+) -> Result<Option<Vec<u8>>, EnvelopeError> {
+    if key_id(envelope) == Some(keyring.primary_id()) {
+        return Ok(None);
+    }
+    let plaintext = decrypt(keyring, place, envelope)?;
+    encrypt(keyring, place, &plaintext).map(Some)
+}
+
+/// The bytes that every envelope of the primary key begins with.
+pub fn head(keyring: &Keyring) -> Result<Vec<u8>, EnvelopeError> {
+    frame::head(VERSION, keyring.primary_id()).ok_or(EnvelopeError::Encrypt)
+}
+
 struct Parts<'a> {
     id: &'a str,
     nonce: &'a [u8; NONCE_BYTES],
@@ -177,6 +198,26 @@ mod tests {
         let other = Keyring::generate().unwrap();
         let id = keyring.key_ids().next().unwrap().to_owned();
         assert_eq!(decrypt(&other, HERE, &envelope), Err(EnvelopeError::UnknownKey(id)));
+    }
+
+    #[test]
+    fn reencrypted_envelope_has_the_value_the_place_and_the_primary_key() {
+        let mut keyring = Keyring::generate().unwrap();
+        let old = encrypt(&keyring, HERE, "hunter2").unwrap();
+        assert_eq!(reencrypt(&keyring, HERE, &old), Ok(None));
+        let first = keyring.primary_id().to_owned();
+        let second = keyring.add_key().unwrap().to_owned();
+        assert_eq!(reencrypt(&keyring, HERE, &old), Ok(None), "the new key does not encrypt yet");
+        keyring.use_key(&second).unwrap();
+        let new = reencrypt(&keyring, HERE, &old).unwrap().unwrap();
+        assert_eq!([&old, &new].map(|it| key_id(it).unwrap()), [&first, &second]);
+        assert!(new.starts_with(&head(&keyring).unwrap()) && !old.starts_with(&head(&keyring).unwrap()));
+        keyring.remove(&first).unwrap();
+        assert_eq!(*decrypt(&keyring, HERE, &new).unwrap(), "hunter2");
+        assert_eq!(reencrypt(&keyring, HERE, &old), Err(EnvelopeError::UnknownKey(first)));
+        let moved = Place { org: "evil", ..HERE };
+        assert_eq!(decrypt(&keyring, moved, &new), Err(EnvelopeError::NotAuthentic));
+        assert_eq!(reencrypt(&keyring, HERE, b"noise"), Err(EnvelopeError::Malformed));
     }
 
     #[test]

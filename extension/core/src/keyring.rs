@@ -4,7 +4,9 @@
 //! {"version": 1, "primary": "k5c8e01d2", "keys": [{"id": "k5c8e01d2", "key": "<32 bytes in base64>"}]}
 //! ```
 //!
-//! The primary key encrypts new values. The other keys stay to decrypt older values.
+//! The primary key encrypts new values. The other keys only decrypt: older keys for what they encrypted, and a
+//! newer key until every server has it and it becomes the primary. [`crate::archive`] has the keys that were
+//! retired.
 
 use crate::locked_page::{KEY_BYTES, LockedKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -40,6 +42,22 @@ impl Key {
     pub fn secret(&self) -> &[u8; KEY_BYTES] {
         self.secret.bytes()
     }
+
+    pub(crate) fn decode(id: String, text: &str) -> Result<Self, KeyringError> {
+        // The decoder needs room for one more group of three bytes.
+        let mut bytes = Zeroizing::new([0; KEY_BYTES + 3]);
+        match STANDARD.decode_slice(text, bytes.as_mut_slice()) {
+            Ok(KEY_BYTES) => {}
+            _ => return Err(KeyringError::Material(id)),
+        }
+        let secret = LockedKey::new(|page| page.copy_from_slice(&bytes[..KEY_BYTES])).map_err(system)?;
+        bytes.zeroize();
+        Ok(Self { id, secret })
+    }
+
+    pub(crate) fn encode(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.secret()))
+    }
 }
 
 /// The problem of a keyring: where it is, never the text there.
@@ -68,6 +86,12 @@ pub enum KeyringError {
     /// The primary is not among the keys.
     #[error("the keyring's primary key is not among its keys")]
     Primary,
+    /// No key has the id.
+    #[error("the keyring has no key {0}")]
+    Unknown(String),
+    /// The primary cannot be taken out.
+    #[error("key {0} encrypts new values")]
+    InUse(String),
     /// The operating system gave no memory or no random bytes.
     #[error("cannot create or copy a key: {0}")]
     System(String),
@@ -111,7 +135,7 @@ impl Keyring {
             if keys.iter().any(|known| known.id == id) {
                 return Err(KeyringError::Duplicate(id));
             }
-            keys.push(decode_key(id, &key)?);
+            keys.push(Key::decode(id, &key)?);
         }
         let primary = keys.iter().position(|key| key.id == document.primary).ok_or(KeyringError::Primary)?;
         Ok(Self { primary, keys })
@@ -119,23 +143,13 @@ impl Keyring {
 
     /// The document, to be written to a file that only the server's user can read.
     pub fn to_document(&self) -> Result<Zeroizing<String>, KeyringError> {
-        let keys = self.keys.iter().map(|key| DocumentKey {
-            id: key.id.clone(),
-            key: Zeroizing::new(STANDARD.encode(key.secret())),
-        });
+        let keys = self.keys.iter().map(|key| DocumentKey { id: key.id.clone(), key: key.encode() });
         let document =
             Document { version: VERSION, primary: self.primary().id.clone(), keys: keys.collect() };
-        // Full size at once, because growing would leave an unwiped copy behind.
-        let mut text = Vec::with_capacity(128 + self.keys.len() * 256);
-        let written = serde_json::to_writer_pretty(&mut text, &document);
-        text.push(b'\n');
-        match (written, String::from_utf8(text)) {
-            (Ok(()), Ok(text)) => Ok(Zeroizing::new(text)),
-            _ => Err(KeyringError::System("the document is not UTF-8 JSON".into())),
-        }
+        to_text(&document, self.keys.len())
     }
 
-    /// Adds a new random key and makes it the primary. Returns its id.
+    /// Adds a new random key, which only decrypts. Returns its id.
     pub fn add_key(&mut self) -> Result<&str, KeyringError> {
         let key = loop {
             let key = random_key()?;
@@ -143,9 +157,43 @@ impl Keyring {
                 break key;
             }
         };
-        self.primary = self.keys.len();
         self.keys.push(key);
-        Ok(self.primary_id())
+        Ok(self.keys[self.keys.len() - 1].id())
+    }
+
+    /// Puts an older key before the others. The key only decrypts.
+    pub fn insert(&mut self, key: Key) -> Result<(), KeyringError> {
+        if self.find(&key.id).is_some() {
+            return Err(KeyringError::Duplicate(key.id));
+        }
+        self.keys.insert(0, key);
+        self.primary += 1;
+        Ok(())
+    }
+
+    /// Makes a key the primary.
+    pub fn use_key(&mut self, id: &str) -> Result<(), KeyringError> {
+        self.primary = self.position(id)?;
+        Ok(())
+    }
+
+    /// Takes a key out, unless it is the primary.
+    pub fn remove(&mut self, id: &str) -> Result<Key, KeyringError> {
+        let position = self.position(id)?;
+        if position == self.primary {
+            return Err(KeyringError::InUse(id.to_owned()));
+        }
+        if position < self.primary {
+            self.primary -= 1;
+        }
+        Ok(self.keys.remove(position))
+    }
+
+    fn position(&self, id: &str) -> Result<usize, KeyringError> {
+        let position = self.keys.iter().position(|key| key.id == id);
+        // The text may be anything, so an id of another form is not shown.
+        let shown = if is_id(id) { id } else { "with this id" };
+        position.ok_or_else(|| KeyringError::Unknown(shown.to_owned()))
     }
 
     /// The key that encrypts new values.
@@ -166,9 +214,14 @@ impl Keyring {
         self.keys.iter().find(|key| key.id == id)
     }
 
+    /// All keys, oldest first.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+
     /// All ids, oldest first.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().map(Key::id)
+        self.keys().map(Key::id)
     }
 }
 
@@ -195,16 +248,20 @@ fn random_key() -> Result<Key, KeyringError> {
     Ok(Key { id: format!("k{:08x}", u32::from_be_bytes(id)), secret })
 }
 
-fn decode_key(id: String, text: &str) -> Result<Key, KeyringError> {
-    // The decoder needs room for one more group of three bytes.
-    let mut bytes = Zeroizing::new([0; KEY_BYTES + 3]);
-    match STANDARD.decode_slice(text, bytes.as_mut_slice()) {
-        Ok(KEY_BYTES) => {}
-        _ => return Err(KeyringError::Material(id)),
+/// A document as text, at its full size at once, because growing would leave an unwiped copy behind.
+pub(crate) fn to_text(document: &impl Serialize, keys: usize) -> Result<Zeroizing<String>, KeyringError> {
+    let mut text = Vec::with_capacity(128 + keys * 256);
+    let written = serde_json::to_writer_pretty(&mut text, document);
+    text.push(b'\n');
+    match (written, String::from_utf8(text)) {
+        (Ok(()), Ok(text)) => Ok(Zeroizing::new(text)),
+        _ => Err(KeyringError::System("the document is not UTF-8 JSON".into())),
     }
-    let secret = LockedKey::new(|page| page.copy_from_slice(&bytes[..KEY_BYTES])).map_err(system)?;
-    bytes.zeroize();
-    Ok(Key { id, secret })
+}
+
+/// Whether two keys have the same 32 bytes. In constant time, though both are ours.
+pub(crate) fn is_same(one: &Key, other: &Key) -> bool {
+    one.secret().iter().zip(other.secret()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 fn system(error: impl fmt::Display) -> KeyringError {
@@ -220,6 +277,8 @@ mod tests {
         let mut keyring = Keyring::generate().unwrap();
         let first = keyring.primary_id().to_owned();
         let second = keyring.add_key().unwrap().to_owned();
+        assert_eq!(keyring.primary_id(), first, "a new key only decrypts");
+        keyring.use_key(&second).unwrap();
         let again = Keyring::parse(keyring.to_document().unwrap().as_bytes()).unwrap();
         assert_eq!(again.primary_id(), second);
         assert_eq!(again.key_ids().collect::<Vec<_>>(), [&first, &second]);
@@ -253,6 +312,25 @@ mod tests {
                 assert!(!message.contains(material.trim_end_matches('=')), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn key_is_taken_out_unless_it_is_the_primary_or_unknown() {
+        let mut keyring = Keyring::generate().unwrap();
+        let first = keyring.primary_id().to_owned();
+        let [second, third] = [(); 2].map(|()| keyring.add_key().unwrap().to_owned());
+        assert!(matches!(keyring.remove(&first), Err(KeyringError::InUse(id)) if id == first));
+        keyring.use_key(&third).unwrap();
+        let removed = keyring.remove(&first).unwrap();
+        assert_eq!((removed.id(), keyring.primary_id()), (first.as_str(), third.as_str()));
+        assert_eq!(keyring.key_ids().collect::<Vec<_>>(), [&second, &third]);
+        assert!(matches!(keyring.use_key(&first), Err(KeyringError::Unknown(id)) if id == first));
+        let message = keyring.use_key("no id, perhaps a secret").unwrap_err().to_string();
+        assert_eq!(message, "the keyring has no key with this id");
+        keyring.insert(removed).unwrap();
+        let again = Keyring::parse(keyring.to_document().unwrap().as_bytes()).unwrap();
+        assert_eq!(again.key_ids().collect::<Vec<_>>(), [&first, &second, &third]);
+        assert_eq!(again.primary_id(), third);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | [`limits`] | how long a key, a value and an actor may be |
 //! | [`options`] | the options of a set call |
 //! | `rules` | the catalog's rules for a value (with the feature of that name) |
-//! | [`keyring`] | the keys, and their document |
+//! | [`keyring`], [`archive`] | the keys, and their document; the retired keys, and theirs |
 //! | [`buffer`] | fallible memory for code in hooks |
 //! | [`envelope`] | a stored credential: encrypted, bound to its place |
 //! | [`seal`] | a value that a client encrypted to a public key of the server |
@@ -19,6 +19,7 @@
 //! | [`read_ledger`] | who read what, in memory of a fixed size |
 //! | [`board`] | the databases with maintenance to do, and their workers |
 
+pub mod archive;
 pub mod board;
 pub mod buffer;
 pub mod envelope;

@@ -114,6 +114,13 @@ pub fn sealing_key(keyring: &Keyring) -> SealingKey {
     SealingKey { id: keyring.primary_id().to_owned(), public: public.to_bytes().into() }
 }
 
+/// Eight bytes of the public key, in hex. Two keys of one id differ here, and the fingerprint reveals neither.
+#[must_use]
+pub fn fingerprint(key: &Key) -> String {
+    let public: [u8; PUBLIC_KEY_BYTES] = key_pair(key).1.to_bytes().into();
+    format!("{:016x}", u64::from_be_bytes(*public.first_chunk().unwrap_or(&[0; 8])))
+}
+
 fn key_pair(key: &Key) -> (PrivateKey, PublicKey) {
     let material = Zeroizing::new([INFO, &[0], key.secret()].concat());
     X25519HkdfSha256::derive_keypair(&material)
@@ -227,8 +234,11 @@ mod tests {
             let terms = Terms { org, key, role };
             assert_eq!(open(&keyring, terms, NOW, &value), Err(SealError::NotAuthentic));
         }
-        keyring.add_key().unwrap();
+        let newer = keyring.add_key().unwrap().to_owned();
+        keyring.use_key(&newer).unwrap();
         assert_eq!(*open(&keyring, TERMS, NOW, &value).unwrap(), "hunter2", "old keys still open");
+        let prints: Vec<_> = keyring.keys().map(fingerprint).collect();
+        assert!(prints[0] != prints[1] && prints.iter().all(|print| print.len() == 16), "{prints:?}");
         assert_ne!(sealing_key(&keyring).public, sealing_key(&Keyring::generate().unwrap()).public);
         let id = keyring.key_ids().next().unwrap().to_owned();
         let other = Keyring::generate().unwrap();

@@ -199,3 +199,26 @@ COMMENT ON FUNCTION integration_credentials.announce_replicated() IS
     'Trigger on a subscriber: announces a resync when a replicated change commits.';
 COMMENT ON FUNCTION integration_credentials.keep_own_reads() IS
     'Trigger on a subscriber: leaves out the reads of the publisher.';
+
+COMMENT ON FUNCTION integration_credentials.keyring_status() IS
+    'The keys that the keyring of this server has, and which of them encrypts; for superusers.';
+COMMENT ON FUNCTION integration_credentials.key_usage() IS
+    'How many ciphertexts of the database need each key of the keyring, over all orgs.';
+COMMENT ON FUNCTION integration_credentials.check_all_credentials() IS
+    'The ciphertexts of all orgs that this server cannot decrypt, and why; for superusers.';
+COMMENT ON FUNCTION integration_credentials.reencrypt_batch(integer, boolean) IS
+    'One transaction of the procedure reencrypt; for superusers.';
+COMMENT ON PROCEDURE integration_credentials.reencrypt(integer, jsonb) IS
+    'Reencrypts, with the key that writes, every ciphertext of another key, in batches; for superusers.';
+COMMENT ON FUNCTION integration_credentials.reencrypt_runs() IS
+    'The runs of reencrypt in all databases of the cluster, by the oid of the database.';
+COMMENT ON VIEW integration_credentials.reencrypt_progress IS
+    'How far the runs of reencrypt are, in all databases of the cluster; for pg_monitor.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.key_id IS
+    'The key that the run reencrypts with.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.total IS
+    'The rows that had a ciphertext of another key when the run began.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.done IS
+    'The rows that the run has reencrypted.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.unreadable IS
+    'The ciphertexts that the run has found and cannot decrypt.';

@@ -337,3 +337,92 @@ CREATE FUNCTION integration_credentials.sync_aggregator_credentials(org_slug tex
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'sync_aggregator_credentials';
+
+----------------------------------------------------------------------------------- for operators, about keys
+
+-- The keys that the keyring of this server has, and which of them encrypts. The fingerprint differs between two
+-- keys of one id; like the public sealing key, of which it is a part, it reveals no key. Works on a standby.
+CREATE FUNCTION integration_credentials.keyring_status()
+    RETURNS TABLE ("keyId" text, fingerprint text, writes boolean)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'keyring_status';
+
+-- How many ciphertexts of the database need each key, over all orgs. The key id is NULL for a ciphertext whose
+-- form is unknown. substr() reads the head of a ciphertext without the rest.
+CREATE FUNCTION integration_credentials.key_usage()
+    RETURNS TABLE ("keyId" text, current bigint, previous bigint, pending bigint, aggregator bigint)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT k.key_id,
+               count(*) FILTER (WHERE k.which = 'current'),
+               count(*) FILTER (WHERE k.which = 'previous'),
+               count(*) FILTER (WHERE k.which = 'pending'),
+               count(*) FILTER (WHERE k.which = 'aggregator')
+        FROM (
+            SELECT h.which,
+                   CASE WHEN octet_length(h.head) < 3 THEN NULL
+                        WHEN get_byte(h.head, 0) <> 1 THEN NULL
+                        ELSE encode(substr(h.head, 3, get_byte(h.head, 1)), 'escape') END AS key_id
+            FROM (
+                SELECT v.which, v.head
+                FROM integration_credentials.configured_integrations c
+                CROSS JOIN LATERAL (VALUES
+                    ('current', substr(c.ciphertext, 1, 66)),
+                    ('previous', substr(c.previous_ciphertext, 1, 66)),
+                    ('pending', substr(c.pending_ciphertext, 1, 66))) v (which, head)
+                WHERE v.head IS NOT NULL
+                UNION ALL
+                SELECT 'aggregator' AS which, substr(a.ciphertext, 1, 66) AS head
+                FROM integration_credentials.aggregator_credentials a) h) k
+        GROUP BY k.key_id
+        ORDER BY k.key_id;
+    END;
+
+-- The ciphertexts of all orgs that this server cannot decrypt. Works on a standby.
+CREATE FUNCTION integration_credentials.check_all_credentials()
+    RETURNS TABLE (org text, key text, which text, "keyId" text, error text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'check_all_credentials';
+
+-- One transaction of the procedure below. NULL while there is more to do, then the result.
+CREATE FUNCTION integration_credentials.reencrypt_batch(batch integer, is_first boolean) RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'reencrypt_batch';
+
+-- Reencrypts, with the key that writes, every ciphertext of another key. Commits after each batch of rows. A
+-- procedure that commits can have neither SECURITY DEFINER nor a pinned search_path, so its body has no name
+-- and no operator that a search_path could resolve.
+CREATE PROCEDURE integration_credentials.reencrypt(batch integer DEFAULT 1000, INOUT result jsonb DEFAULT NULL)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    is_first boolean := true;
+BEGIN
+    -- In a transaction block, this fails before anything is done.
+    COMMIT;
+    LOOP
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
+        result := integration_credentials.reencrypt_batch(batch, is_first);
+        COMMIT;
+        EXIT WHEN result IS NOT NULL;
+        is_first := false;
+    END LOOP;
+END
+$$;
+
+-- The runs of reencrypt() in all databases of the cluster.
+CREATE FUNCTION integration_credentials.reencrypt_runs()
+    RETURNS TABLE (pid integer, datid oid, key_id text, total bigint, done bigint, unreadable bigint,
+                   started_at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'reencrypt_runs';
+
+CREATE VIEW integration_credentials.reencrypt_progress AS
+    SELECT r.pid, d.datname, r.key_id, r.total, r.done, r.unreadable, r.started_at
+    FROM integration_credentials.reencrypt_runs() r
+    LEFT JOIN pg_catalog.pg_database d ON d.oid = r.datid;

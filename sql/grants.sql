@@ -1,6 +1,6 @@
 -- Runs last in the install script, so that only the owner keeps a privilege. Postgres lets PUBLIC execute a
 -- new function, and the default privileges of the installing role may grant more.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA integration_credentials FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA integration_credentials FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA integration_credentials FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA integration_credentials FROM PUBLIC;
 
@@ -22,7 +22,12 @@ BEGIN
         EXECUTE pg_catalog.format('REVOKE ALL ON SCHEMA integration_credentials FROM %s', kept.grantee);
         EXECUTE pg_catalog.format('REVOKE ALL ON ALL TABLES IN SCHEMA integration_credentials FROM %s', kept.grantee);
         EXECUTE pg_catalog.format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA integration_credentials FROM %s', kept.grantee);
-        EXECUTE pg_catalog.format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA integration_credentials FROM %s', kept.grantee);
+        EXECUTE pg_catalog.format('REVOKE ALL ON ALL ROUTINES IN SCHEMA integration_credentials FROM %s', kept.grantee);
     END LOOP;
 END
 $$;
+
+-- Who watches the server may watch a run of reencrypt().
+GRANT USAGE ON SCHEMA integration_credentials TO pg_monitor;
+GRANT EXECUTE ON FUNCTION integration_credentials.reencrypt_runs() TO pg_monitor;
+GRANT SELECT ON integration_credentials.reencrypt_progress TO pg_monitor;

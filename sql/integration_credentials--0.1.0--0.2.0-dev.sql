@@ -271,6 +271,95 @@ CREATE TRIGGER keeps_own_reads BEFORE INSERT OR UPDATE OR DELETE ON integration_
     FOR EACH ROW EXECUTE FUNCTION integration_credentials.keep_own_reads();
 ALTER TABLE integration_credentials.credential_reads ENABLE REPLICA TRIGGER keeps_own_reads;
 
+----------------------------------------------------------------------------------- for operators, about keys
+
+-- The keys that the keyring of this server has, and which of them encrypts. The fingerprint differs between two
+-- keys of one id; like the public sealing key, of which it is a part, it reveals no key. Works on a standby.
+CREATE FUNCTION integration_credentials.keyring_status()
+    RETURNS TABLE ("keyId" text, fingerprint text, writes boolean)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'keyring_status';
+
+-- How many ciphertexts of the database need each key, over all orgs. The key id is NULL for a ciphertext whose
+-- form is unknown. substr() reads the head of a ciphertext without the rest.
+CREATE FUNCTION integration_credentials.key_usage()
+    RETURNS TABLE ("keyId" text, current bigint, previous bigint, pending bigint, aggregator bigint)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT k.key_id,
+               count(*) FILTER (WHERE k.which = 'current'),
+               count(*) FILTER (WHERE k.which = 'previous'),
+               count(*) FILTER (WHERE k.which = 'pending'),
+               count(*) FILTER (WHERE k.which = 'aggregator')
+        FROM (
+            SELECT h.which,
+                   CASE WHEN octet_length(h.head) < 3 THEN NULL
+                        WHEN get_byte(h.head, 0) <> 1 THEN NULL
+                        ELSE encode(substr(h.head, 3, get_byte(h.head, 1)), 'escape') END AS key_id
+            FROM (
+                SELECT v.which, v.head
+                FROM integration_credentials.configured_integrations c
+                CROSS JOIN LATERAL (VALUES
+                    ('current', substr(c.ciphertext, 1, 66)),
+                    ('previous', substr(c.previous_ciphertext, 1, 66)),
+                    ('pending', substr(c.pending_ciphertext, 1, 66))) v (which, head)
+                WHERE v.head IS NOT NULL
+                UNION ALL
+                SELECT 'aggregator' AS which, substr(a.ciphertext, 1, 66) AS head
+                FROM integration_credentials.aggregator_credentials a) h) k
+        GROUP BY k.key_id
+        ORDER BY k.key_id;
+    END;
+
+-- The ciphertexts of all orgs that this server cannot decrypt. Works on a standby.
+CREATE FUNCTION integration_credentials.check_all_credentials()
+    RETURNS TABLE (org text, key text, which text, "keyId" text, error text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'check_all_credentials';
+
+-- One transaction of the procedure below. NULL while there is more to do, then the result.
+CREATE FUNCTION integration_credentials.reencrypt_batch(batch integer, is_first boolean) RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'reencrypt_batch';
+
+-- Reencrypts, with the key that writes, every ciphertext of another key. Commits after each batch of rows. A
+-- procedure that commits can have neither SECURITY DEFINER nor a pinned search_path, so its body has no name
+-- and no operator that a search_path could resolve.
+CREATE PROCEDURE integration_credentials.reencrypt(batch integer DEFAULT 1000, INOUT result jsonb DEFAULT NULL)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    is_first boolean := true;
+BEGIN
+    -- In a transaction block, this fails before anything is done.
+    COMMIT;
+    LOOP
+        SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
+        result := integration_credentials.reencrypt_batch(batch, is_first);
+        COMMIT;
+        EXIT WHEN result IS NOT NULL;
+        is_first := false;
+    END LOOP;
+END
+$$;
+
+-- The runs of reencrypt() in all databases of the cluster.
+CREATE FUNCTION integration_credentials.reencrypt_runs()
+    RETURNS TABLE (pid integer, datid oid, key_id text, total bigint, done bigint, unreadable bigint,
+                   started_at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'reencrypt_runs';
+
+CREATE VIEW integration_credentials.reencrypt_progress AS
+    SELECT r.pid, d.datname, r.key_id, r.total, r.done, r.unreadable, r.started_at
+    FROM integration_credentials.reencrypt_runs() r
+    LEFT JOIN pg_catalog.pg_database d ON d.oid = r.datid;
+
 ---------------------------------------------------------------------------------------------------------- grants
 
 -- Only the owner has a privilege on a new object. Postgres lets PUBLIC execute a new function, and the default
@@ -283,7 +372,7 @@ BEGIN
     FOR new IN
         SELECT DISTINCT kind, object, CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS grantee
         FROM (
-            SELECT 'FUNCTION' AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
+            SELECT 'ROUTINE' AS kind, p.oid::regprocedure::text AS object, p.proowner AS owner,
                    coalesce(p.proacl, acldefault('f', p.proowner)) AS acl
             FROM pg_proc p
             WHERE p.pronamespace = 'integration_credentials'::regnamespace
@@ -304,6 +393,11 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Who watches the server may watch a run of reencrypt().
+GRANT USAGE ON SCHEMA integration_credentials TO pg_monitor;
+GRANT EXECUTE ON FUNCTION integration_credentials.reencrypt_runs() TO pg_monitor;
+GRANT SELECT ON integration_credentials.reencrypt_progress TO pg_monitor;
 
 -- What each object is, for \dn+, \dt+, \d+ and \df+.
 
@@ -506,3 +600,26 @@ COMMENT ON FUNCTION integration_credentials.announce_replicated() IS
     'Trigger on a subscriber: announces a resync when a replicated change commits.';
 COMMENT ON FUNCTION integration_credentials.keep_own_reads() IS
     'Trigger on a subscriber: leaves out the reads of the publisher.';
+
+COMMENT ON FUNCTION integration_credentials.keyring_status() IS
+    'The keys that the keyring of this server has, and which of them encrypts; for superusers.';
+COMMENT ON FUNCTION integration_credentials.key_usage() IS
+    'How many ciphertexts of the database need each key of the keyring, over all orgs.';
+COMMENT ON FUNCTION integration_credentials.check_all_credentials() IS
+    'The ciphertexts of all orgs that this server cannot decrypt, and why; for superusers.';
+COMMENT ON FUNCTION integration_credentials.reencrypt_batch(integer, boolean) IS
+    'One transaction of the procedure reencrypt; for superusers.';
+COMMENT ON PROCEDURE integration_credentials.reencrypt(integer, jsonb) IS
+    'Reencrypts, with the key that writes, every ciphertext of another key, in batches; for superusers.';
+COMMENT ON FUNCTION integration_credentials.reencrypt_runs() IS
+    'The runs of reencrypt in all databases of the cluster, by the oid of the database.';
+COMMENT ON VIEW integration_credentials.reencrypt_progress IS
+    'How far the runs of reencrypt are, in all databases of the cluster; for pg_monitor.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.key_id IS
+    'The key that the run reencrypts with.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.total IS
+    'The rows that had a ciphertext of another key when the run began.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.done IS
+    'The rows that the run has reencrypted.';
+COMMENT ON COLUMN integration_credentials.reencrypt_progress.unreadable IS
+    'The ciphertexts that the run has found and cannot decrypt.';

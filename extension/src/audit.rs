@@ -14,16 +14,29 @@ statement!(volatile AUDIT(TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, 
         (org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
 
-/// Writes the row of one change. The two roles come from Postgres, the actor from the caller.
+/// Writes the row of one change of an integration.
 pub fn write(call: &Call, org: &str, actor: &str, action: &str, key: &str, metadata: &Value) {
+    write_about(call, org, actor, action, ("integration", key), metadata);
+}
+
+/// Writes the row of one change of a target, given by its type and id. The two roles come from Postgres, the
+/// actor from the caller.
+pub fn write_about(
+    call: &Call,
+    org: &str,
+    actor: &str,
+    action: &str,
+    (target_type, target_id): (&str, &str),
+    metadata: &Value,
+) {
     let columns = [
         column(c"org_slug", org),
         column(c"actor", actor),
         column(c"session_role", Role::session().name()),
         column(c"acting_role", call.caller.role.name()),
         column(c"action", action),
-        column(c"target_type", "integration"),
-        column(c"target_id", key),
+        column(c"target_type", target_type),
+        column(c"target_id", target_id),
         column(c"metadata", Document::of(metadata)),
     ];
     append(&AUDIT_LOG, &columns);

@@ -5,9 +5,11 @@
 //! frame. So an error of Postgres jumps over the frame unchanged.
 
 use crate::announce::{announce_resync, queue, two_phase};
+use crate::calls::reencrypt;
 use crate::maintenance::board;
 use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
 use crate::pg::version;
+use crate::progress;
 use crate::reads::memory;
 use crate::redaction;
 use crate::user_functions::sandbox;
@@ -202,6 +204,7 @@ unsafe extern "C-unwind" fn memory_request() {
         }
     }
     queue::request_memory();
+    progress::request_memory();
     board::request_memory();
     memory::request_memory();
 }
@@ -215,6 +218,7 @@ unsafe extern "C-unwind" fn memory_startup() {
         }
     }
     queue::initialize();
+    progress::initialize();
     board::initialize();
     memory::initialize();
 }
@@ -224,6 +228,7 @@ unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _: *mut c_void
     match event {
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PARALLEL_ABORT => {
             quietly(redaction::transaction_failed);
+            quietly(reencrypt::abandon);
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT
         | pg_sys::XactEvent::XACT_EVENT_PARALLEL_COMMIT

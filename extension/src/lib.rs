@@ -15,12 +15,15 @@
 //! | `reads` | the read ledger: which role has read which credential last |
 //! | `redaction` | keeping secrets out of what the server logs and shows |
 //! | `hooks` | the hooks of Postgres that the library uses |
+//! | `progress` | how far the runs of `reencrypt` are, in shared memory |
 //! | `settings` | the settings, and the org of the session |
 //! | `memory` | Rust's allocator, with a reserve for when the system has no memory left |
 //! | `pg` | Postgres' own functions, in Rust |
 
 use crate::calls::caller::as_owner;
-use crate::calls::{consumers, find, functions, pending, previous, read, remove, rotation_status, set};
+use crate::calls::{
+    consumers, find, functions, keys, pending, previous, read, reencrypt, remove, rotation_status, set,
+};
 use crate::pg::{call, session};
 use crate::user_functions::{silence, sync_handler};
 use pgrx::prelude::*;
@@ -35,6 +38,7 @@ mod maintenance;
 mod memory;
 mod metering;
 mod pg;
+mod progress;
 mod reads;
 mod redaction;
 mod settings;
@@ -92,4 +96,8 @@ call::sql_functions! {
     register_validator => functions::call_register_validator,
     register_sync_handler => functions::call_register_sync_handler,
     sync_aggregator_credentials => sync_handler::call_aggregator,
+    keyring_status => keys::call_keyring_status,
+    check_all_credentials => keys::call_check_all,
+    reencrypt_batch => reencrypt::call,
+    reencrypt_runs => progress::call,
 }

@@ -11,6 +11,7 @@
 //! | `find` | the calls that look at every stored value |
 //! | `catalog` | the calls about the catalog |
 //! | `functions` | registering the validator and the sync handler of an entry |
+//! | `keys`, `reencrypt` | the calls about keys of encryption, and bringing all ciphertexts to one key |
 //! | `caller` | the role that called, and running as the owner |
 //! | `stored`, `receipt` | the row of a credential before a change, and what the change answers |
 //! | `key_lock` | one transaction at a time changes a credential |
@@ -21,11 +22,13 @@ pub mod consumers;
 pub mod find;
 pub mod functions;
 mod key_lock;
+pub mod keys;
 pub mod pending;
 pub mod previous;
 pub mod read;
 pub mod reads;
 mod receipt;
+pub mod reencrypt;
 pub mod remove;
 pub mod rotation_status;
 pub mod set;

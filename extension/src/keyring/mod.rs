@@ -32,6 +32,11 @@ pub fn encrypt(place: Place<'_>, value: &str) -> Result<Vec<u8>, Refusal> {
     envelope::encrypt(&*keyring()?, place, value).map_err(|error| refusal(&error))
 }
 
+/// The keyring as its source has it now, which this session then caches.
+pub fn read_anew() -> Result<Rc<Keyring>, Refusal> {
+    load()
+}
+
 /// Decrypts the ciphertext of a place.
 pub fn decrypt(place: Place<'_>, ciphertext: &[u8]) -> Result<Zeroizing<String>, Refusal> {
     memory::require_copies(ciphertext, 2);
@@ -84,7 +89,8 @@ fn with_known_key<T, E>(
     Ok(result)
 }
 
-fn keyring() -> Result<Rc<Keyring>, Refusal> {
+/// The keyring.
+pub fn keyring() -> Result<Rc<Keyring>, Refusal> {
     let cached = LOADED.with_borrow(|loaded| {
         loaded
             .as_ref()
@@ -120,7 +126,8 @@ fn unusable(problem: &str, setting: &str) -> Refusal {
     )
 }
 
-fn refusal(error: &EnvelopeError) -> Refusal {
+/// The refusal of a call that cannot encrypt or decrypt.
+pub fn refusal(error: &EnvelopeError) -> Refusal {
     let hint = match error {
         EnvelopeError::UnknownKey(_) => {
             "Put the missing key back into the keyring, or set the credential again."

@@ -86,6 +86,11 @@ impl Call {
         self.argument(index)
     }
 
+    /// An integer argument.
+    pub fn integer(&self, index: usize) -> Option<i32> {
+        self.argument(index)
+    }
+
     /// A bigint argument.
     pub fn bigint(&self, index: usize) -> Option<i64> {
         self.argument(index)

@@ -13,7 +13,7 @@
 //! | `tuplestore` | a result of many rows, which stays in memory |
 //! | `latch` | waiting, in a background worker |
 //! | `lock` | advisory locks of the extension, and the lock of NOTIFY |
-//! | `jsonb`, `text`, `timestamp` | values of these types |
+//! | `jsonb`, `text`, `tid`, `timestamp` | values of these types |
 //! | `version` | what differs between the majors of Postgres |
 
 pub mod call;
@@ -29,6 +29,7 @@ pub mod prepared;
 pub mod relation;
 pub mod session;
 pub mod text;
+pub mod tid;
 pub mod timestamp;
 pub mod tuplestore;
 pub mod version;

@@ -19,10 +19,10 @@ pub struct Statement {
 
 /// Declares a statement that is planned once a session. Its comment marks it in statistics and logs.
 macro_rules! statement {
-    ($access:ident $name:ident($($parameter:ident),*) $sql:literal) => {
+    ($access:ident $name:ident($($parameter:ident),*) $($sql:tt)+) => {
         thread_local! {
             static $name: $crate::pg::prepared::Statement = const {
-                $crate::pg::prepared::Statement::$access(concat!("/* integration_credentials */", $sql), &[$(pgrx::pg_sys::BuiltinOid::$parameter),*])
+                $crate::pg::prepared::Statement::$access(concat!("/* integration_credentials */", $($sql)+), &[$(pgrx::pg_sys::BuiltinOid::$parameter),*])
             };
         }
     };

@@ -68,6 +68,17 @@ pub fn open(name: &'static CStr, mode: u32) -> pg_sys::Relation {
     unsafe { pg_sys::table_open(lock(name, mode), pg_sys::NoLock.cast_signed()) }
 }
 
+/// How many pages a table has.
+pub fn pages(name: &'static CStr) -> u32 {
+    let table = open(name, pg_sys::AccessShareLock);
+    // SAFETY: the table opened above.
+    unsafe {
+        let pages = pg_sys::RelationGetNumberOfBlocksInFork(table, pg_sys::ForkNumber::MAIN_FORKNUM);
+        close(table);
+        pages
+    }
+}
+
 /// Closes a table that was opened.
 ///
 /// # Safety

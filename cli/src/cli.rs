@@ -188,7 +188,10 @@ pub enum Command {
         #[arg(long, requires = "fix")]
         yes: bool,
     },
-    /// Create or extend the keyring file, whose keys the server encrypts with
+    /// Create the keyring file, whose keys the server encrypts with, and rotate its keys
+    ///
+    /// A rotation: add a key, ship the file to every server and reload, use the key, reencrypt, retire the old
+    /// key. Commands other than generate, add and restore ask the servers, and need a superuser.
     #[command(subcommand)]
     Keyring(Keyring),
     /// Print shell completions
@@ -499,10 +502,55 @@ pub enum Keyring {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Add a key, which encrypts from then on; the older keys stay, to decrypt
+    /// Add a key, which only decrypts until `use`
     Add {
         /// The keyring, which is replaced atomically
         file: PathBuf,
+    },
+    /// Make a key the one that encrypts; refused while a server that the DSN names lacks it
+    Use {
+        /// The keyring, which is replaced atomically
+        file: PathBuf,
+        /// The id of the key
+        id: String,
+    },
+    /// Reencrypt every credential of another key with the key that encrypts, in the database of the DSN
+    ///
+    /// May be interrupted: another run goes on with what is left. Exit status 1 if a credential cannot be
+    /// decrypted.
+    Reencrypt {
+        /// The number of rows of a transaction
+        #[arg(long, value_name = "ROWS", default_value_t = 1000, value_parser = value_parser!(i32).range(1..=100_000))]
+        batch: i32,
+    },
+    /// Move a key that nothing needs to FILE.retired; refused while a row of any database needs it
+    Retire {
+        /// The keyring, which is replaced atomically
+        file: PathBuf,
+        /// The id of the key
+        id: String,
+    },
+    /// Move a retired key back from FILE.retired, to decrypt what an older backup has
+    Restore {
+        /// The keyring, which is replaced atomically
+        file: PathBuf,
+        /// The id of the key
+        id: String,
+    },
+    /// Show which keys encrypt, are needed, unneeded or missing; exit status 1 if one is missing
+    Status {
+        /// The keyring; without it, that of the first server of the DSN
+        file: Option<PathBuf>,
+    },
+    /// Check which keys a dump needs; without DUMP, whether the server can decrypt every credential
+    ///
+    /// Exit status 1 if a key is missing, or a credential cannot be decrypted.
+    Check {
+        /// The dump, in any format of `pg_dump`, which is not restored; needs `pg_restore` unless it is plain SQL
+        dump: Option<PathBuf>,
+        /// Check whether this keyring decrypts the dump
+        #[arg(long, value_name = "FILE", requires = "dump")]
+        keyring: Option<PathBuf>,
     },
 }
 

@@ -16,6 +16,11 @@ pub enum CliError {
     File { path: PathBuf, source: io::Error },
     #[error("{path:?}: {source}")]
     Keyring { path: PathBuf, source: KeyringError },
+    /// What a command about keys found stands in its way.
+    #[error("{what}")]
+    Keys { what: String, remedy: &'static str },
+    #[error("{path:?}: {problem}")]
+    Dump { path: PathBuf, problem: String },
     #[error("saved, but the sync failed: {0}")]
     SyncFailed(String),
     #[error("{0} problem(s) found")]
@@ -89,6 +94,7 @@ impl CliError {
                 }
                 _ => error.hint(),
             },
+            Self::Keys { remedy, .. } => Some(*remedy),
             Self::Rotation { remedy, .. } | Self::RotationOver { remedy, .. } => {
                 Some(remedy.as_str()).filter(|remedy| !remedy.is_empty())
             }
@@ -109,9 +115,11 @@ impl CliError {
 
     fn status(&self) -> ExitStatus {
         match self {
-            Self::Usage { .. } | Self::File { .. } | Self::Keyring { .. } | Self::Import { .. } => {
-                ExitStatus::Usage
-            }
+            Self::Usage { .. }
+            | Self::File { .. }
+            | Self::Keyring { .. }
+            | Self::Dump { .. }
+            | Self::Import { .. } => ExitStatus::Usage,
             Self::SyncFailed(_) => ExitStatus::SyncFailed,
             Self::Stopped { source, .. } => source.status(),
             Self::Client(error) | Self::ImportRefused { source: error, .. } => match error {
@@ -128,6 +136,7 @@ impl CliError {
                 _ => ExitStatus::Failed,
             },
             Self::Unhealthy(_)
+            | Self::Keys { .. }
             | Self::NotFound
             | Self::Undecryptable(_)
             | Self::Rotation { .. }

@@ -23,7 +23,8 @@ impl ExitStatus {
             Self::Done => &["done"],
             Self::Failed => &[
                 "refused by the server's rules; any other error; doctor found a problem, find nothing,",
-                "check a value that cannot be decrypted; a rotation stopped",
+                "check a value that cannot be decrypted; a rotation stopped; a key of encryption is",
+                "missing, or still needed",
             ],
             Self::Usage => {
                 &["wrong usage: arguments, connection settings, an empty or unreadable value, a bad file"]

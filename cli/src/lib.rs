@@ -117,6 +117,7 @@ mod deadline;
 mod doctor;
 mod error;
 mod grants;
+mod keys;
 mod lease;
 mod process;
 mod rotation;
@@ -135,6 +136,7 @@ pub use doctor::{Doctor, Finding, Fix, Verdict};
 pub use error::Error;
 pub use grants::Group;
 pub use integration_credentials_core::error::ErrorCode;
+pub use keys::{KeyUsage, ReencryptProgress, Reencrypted, ServerKey, Unreadable};
 pub use lease::Lease;
 pub use process::make_undumpable;
 pub use rotation::{

@@ -184,6 +184,19 @@ impl Session {
         self.client.batch_execute(sql).await.map_err(|error| self.to_error(&error))
     }
 
+    /// Calls a procedure with transactions of its own, which returns one row.
+    pub async fn procedure(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Row, Error> {
+        self.require_extension()?;
+        let rows = self.client.query_typed(sql, parameters).await.map_err(|error| self.to_error(&error))?;
+        rows.into_iter()
+            .next()
+            .ok_or_else(|| Error::Unexpected("a procedure did not return its row".to_owned()))
+    }
+
     pub fn cancel_token(&self) -> CancelToken {
         self.client.cancel_token()
     }

@@ -15,6 +15,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 /// `serialization_failure` and `deadlock_detected`
 const ROLLED_BACK: [&str; 2] = ["40001", "40P01"];
+/// `in_failed_sql_transaction`
+const IN_FAILED_TRANSACTION: &str = "25P02";
 
 /// The statements that begin a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,10 @@ pub(crate) const READ_PINNED: TransactionKind = TransactionKind(
 /// A change whose names are Postgres' own, whatever the database owner has set.
 pub(crate) const WRITE_PINNED: TransactionKind = TransactionKind(
     "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off",
+);
+/// A read of the credentials after the transactions that have written one have ended. Waits for ten seconds.
+pub(crate) const WRITE_SETTLED: TransactionKind = TransactionKind(
+    "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL lock_timeout = '10s'; LOCK TABLE integration_credentials.configured_integrations, integration_credentials.aggregator_credentials IN SHARE MODE",
 );
 
 /// Runs a query in a transaction of its own, in one round trip.
@@ -128,10 +134,15 @@ async fn run<T>(
     TransactionKind(begin): TransactionKind,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let (_begun, answer, ended) =
+    let (opened, answer, ended) =
         tokio::join!(biased; client.batch_execute(begin), call, client.batch_execute("COMMIT"));
-    // On a standby, BEGIN READ WRITE fails too, and the error of the call is clearer.
-    let answer = answer?;
+    // On a standby, BEGIN READ WRITE fails too, and the error of the call is clearer. But in a transaction that
+    // has failed, the call says no more than that.
+    let has_failed = |error: &Error| error.code().is_some_and(|code| code.code() == IN_FAILED_TRANSACTION);
+    let answer = match (opened, answer) {
+        (Err(cause), Err(error)) if has_failed(&error) => return Err(cause),
+        (_, answer) => answer?,
+    };
     ended?;
     Ok(answer)
 }

@@ -31,7 +31,6 @@ use tokio::runtime::Builder;
 pub fn run(cli: Cli) -> Result<(), CliError> {
     let context = Context::new(&cli);
     match cli.command {
-        Command::Keyring(command) => keyring::run(&context, command),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::man(&command),
         command => {
@@ -65,7 +64,8 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Listen(options) => listen::run(context, options).await,
         Command::Doctor { fix, yes } => doctor::run(context, fix, yes).await,
         Command::Grant { role, to } => grant::run(context, role.zip(to)).await,
+        Command::Keyring(command) => keyring::run(context, command).await,
         // Run above, because they need no database.
-        Command::Keyring(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }

@@ -49,6 +49,16 @@ pub(super) static CHECKS: &[Check] = &[
         "A backup together with its keyring reveals every credential."
     ),
     check!(
+        "missing-keys",
+        "the keyring has every key that the credentials need",
+        "A credential whose key is missing cannot be read, and is lost if no copy of the key is left."
+    ),
+    check!(
+        "unneeded-keys",
+        "the keyring has no key that nothing needs",
+        "A key that is retired cannot leak. `intcred keyring retire` moves it to an archive, because older backups need it."
+    ),
+    check!(
         "org",
         "the org of this database is set",
         "Unset, the org is the name of the database. Renaming or copying the database then changes the org, and \

@@ -72,7 +72,10 @@ impl Doctor {
             Err(Error::ExtensionMissing { .. }) => {
                 Ok(vec![finding(Verdict::Unknown, "this database does not have the extension".to_owned())])
             }
-            // The check of the keyring, which the server makes itself.
+            // The check of the keyring, which the server makes itself. Other checks need the keyring, too.
+            Err(Error::Refused { code: ErrorCode::EncryptionUnavailable, .. }) if check.name != "keyring" => {
+                Ok(Vec::new())
+            }
             Err(Error::Refused { code: ErrorCode::EncryptionUnavailable, message, hint }) => {
                 Ok(vec![Finding { fix: hint.map(Fix::ByHand), ..finding(Verdict::Problem, message) }])
             }

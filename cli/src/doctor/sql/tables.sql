@@ -15,5 +15,7 @@ FROM object, aclexplode(acl)
 WHERE grantee NOT IN (0, owner)
   -- Auditors read this view, which shows only their own org.
   AND (relation::regclass::text, privilege_type) <> ('integration_credentials.audit_log', 'SELECT')
+  -- CREATE EXTENSION grants this one: how far a reencryption is.
+  AND (relation::regclass::text, grantee) <> ('integration_credentials.reencrypt_progress', 'pg_monitor'::regrole)
 GROUP BY grantee, relation, relkind
 ORDER BY 2

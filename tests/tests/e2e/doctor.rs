@@ -114,6 +114,8 @@ const CHECKS: [&str; 25] = [
     "preload-order",
     "keyring",
     "keyring-place",
+    "missing-keys",
+    "unneeded-keys",
     "org",
     "org-grants",
     "public",

@@ -156,6 +156,37 @@ async fn a_command_that_fails_or_hangs_is_an_error_and_can_be_cancelled() {
     assert_eq!(error.unwrap_err().code().unwrap().code(), "57014");
 }
 
+/// A KMS that is slow, one that prints too much, and one that fails at times.
+#[tokio::test]
+async fn command_that_is_slow_is_awaited_and_one_that_prints_too_much_is_cut_off() {
+    let keyring = Keyring::generate().unwrap().to_document().unwrap();
+    let line = keyring.replace('\n', "");
+    let slow = Cluster::builder().keyring_command(&format!("sleep 1; printf '%s' '{line}'")).start();
+    round_trip(&slow.database().await).await;
+
+    let canary = Canary::new();
+    let endless = format!("while :; do echo {canary}; done");
+    let cluster = Cluster::builder().keyring_command(&endless).start();
+    let session = cluster.database().await.connect(ADMIN).await;
+    timeout(Duration::from_secs(20), fails(&session, "longer than 1048576 bytes")).await.unwrap();
+    assert!(canary.find(cluster.log().as_bytes()).is_empty());
+
+    // It works for the first session, fails for the second, and works again.
+    let calls = std::env::temp_dir().join(format!("intcred-{canary}"));
+    let flaky =
+        format!("echo x >> {0}; [ $(wc -l < {0}) -ne 2 ] || exit 7; printf '%s' '{line}'", calls.display());
+    let cluster = Cluster::builder().keyring_command(&flaky).start();
+    let database = cluster.database().await;
+    let first = database.connect(ADMIN).await;
+    set(&first, "trustradius", "first-value").await.unwrap();
+    let second = database.connect(ADMIN).await;
+    fails(&second, "exit status: 7").await;
+    set(&first, "trustradius", "second-value").await.unwrap();
+    set(&second, "trustradius", "third-value").await.unwrap();
+    assert_eq!(get(&database.connect(READER).await, "trustradius").await.unwrap(), "third-value");
+    fs::remove_file(&calls).unwrap();
+}
+
 #[tokio::test]
 async fn a_new_primary_writes_and_old_keys_read_on() {
     let mut cluster = Cluster::private();
@@ -166,6 +197,7 @@ async fn a_new_primary_writes_and_old_keys_read_on() {
     let mut keyring = Keyring::parse(&cluster.keyring()).unwrap();
     let old = keyring.primary_id().to_owned();
     let new = keyring.add_key().unwrap().to_owned();
+    keyring.use_key(&new).unwrap();
     fs::write(cluster.keyring_file(), keyring.to_document().unwrap().as_bytes()).unwrap();
     let superuser = database.superuser().await;
     let key_id = || async {
@@ -205,7 +237,8 @@ async fn a_session_reads_what_another_wrote_under_a_key_that_it_has_not_seen() {
     set(&database.connect(ADMIN).await, "trustradius", "first-value").await.unwrap();
     assert_eq!(get(&reader, "trustradius").await.unwrap(), "first-value");
     let mut keyring = Keyring::parse(&cluster.keyring()).unwrap();
-    keyring.add_key().unwrap();
+    let new = keyring.add_key().unwrap().to_owned();
+    keyring.use_key(&new).unwrap();
     fs::write(cluster.keyring_file(), keyring.to_document().unwrap().as_bytes()).unwrap();
     set(&database.connect(ADMIN).await, "trustradius", "second-value").await.unwrap();
     assert_eq!(get(&reader, "trustradius").await.unwrap(), "second-value");

@@ -27,6 +27,7 @@ mod hostile_owner;
 mod import;
 mod index_scan;
 mod keyring;
+mod keys;
 mod leaks;
 mod leases;
 mod lifecycle;

@@ -336,7 +336,8 @@ async fn old_keys_still_open_and_retired_ones_are_named() {
     let old = SealTo::ask(&admin).await;
     let sealed = old.seal(ANY, "value");
     let mut keyring = Keyring::parse(&cluster.keyring()).unwrap();
-    keyring.add_key().unwrap();
+    let new = keyring.add_key().unwrap().to_owned();
+    keyring.use_key(&new).unwrap();
     fs::write(cluster.keyring_file(), keyring.to_document().unwrap().as_bytes()).unwrap();
     let later = database.connect(ADMIN).await;
     assert_ne!(SealTo::ask(&later).await.key, old.key);

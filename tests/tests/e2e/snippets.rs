@@ -4,7 +4,7 @@
 use crate::doctor::is_well;
 use crate::helpers::calls::{ANY, register, set};
 use serde_json::json;
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tests::{
     ADMIN, Cluster, Output, SUPERUSER, document::read, installation::Installation, process::intcred_path, run,
 };
@@ -101,6 +101,72 @@ async fn install_of_the_readme_ends_with_the_credential() {
     let mut machine = Machine::new().await;
     let printed = machine.follow(&blocks(&section(&read("README.md"), "## Install"))).await;
     assert_eq!(printed, "xoxb-1111-2222-the-first-token");
+}
+
+/// The recipe below a heading of the document gives a keyring that the server reads, and that a reload reads again.
+async fn follow_recipe(heading: &str, programs: &[&str]) {
+    for program in programs {
+        assert!(is_installed(program), "{program} is missing: `make deps` installs it");
+    }
+    let mut machine = Machine::new().await;
+    let cp = machine.shell(SUPERUSER, "cp target/release/intcred bin/").await;
+    assert_eq!(cp.code, 0, "{cp:?}");
+    let preload = ("ini".to_owned(), "shared_preload_libraries = 'integration_credentials'".to_owned());
+    let recipe = blocks(&section(&read("docs/keys.md"), heading));
+    assert_eq!(recipe.iter().map(|(language, _)| language.as_str()).collect::<Vec<_>>(), ["console", "ini"]);
+    machine.follow(&[vec![preload], recipe].concat()).await;
+    read_back(&machine.0).await;
+}
+
+async fn read_back(cluster: &Cluster) {
+    let superuser = cluster.named_database("app").superuser().await;
+    superuser.batch_execute("CREATE EXTENSION integration_credentials").await.unwrap();
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "under-the-recipe").await.unwrap();
+    let later = cluster.named_database("app").superuser().await;
+    assert_eq!(crate::helpers::calls::get(&later, ANY).await.unwrap(), "under-the-recipe");
+}
+
+fn is_installed(program: &str) -> bool {
+    ["/usr/bin", "/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(program).exists())
+}
+
+#[tokio::test]
+async fn recipe_of_age_gives_a_keyring() {
+    follow_recipe("### age", &["age", "age-keygen"]).await;
+}
+
+#[tokio::test]
+async fn recipe_of_pkcs11_gives_a_keyring() {
+    follow_recipe("### PKCS#11", &["softhsm2-util", "pkcs11-tool", "openssl"]).await;
+}
+
+/// What systemd does with the unit is done by hand: it decrypts, and shows the file to the service alone.
+#[tokio::test]
+async fn recipe_of_systemd_gives_a_keyring() {
+    if !nix::unistd::geteuid().is_root() || !is_installed("systemd-creds") {
+        return eprintln!("skipped: systemd-creds in {}", std::thread::current().name().unwrap_or_default());
+    }
+    let mut machine = Machine::new().await;
+    let dir = machine.0.dir().display().to_string();
+    let recipe = blocks(&section(&read("docs/keys.md"), "### systemd credentials"));
+    let [(_, console), (_, setting)] = recipe.as_slice() else { panic!("{recipe:?}") };
+    let encrypt = console.trim().strip_prefix("$ sudo ").unwrap();
+    let credentials = "/run/credentials/postgresql.service";
+    let script = format!(
+        "set -e; cd {dir}; mkdir -p credstore run; target/release/intcred keyring generate --out keyring.json
+         {}; rm keyring.json
+         systemd-creds decrypt --name=keyring credstore/keyring run/keyring
+         chown --reference=data run; chmod 500 run
+         chown root run/keyring; chgrp --reference=data run/keyring; chmod 440 run/keyring",
+        encrypt.replace("/etc/credstore.encrypted", "credstore")
+    );
+    let output = run(tokio::process::Command::new("bash").args(["-c", &script]), b"").await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let preload = "shared_preload_libraries = 'integration_credentials'\n".to_owned();
+    let setting = setting.replace(credentials, &format!("{dir}/run"));
+    machine.follow(&[("ini".to_owned(), preload + &setting)]).await;
+    read_back(&machine.0).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`rows`] | the table: what is compared with what, and the target of each |
 //! | [`growth`] | set and get against keys, audit rows, clients, listeners, bytes |
+//! | [`reencryption`] | reencrypting rows, and what that costs the calls beside it |
 //! | [`rotations`] | what rotations leave behind in the table of credentials |
 //! | [`comparison`] | sides measured in alternation, compared pair by pair |
 //! | [`rounds`] | turns taken in alternation, and what may be concluded from them |
@@ -23,6 +24,7 @@ mod growth;
 mod machine;
 mod pgbench;
 mod plots;
+mod reencryption;
 mod report;
 mod rotations;
 mod rounds;
@@ -63,6 +65,7 @@ async fn main() -> ExitCode {
     rows.extend(rows::read(&effort, &cluster, &database).await);
     rows.extend(rows::ledger(&effort, &cluster, &database).await);
     rows.extend(rows::list(&effort, &cluster, &database).await);
+    rows.extend(reencryption::measure(&effort, &cluster).await);
     rows.push(rows::renewal(&effort, &cluster, &database).await);
     rows.extend(rows::renewals(&effort, &cluster, &database).await);
     let mut tables = vec![rotations::hot_updates(&database).await];

@@ -1,6 +1,6 @@
 //! What takes turns: something that is called again and again, and measured.
 
-use crate::{cpu, pgbench::Pgbench, rounds::Estimate, rows, stage};
+use crate::{cpu, pgbench::Pgbench, reencryption::Reencryption, rounds::Estimate, rows, stage};
 use intcred::{CacheOptions, Changes, CredentialCache, Settings};
 use serde_json::Value;
 use std::{
@@ -15,6 +15,8 @@ use tokio_postgres::types::ToSql;
 pub enum Side<'a> {
     /// Calls from clients.
     Pgbench(Pgbench<'a>),
+    /// Calls from clients, while rows are reencrypted.
+    Reencrypting(Pgbench<'a>, &'a Reencryption<'a>),
     /// Calls from clients, while consumers renew their leases.
     Beside(Pgbench<'a>, Renewals<'a>),
     /// A statement again and again, as a rule one with a loop of calls in it.
@@ -80,7 +82,7 @@ impl Side<'_> {
     /// Has its turn.
     pub async fn measure(&self, seconds: u16) -> Sample {
         let cluster = match self {
-            Side::Pgbench(side) | Side::Beside(side, _) => side.cluster,
+            Side::Pgbench(side) | Side::Beside(side, _) | Side::Reencrypting(side, _) => side.cluster,
             Side::Statement(side) => side.cluster,
             Side::Delivery(side) => side.cluster,
         };
@@ -89,6 +91,10 @@ impl Side<'_> {
         let (calls, rate, delivery) = match self {
             Side::Pgbench(side) => {
                 let (calls, rate) = side.run(seconds).await;
+                (calls, rate, f64::NAN)
+            }
+            Side::Reencrypting(side, reencryption) => {
+                let (calls, rate) = reencryption.beside(side.run(seconds)).await;
                 (calls, rate, f64::NAN)
             }
             Side::Beside(side, renewals) => tokio::select! {

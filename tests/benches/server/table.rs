@@ -13,6 +13,8 @@ pub enum Figure {
     AddedMilliseconds,
     /// A time of our own, in nanoseconds.
     Nanoseconds,
+    /// Rows of ours in a second.
+    RowsPerSecond,
     /// A property of our own tables.
     Ratio,
 }
@@ -34,6 +36,7 @@ impl Figure {
             Figure::Cpu => " of the CPU",
             Figure::AddedMilliseconds => " ms more",
             Figure::Nanoseconds => " ns",
+            Figure::RowsPerSecond => " rows/s",
         }
     }
 
@@ -44,6 +47,7 @@ impl Figure {
             Figure::Cpu => "server CPU per call, ours / baseline",
             Figure::AddedMilliseconds => "milliseconds, ours - baseline",
             Figure::Nanoseconds => "nanoseconds",
+            Figure::RowsPerSecond => "rows per second",
             Figure::Ratio => "ratio",
         }
     }

@@ -108,7 +108,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
 }
 
 const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
-const CHECKS: [&str; 25] = [
+const CHECKS: [&str; 27] = [
     "extension",
     "preload",
     "preload-order",

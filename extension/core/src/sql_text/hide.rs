@@ -216,7 +216,7 @@ fn visit(sheet: &mut impl Sheet, backslashes: bool) {
 
 /// Overwrites a range except the names of the functions, so that the text is still recognized as a call. In
 /// quotes, and with enough room, the filler begins with `<redacted>`.
-fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
+fn fill(sheet: &mut impl Sheet, range: Range<usize>, mut filler: u8) {
     let mut start = range.start;
     while start < range.end {
         let name = plain_names(&sheet.text()[start..range.end]).next();
@@ -230,7 +230,14 @@ fn fill(sheet: &mut impl Sheet, range: Range<usize>, filler: u8) {
         }
         sheet.fill(start..name_start, filler);
         // In a word, the filler would otherwise become a part of the name.
-        start = name_end + usize::from(name_end < range.end && sheet.text()[name_end] == b'$');
+        start = name_end;
+        if name_end < range.end && sheet.text()[name_end] == b'$' {
+            start += 1;
+            // And `$_` may begin the tag that ends the code around the word. No tag begins with a digit.
+            if filler == b'_' {
+                filler = b'0';
+            }
+        }
     }
 }
 

@@ -318,6 +318,13 @@ fn hostile_texts_take_linear_time_and_a_constant_stack() {
     std::thread::Builder::new().stack_size(STACK).spawn(work).unwrap().join().unwrap();
 }
 
+#[test]
+fn a_masked_word_does_not_end_the_code_around_it() {
+    let text = format!("$_${F}$$$_$ {F}('a')");
+    assert_eq!(scanned(&masked(&text)), scanned(&text), "{}", masked(&text));
+    assert_eq!(masked(&masked(&text)), masked(&text));
+}
+
 proptest! {
     #[test]
     fn a_literal_never_survives(secret in "[a-z0-9]{7,12}[a-z0-9'\\\\\"$ü,()-]{7,40}", before in "\\PC{0,20}", after in "\\PC{0,20}") {

@@ -137,10 +137,12 @@ async fn every_call_in_every_state_is_as_documented() {
     settle(database).await;
     let reader = database.connect(READER).await;
     let mut listener = fixture.listener().await;
-    let header: String = CALLS.iter().map(|(name, _)| format!(" {name} |")).collect();
-    let mut table = format!("| |{header}\n|{}", " --- |".repeat(CALLS.len() + 1));
+    let row_of = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let mut header = vec![String::new()];
+    header.extend(CALLS.iter().map(|(name, _)| (*name).to_owned()));
+    let mut table = vec![row_of(&header), format!("|{}", " --- |".repeat(header.len()))];
     for (index, (name, steps)) in STATES.iter().enumerate() {
-        table += &format!("\n| **{name}** |");
+        let mut cells = vec![format!("**{name}**")];
         for (call_index, (call, statement)) in CALLS.iter().enumerate() {
             let key = format!("key-{index}-{call_index}");
             register(admin, &key, json!({})).await.unwrap();
@@ -159,7 +161,7 @@ async fn every_call_in_every_state_is_as_documented() {
             match result {
                 Ok(rows) if is_read => {
                     assert_eq!(after, before, "{name}: {call}");
-                    table += &format!(" {} |", if rows.len() == 2 { "both" } else { "value" });
+                    cells.push(if rows.len() == 2 { "both" } else { "value" }.to_owned());
                 }
                 Ok(_) => {
                     let raised = revision(&after) - revision(&before);
@@ -168,15 +170,16 @@ async fn every_call_in_every_state_is_as_documented() {
                         && before.as_ref().is_some_and(|row| !row["ciphertext"].is_null());
                     assert_eq!(raised, i64::from(is_new || is_removal), "{name}: {call}");
                     assert_eq!(audit_rows(database, &key).await, audited + 1, "{name}: {call}");
-                    table += &format!(" {} |", state(after.as_ref(), false));
+                    cells.push(state(after.as_ref(), false));
                 }
                 Err(error) => {
                     assert_eq!(after, before, "{name}: {call}");
                     assert_eq!(audit_rows(database, &key).await, audited, "{name}: {call}");
-                    table += &format!(" {} |", error.code().unwrap().code());
+                    cells.push(error.code().unwrap().code().to_owned());
                 }
             }
         }
+        table.push(row_of(&cells));
     }
     // Each change was announced once, and nothing else was.
     let changes = "SELECT target_id, count(*) FROM integration_credentials.webapp_org_admin_audit_log
@@ -188,7 +191,7 @@ async fn every_call_in_every_state_is_as_documented() {
         *changes.get_mut(&Event::parse(&payload).unwrap().key).unwrap() -= 1;
     }
     assert!(changes.values().all(|left| *left == 0), "{changes:?}");
-    assert_generated("docs/rotation.md", "transitions", &table);
+    assert_generated("docs/rotation.md", "transitions", &table.join("\n"));
 }
 
 async fn audit_rows(database: &Database, key: &str) -> i64 {

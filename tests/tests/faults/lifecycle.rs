@@ -94,7 +94,7 @@ async fn row_is_in_one_of_its_states_however_a_change_ends() {
                     sleep(Duration::from_millis(5)).await;
                 }
             };
-            timeout(Duration::from_secs(60), enough).await.expect("the changers come back");
+            timeout(Duration::from_mins(1), enough).await.expect("the changers come back");
             let backends =
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = $1";
             let superuser = database.superuser().await;
@@ -114,7 +114,7 @@ async fn row_is_in_one_of_its_states_however_a_change_ends() {
                     sleep(Duration::from_millis(20)).await;
                 }
             };
-            timeout(Duration::from_secs(60), ready).await.expect("the server comes back");
+            timeout(Duration::from_mins(1), ready).await.expect("the server comes back");
             let wrong = database.superuser().await.query(WRONG, &[]).await.unwrap();
             assert!(wrong.is_empty(), "round {round}: {}", wrong[0].get::<_, &str>(0));
         }

@@ -3,7 +3,9 @@
 use crate::helpers::calls::{ANY, get, register, set};
 use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
+use std::env;
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, assert_error};
+use tokio_postgres::{Error, error::SqlState};
 
 const CALLS: [(&str, &[&str]); 39] = [
     ("current_org()", &[ADMIN, READER, AUDITOR]),
@@ -47,6 +49,12 @@ const CALLS: [(&str, &[&str]); 39] = [
     ("reencrypt_runs()", &[]),
 ];
 
+/// Whether `EXTENSION_VERSION` names a version that does not have the called function yet.
+fn is_of_a_later_version<T>(result: &Result<T, Error>) -> bool {
+    let code = result.as_ref().err().and_then(Error::code);
+    env::var_os("EXTENSION_VERSION").is_some() && code == Some(&SqlState::UNDEFINED_FUNCTION)
+}
+
 #[tokio::test]
 async fn each_function_is_for_its_roles_and_42501_for_all_others() {
     let database = Cluster::shared().database().await;
@@ -59,6 +67,9 @@ async fn each_function_is_for_its_roles_and_42501_for_all_others() {
             let session = database.connect(role).await;
             let statement = format!("BEGIN; SELECT integration_credentials.{call}; ROLLBACK");
             let result = session.batch_execute(&statement).await;
+            if is_of_a_later_version(&result) {
+                continue;
+            }
             if allowed.contains(&role) {
                 // May still be refused for another reason, such as credentials that are still set, or a value
                 // that is not pending.
@@ -154,6 +165,9 @@ async fn a_careless_grant_of_a_superusers_function_opens_nothing() {
         "reencrypt_batch(1, true)",
     ] {
         let result = admin.batch_execute(&format!("SELECT integration_credentials.{call}")).await;
+        if is_of_a_later_version(&result) {
+            continue;
+        }
         let error = assert_error(result, ErrorCode::ForbiddenAdminScope);
         assert!(error.message().contains("superuser"), "{error:?}");
     }

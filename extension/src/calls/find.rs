@@ -2,13 +2,12 @@
 
 use super::caller::Role;
 use super::set;
-use super::stored::{TABLE, is_of};
+use super::stored::{TABLE, ciphertext, is_of, keeps_previous};
 use crate::audit;
 use crate::metering::Metering;
 use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::index_scan::{self, Row};
 use crate::pg::text::{self, Raw};
-use crate::pg::timestamp::Moment;
 use crate::pg::tuplestore::Rows;
 use crate::{keyring, redaction, settings};
 use integration_credentials_core::envelope::{self, Place, Purpose};
@@ -86,7 +85,6 @@ pub fn call_check(call: &Call) -> Answer {
 
 /// Visits the values of an org, or of all orgs, that a call could answer, one at a time.
 fn visit(of: Option<&String>, mut visit: impl FnMut(Value)) {
-    let now = Moment::now();
     let name = |row: &Row, column| row.get(column).map(|Raw(bytes)| text::lossy(&bytes)).unwrap_or_default();
     index_scan::visit(TABLE, |row| {
         let org = name(row, c"org_slug");
@@ -94,13 +92,15 @@ fn visit(of: Option<&String>, mut visit: impl FnMut(Value)) {
             return;
         }
         let key = name(row, c"integration_key");
-        let is_kept = row.get::<Moment>(c"previous_until").is_some_and(|until| until > now);
         for (which, column, revision) in [
             ("current", c"ciphertext", row.get(c"revision")),
             ("previous", c"previous_ciphertext", row.get(c"previous_revision")),
             ("pending", c"pending_ciphertext", None),
         ] {
-            if let Some(ciphertext) = row.get::<Vec<u8>>(column).filter(|_| which != "previous" || is_kept) {
+            if which == "previous" && !keeps_previous(row) {
+                continue;
+            }
+            if let Some(ciphertext) = ciphertext(row, column) {
                 visit(Value { org: org.clone(), key: key.clone(), which, revision, ciphertext });
             }
         }

@@ -1,6 +1,7 @@
 //! The calls about keys: which keys this server has, and which ciphertexts it cannot decrypt. For operators.
 
 use crate::keyring;
+use crate::memory;
 use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::index_scan::{self, Row};
 use crate::pg::text::{Raw, lossy};
@@ -8,7 +9,7 @@ use crate::pg::tuplestore::Rows;
 use crate::user_functions::routine::require_superuser;
 use integration_credentials_core::envelope::{self, Place, Purpose};
 use integration_credentials_core::seal;
-use pgrx::{IntoDatum, PgMemoryContexts};
+use pgrx::IntoDatum;
 use std::ffi::CStr;
 
 /// `keyring_status()`: the keys as the file or command of this server has them now.
@@ -44,29 +45,22 @@ pub fn call_check_all(call: &Call) -> Answer {
     require_superuser("decrypt the credentials of all orgs")?;
     let mut rows = Rows::<5>::of(call);
     let keyring = keyring::read_anew()?;
-    let mut memory = PgMemoryContexts::new("integration_credentials row");
     for (table, purpose, columns) in CIPHERTEXTS {
         index_scan::visit(table, |row| {
-            // SAFETY: what a row allocates, such as a detoasted ciphertext, is used for that row only.
-            unsafe {
-                memory.switch_to(|_| {
-                    let (org, key) = (text(row, c"org_slug"), text(row, c"integration_key"));
-                    let place = Place { purpose, org: &org, key: &key };
-                    for &(column, which) in columns {
-                        let Some(ciphertext) = row.get::<&[u8]>(column) else { continue };
-                        crate::memory::require_copies(ciphertext, 2);
-                        if let Err(error) = envelope::decrypt(&keyring, place, ciphertext) {
-                            rows.push([
-                                org.as_str().into_datum(),
-                                key.as_str().into_datum(),
-                                which.into_datum(),
-                                envelope::key_id(ciphertext).and_then(IntoDatum::into_datum),
-                                error.to_string().into_datum(),
-                            ]);
-                        }
-                    }
-                });
-                memory.reset();
+            let (org, key) = (text(row, c"org_slug"), text(row, c"integration_key"));
+            let place = Place { purpose, org: &org, key: &key };
+            for &(column, which) in columns {
+                let Some(ciphertext) = row.get::<&[u8]>(column) else { continue };
+                memory::require_copies(ciphertext, 2);
+                if let Err(error) = envelope::decrypt(&keyring, place, ciphertext) {
+                    rows.push([
+                        org.as_str().into_datum(),
+                        key.as_str().into_datum(),
+                        which.into_datum(),
+                        envelope::key_id(ciphertext).and_then(IntoDatum::into_datum),
+                        error.to_string().into_datum(),
+                    ]);
+                }
             }
         });
     }

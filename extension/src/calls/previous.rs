@@ -60,14 +60,15 @@ pub fn call_rollback(call: &Call) -> Answer {
     let until = entry.keep_previous.and_then(stored::until);
     let arguments = [argument(org.as_str()), argument(key), argument(until)];
     let rolled_back = first(&ROLLBACK, &arguments, |row| {
-        Ok((State::of(&row)?, row.get::<Vec<u8>>(6)?.unwrap_or_default()))
+        let ciphertext = row.get::<&[u8]>(6)?.unwrap_or_default();
+        memory::require_copies(ciphertext, COPIES);
+        Ok((State::of(&row)?, ciphertext.to_vec()))
     });
     let Some((state, ciphertext)) = rolled_back else {
         stored::check_expected(key, expected, Stored::revision(&org, key))?;
         return Err(Refusal::no_previous(key));
     };
     stored::check_expected(key, expected, state.revision - 1)?;
-    memory::require_copies(&ciphertext, COPIES);
     let value = keyring::decrypt(Place { purpose: Purpose::Credential, org: &org, key }, &ciphertext)?;
     redaction::remember(&value);
 

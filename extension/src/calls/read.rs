@@ -1,7 +1,7 @@
 //! The calls that read: one credential, also its previous or pending value, all credentials, and that of the
 //! aggregator.
 
-use super::stored::ciphertext;
+use super::stored::{ciphertext, keeps_previous};
 use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::index_scan;
 use crate::pg::index_scan::{AsOf, Row};
@@ -98,9 +98,8 @@ pub fn call_get_valid(call: &Call) -> Answer {
 
 /// The previous value, while it is kept. After a removal only a rollback brings the value back.
 fn previous(row: &Row) -> Option<Vec<u8>> {
-    let is_kept = row.get::<Moment>(c"previous_until").is_some_and(|until| until > Moment::now());
     let is_set = row.get::<&[u8]>(c"ciphertext").is_some();
-    ciphertext(row, c"previous_ciphertext").filter(|_| is_kept && is_set)
+    if keeps_previous(row) && is_set { ciphertext(row, c"previous_ciphertext") } else { None }
 }
 
 /// `get_all_integration_credentials()`. A credential that cannot be decrypted has an error in place of a

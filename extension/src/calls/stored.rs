@@ -41,8 +41,7 @@ impl Stored {
     /// Whether a previous value is kept.
     pub fn has_previous(org: &str, key: &str) -> bool {
         let place = [(c"org_slug", org), (c"integration_key", key)];
-        let until = index_scan::find(TABLE, place, AsOf::Now, |row| row.get::<Moment>(c"previous_until"));
-        until.flatten().is_some_and(|until| until > Moment::now())
+        index_scan::find(TABLE, place, AsOf::Now, keeps_previous).unwrap_or(false)
     }
 
     /// Whether the ciphertext is that of `value`. One that cannot be decrypted is of another.
@@ -50,6 +49,11 @@ impl Stored {
         let place = Place { purpose: Purpose::Credential, org: change.org, key: change.key };
         self.ciphertext.as_deref().is_some_and(|ciphertext| is_of(place, ciphertext, value))
     }
+}
+
+/// Whether a row that is being read keeps a previous value, whose time is not over.
+pub fn keeps_previous(row: &Row) -> bool {
+    row.get::<Moment>(c"previous_until").is_some_and(|until| until > Moment::now())
 }
 
 /// A ciphertext of a row that is being read.

@@ -6,7 +6,7 @@
 
 use super::error::Raised;
 use super::{relation, version};
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::ffi::{CStr, c_int};
 use std::ops::ControlFlow;
 
@@ -83,14 +83,17 @@ pub fn find<const N: usize, R>(
     }
 }
 
-/// Visits the rows of a table, as of now.
+/// Visits the rows of a table, as of now. What a visit has Postgres allocate, such as a detoasted ciphertext, is
+/// freed after it, so that a long table takes no more memory than a row.
 pub fn visit(table: &'static CStr, mut visit: impl FnMut(&Row)) {
-    // SAFETY: as above.
+    let mut memory = PgMemoryContexts::new("integration_credentials row");
+    // SAFETY: as above; nothing of a visit's memory is used after the visit.
     unsafe {
         let relation = relation::open(table, pg_sys::AccessShareLock);
         latest(|| {
             scan(relation, &[], |row| {
-                visit(row);
+                memory.switch_to(|_| visit(row));
+                memory.reset();
                 ControlFlow::Continue(())
             });
         });

@@ -4,6 +4,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | [`installation`] | the Postgres installation under test, and the user its programs run as |
+//! | [`backend`] | what the process of a session has used |
 //! | [`builder`] | the options of a cluster |
 //! | [`cluster`] | a cluster: started, stopped, killed, and removed with the test |
 //! | `standby` | a hot standby: a copy of a running cluster that follows it |
@@ -16,6 +17,7 @@
 //! | [`canary`] | a random secret, and the search for it in any form |
 //! | [`refusal`] | the form of each error of the extension |
 
+pub mod backend;
 pub mod builder;
 pub mod canary;
 pub mod cluster;

@@ -42,6 +42,11 @@ impl Session {
         Self { client, notices, notifications }
     }
 
+    /// The process that serves it.
+    pub async fn pid(&self) -> i32 {
+        self.query_one("SELECT pg_backend_pid()", &[]).await.expect("the session is still there").get(0)
+    }
+
     /// The notices since the last call. A statement's own are there when it has returned.
     pub fn notices(&mut self) -> Vec<DbError> {
         received(&mut self.notices)

@@ -80,7 +80,7 @@ fn token(canary: &Canary) -> String {
 /// Ends a call while its validator holds the value.
 async fn cut_off(database: &Database, canary: &Canary, how: &str) {
     let victim = database.connect(ADMIN).await;
-    let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let pid = victim.pid().await;
     let superuser = database.superuser().await;
     let end = async {
         until(&superuser, ASLEEP).await;

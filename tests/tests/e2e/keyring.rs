@@ -253,7 +253,7 @@ async fn a_command_ends_with_the_session_that_started_it_and_gets_none_of_its_fi
     let cluster = Cluster::builder().keyring_command(&command).start();
     let database = cluster.database().await;
     let (victim, superuser) = (database.connect(ADMIN).await, database.superuser().await);
-    let pid: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let pid = victim.pid().await;
     let sleeper = format!("sleep\0{}\0", &command[command.rfind(' ').unwrap() + 1..]);
     let is_running = || {
         let processes = fs::read_dir("/proc").unwrap().flatten();

@@ -18,7 +18,7 @@ use std::{
 };
 use tests::{
     ADMIN, Canary, Cluster, Database, OUTSIDER, Output, READER, SUPERUSER, Session, Shutdown, assert_error,
-    installation::Installation, intcred, run,
+    backend::peak_memory, installation::Installation, intcred, run,
 };
 use tokio::{task::JoinSet, time::sleep};
 
@@ -826,11 +826,7 @@ async fn values_of_any_size_are_reencrypted_in_bounded_memory() {
     rotate(&cluster, &database).await;
     assert_eq!(reencrypt(&superuser).await["rows"], 308);
     assert_eq!(value_of(&superuser, "long5").await, long);
-    let peak = "SELECT pg_backend_pid()";
-    let pid: i32 = superuser.query_one(peak, &[]).await.unwrap().get(0);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    let peak = peak_memory(superuser.pid().await) / 1024;
     assert!(peak < 300_000, "{peak} kB for eight values of two megabytes");
 }
 

@@ -4,20 +4,12 @@ use crate::helpers::calls::{ANY, SealTo, get, register, set, set_sealed};
 use crate::helpers::fixture::{CHECK, Fixture, plpgsql, sqlstate};
 use integration_credentials_core::{error::ErrorCode, limits::MAX_VALUE_CHARS};
 use serde_json::json;
-use std::fs;
 use tests::{
-    ADMIN, Canary, Cluster, Database, READER, SUPERUSER, Session, Shutdown, assert_error, intcred, run,
+    ADMIN, Canary, Cluster, Database, READER, SUPERUSER, Shutdown, assert_error, backend::peak_memory,
+    intcred, run,
 };
 
 const LIMIT: &str = "integration_credentials.max_value_length";
-
-/// The most that a backend has had in memory, in megabytes.
-async fn peak(session: &Session) -> u64 {
-    let pid: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-}
 
 async fn allow_the_longest(database: &Database) {
     let alter = format!("ALTER DATABASE {} SET {LIMIT} = {MAX_VALUE_CHARS}", database.name());
@@ -90,6 +82,7 @@ async fn the_client_leaves_the_limit_to_the_server() {
 
 /// What a call may take besides, in megabytes. The value itself has four, and Postgres and the protocol have copies of it.
 const BOUND: u64 = 96;
+const MB: u64 = 1 << 20;
 
 #[tokio::test]
 async fn the_longest_value_takes_no_more_memory_wherever_it_goes() {
@@ -132,10 +125,10 @@ async fn the_longest_value_takes_no_more_memory_wherever_it_goes() {
         fixture.register("validator", &[&ANY, &validator.map(|_| "app.check(text)")]).await.unwrap();
         let admin = database.connect(SUPERUSER).await;
         let _ = set(&admin, ANY, "\"short\"").await;
-        let before = peak(&admin).await;
+        let before = peak_memory(admin.pid().await);
         let plain = set(&admin, ANY, value).await;
         let sealed = set_sealed(&admin, ANY, &SealTo::ask(&admin).await.seal(ANY, value)).await;
-        let took = peak(&admin).await - before;
+        let took = peak_memory(admin.pid().await).saturating_sub(before) / MB;
         for result in [plain, sealed] {
             if is_taken {
                 result.unwrap();
@@ -163,11 +156,11 @@ async fn the_longest_value_takes_no_more_memory_wherever_it_goes() {
         "SELECT value FROM integration_credentials.get_all_integration_credentials()",
     ] {
         let reader = database.connect(READER).await;
-        let before = peak(&reader).await;
+        let before = peak_memory(reader.pid().await);
         for _ in 0..5 {
             assert!(reader.query_one(read, &[]).await.unwrap().get::<_, &str>(0) == long);
         }
-        let took = peak(&reader).await - before;
+        let took = peak_memory(reader.pid().await).saturating_sub(before) / MB;
         assert!(took < BOUND, "{read}: {took} MB");
     }
 }

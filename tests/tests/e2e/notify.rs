@@ -65,7 +65,7 @@ async fn alone_a_transaction_sends_itself_and_in_a_crowd_the_worker_does() {
     let mut listener = database.connect(READER).await;
     register(&admin, ANY, json!({})).await.unwrap();
     listener.batch_execute("LISTEN integration_credentials").await.unwrap();
-    let own: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let own = admin.pid().await;
     set(&admin, ANY, "one").await.unwrap();
     assert_eq!(sender(&mut listener).await, own);
     drop((admin, listener));
@@ -79,7 +79,7 @@ async fn alone_a_transaction_sends_itself_and_in_a_crowd_the_worker_does() {
     let plain = format!("ALTER ROLE {ADMIN} SET integration_credentials.notify = 'transaction'");
     database.superuser().await.batch_execute(&plain).await.unwrap();
     let admin = database.connect(ADMIN).await;
-    let own: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let own = admin.pid().await;
     set(&admin, ANY, "three").await.unwrap();
     assert_eq!(sender(&mut crowd.listener).await, own);
 }

@@ -114,7 +114,7 @@ async fn the_views_show_the_statement_without_its_value() {
             watching.query_one("SELECT query FROM pg_stat_activity WHERE pid = $1", &[&pid]).await.unwrap();
         row.get(0)
     };
-    let pid: i32 = admin.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let pid = admin.pid().await;
 
     let simple = format!("SELECT {F}('any', '{value}', 'me')");
     admin.batch_execute(&simple).await.unwrap();

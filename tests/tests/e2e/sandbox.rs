@@ -120,10 +120,6 @@ fn collected(cluster: &mut Cluster) -> String {
     text
 }
 
-async fn backend(session: &Session) -> i32 {
-    session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
-}
-
 #[tokio::test]
 async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_back() {
     let mut cluster = collecting();
@@ -135,7 +131,7 @@ async fn what_a_function_prints_is_in_no_log_however_it_ends_and_output_is_put_b
         for kind in ["sync_handler", "validator"] {
             let fixture = Fixture::within(&cluster).await;
             fixture.superuser.batch_execute(&format!("CREATE EXTENSION {name}")).await.unwrap();
-            let pid = backend(&fixture.admin).await;
+            let pid = fixture.admin.pid().await;
             let before = outputs(pid);
             fixture.untrusted(kind, name, &format!("{prints}\n{nothing}")).await;
             set(&fixture.admin, ANY, canary.as_str()).await.unwrap();

@@ -4,22 +4,13 @@ use crate::helpers::calls::{ANY, get, register, set};
 use crate::helpers::fixture::sqlstate;
 use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
-use std::fs;
 use std::time::{Duration, Instant};
-use tests::{ADMIN, Cluster, READER, SUPERUSER, Session, assert_error};
+use tests::{ADMIN, Cluster, READER, SUPERUSER, assert_error, backend::peak_memory};
 
-/// What a call may take in addition, in kilobytes.
-const MEMORY_KB: u64 = 80_000;
+/// What a call may take in addition, in bytes.
+const MEMORY: u64 = 80_000_000;
 /// On a busy machine.
 const TIME: Duration = Duration::from_secs(10);
-
-/// The most memory that the backend of a session has had, in kilobytes.
-async fn peak(session: &Session) -> u64 {
-    let pid: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 fn many(count: usize, part: impl Fn(usize) -> Value) -> Value {
     (0..count).map(part).collect()
@@ -43,7 +34,7 @@ fn costly_rules() -> [Value; 7] {
 async fn costly_rules_are_refused_and_the_costliest_that_are_not_take_little() {
     let database = Cluster::shared().database().await;
     let admin = database.connect(ADMIN).await;
-    let before = peak(&admin).await;
+    let before = peak_memory(admin.pid().await);
     let costly = costly_rules();
     let began = Instant::now();
     for rules in costly {
@@ -57,8 +48,8 @@ async fn costly_rules_are_refused_and_the_costliest_that_are_not_take_little() {
         set(&admin, &name, &json!("a".repeat(8000)).to_string()).await.unwrap();
     }
     assert!(began.elapsed() < TIME * 6, "{:?}", began.elapsed());
-    let taken = peak(&admin).await - before;
-    assert!(taken < 2 * MEMORY_KB, "{taken} kB");
+    let taken = peak_memory(admin.pid().await).saturating_sub(before);
+    assert!(taken < 2 * MEMORY, "{taken} bytes");
 }
 
 #[tokio::test]
@@ -69,7 +60,7 @@ async fn arguments_that_are_too_long_are_refused_before_they_are_read() {
         .batch_execute("SELECT length(repeat('0,', 20000000)), length(repeat('0,', 20000000) || 'x')")
         .await
         .unwrap();
-    let before = peak(&admin).await;
+    let before = peak_memory(admin.pid().await);
     for call in [
         "record_tool_failure('admin_set_integration_credentials', 'invalid_request',
             '{\"key\":[' || repeat('0,', 10000000) || '0]}', 1)",
@@ -86,8 +77,8 @@ async fn arguments_that_are_too_long_are_refused_before_they_are_read() {
         assert!(began.elapsed() < TIME, "{call}: {:?}", began.elapsed());
     }
     // The server's own copies of 40 MB.
-    let taken = peak(&admin).await.saturating_sub(before);
-    assert!(taken < 2 * MEMORY_KB, "{taken} kB");
+    let taken = peak_memory(admin.pid().await).saturating_sub(before);
+    assert!(taken < 2 * MEMORY, "{taken} bytes");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What a text costs on a server with the library and its default settings, beside a server without the library.
 
-use crate::hostile::{cpu_time, peak_memory};
 use std::time::Duration;
+use tests::backend::{cpu_time, peak_memory};
 use tests::{Cluster, Database, SUPERUSER, Wire};
 
 /// By how much a measurement may be off.

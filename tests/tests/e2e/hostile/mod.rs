@@ -14,11 +14,14 @@ use fastrand::Rng;
 use places::Place;
 use std::{
     env,
-    fs::{self, File},
+    fs::File,
     io::{BufReader, Write, stdout},
     time::{Duration, Instant},
 };
-use tests::{Builder, Cluster, Database, OUTSIDER, Session, Wire};
+use tests::{
+    Builder, Cluster, Database, OUTSIDER, Session, Wire,
+    backend::{cpu_time, peak_memory},
+};
 use texts::{Kind, kinds};
 use tokio::time::timeout;
 
@@ -250,21 +253,6 @@ impl Server {
         let found = needles.stream_find_iter(BufReader::with_capacity(MB, file));
         found.map(|hit| format!("at byte {} of the log", hit.expect("the log is read").start())).collect()
     }
-}
-
-/// How much memory a process has had at most.
-pub fn peak_memory(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the session is still there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of the peak");
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kilobytes * 1024
-}
-
-/// How long a process has been running, not counting the time that it waited for a processor: others use this machine.
-pub fn cpu_time(pid: i32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("the session is still there");
-    let nanoseconds = stat.split(' ').next().and_then(|number| number.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("a number"))
 }
 
 /// Past the test runner, which shows only what failed.

@@ -182,7 +182,7 @@ impl<'a> Sender<'a> {
             settings += "SET standard_conforming_strings = off; SET escape_string_warning = off;";
         }
         session.batch_execute(&settings).await.unwrap();
-        let pid = session.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let pid = session.pid().await;
         Self { session, operator, pid, backslashes, is_silent, before: STATES[random.usize(..STATES.len())] }
     }
 

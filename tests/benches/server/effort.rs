@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The whole measurement, or with `QUICK=1` the shortest that still says something, or with `PLOTS=1` the plots alone.
+/// The whole measurement, or with `QUICK=1` the shortest that still says something, with `PLOTS=1` the plots
+/// alone, or with `ROWS=` the rows of those names.
 pub struct Effort {
     /// Whether growth is measured, too, and what else takes long.
     pub full: bool,
@@ -13,6 +14,8 @@ pub struct Effort {
     pub plots: bool,
     /// How often each side has its turn.
     pub rounds: usize,
+    /// The names of the rows to measure, separated by commas; all if empty.
+    rows: String,
     deadline: Instant,
 }
 
@@ -23,7 +26,23 @@ impl Effort {
         let quick = is_set("QUICK");
         // Of the 3 and the 15 minutes that all of `make bench` may take.
         let (full, rounds, seconds) = if quick { (false, 5, 165) } else { (true, 6, 860) };
-        Self { full, plots: is_set("PLOTS"), rounds, deadline: Instant::now() + Duration::from_secs(seconds) }
+        Self {
+            full,
+            plots: is_set("PLOTS"),
+            rounds,
+            rows: env::var("ROWS").unwrap_or_default(),
+            deadline: Instant::now() + Duration::from_secs(seconds),
+        }
+    }
+
+    /// Whether these rows are to be measured.
+    pub fn measures(&self, name: &str) -> bool {
+        self.rows.is_empty() || self.rows.split(',').any(|wanted| wanted == name)
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_whole(&self) -> bool {
+        self.full && self.rows.is_empty()
     }
 
     /// How long a turn takes, in seconds. Its sessions are new, and should be past their first calls for most of it.

@@ -56,21 +56,32 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
 
-    let mut rows = rows::single(&effort, &cluster, &database).await;
-    rows.extend(rows::write_cpu(&effort, &cluster, &database).await);
-    rows.extend(rows::crowd(&effort, &cluster, &database).await);
-    rows.extend(rows::keeping(&effort, &cluster).await);
-    rows.extend(rows::listeners(&effort, &cluster, &database).await);
-    rows.extend(rows::delivery(&effort, &cluster, &database).await);
-    rows.extend(rows::read(&effort, &cluster, &database).await);
-    rows.extend(rows::ledger(&effort, &cluster, &database).await);
-    rows.extend(rows::list(&effort, &cluster, &database).await);
-    rows.extend(reencryption::measure(&effort, &cluster).await);
-    rows.push(rows::renewal(&effort, &cluster, &database).await);
-    rows.extend(rows::renewals(&effort, &cluster, &database).await);
-    let mut tables = vec![rotations::hot_updates(&database).await];
+    let mut rows = Vec::new();
+    macro_rules! measure {
+        ($($name:literal: $rows:expr,)*) => {
+            $(if effort.measures($name) { rows.extend($rows.await); })*
+        };
+    }
+    measure! {
+        "single": rows::single(&effort, &cluster, &database),
+        "cpu": rows::write_cpu(&effort, &cluster, &database),
+        "crowd": rows::crowd(&effort, &cluster, &database),
+        "keeping": rows::keeping(&effort, &cluster),
+        "listeners": rows::listeners(&effort, &cluster, &database),
+        "delivery": rows::delivery(&effort, &cluster, &database),
+        "read": rows::read(&effort, &cluster, &database),
+        "ledger": rows::ledger(&effort, &cluster, &database),
+        "list": rows::list(&effort, &cluster, &database),
+        "reencryption": reencryption::measure(&effort, &cluster),
+        "renewal": rows::renewal(&effort, &cluster, &database),
+        "renewals": rows::renewals(&effort, &cluster, &database),
+    }
+    let mut tables = Vec::new();
+    if effort.measures("crowd") {
+        tables.push(rotations::hot_updates(&database).await);
+    }
     let mut growth = Vec::new();
-    if effort.full {
+    if effort.is_whole() {
         rows.extend(rows::logging(&effort, &cluster).await);
         rows.extend(rows::grown(&effort, &cluster).await);
         tables.extend(rotations::flat(&effort, &cluster).await);

@@ -45,7 +45,9 @@ impl<'a> Reencryption<'a> {
                 .collect();
             session.execute(insert, &[&ORG, &keys, &ciphertexts]).await.expect("rows are added");
         }
-        session.batch_execute("VACUUM ANALYZE; CHECKPOINT").await.expect("VACUUM");
+        for settle in ["VACUUM ANALYZE", "CHECKPOINT"] {
+            session.batch_execute(settle).await.expect("the rows are settled");
+        }
         Self { cluster, session, done: Cell::new(0) }
     }
 

@@ -27,7 +27,7 @@ pub fn held() -> String {
 }
 
 /// Inside the server, in a loop in one statement.
-pub async fn renewal(effort: &Effort, cluster: &Cluster, database: &Database) -> Row {
+pub async fn renewal(effort: &Effort, cluster: &Cluster, database: &Database) -> Vec<Row> {
     let side = Side::Statement(Statement {
         cluster,
         session: database.connect(READER).await,
@@ -40,14 +40,14 @@ pub async fn renewal(effort: &Effort, cluster: &Cluster, database: &Database) ->
         times.push(1e9 / side.measure(effort.seconds()).await.rate);
     }
     let figure = Figure::Nanoseconds;
-    Row {
+    vec![Row {
         measure: "lease renewal of 50 keys, inside the server".into(),
         baseline: "-".into(),
         figure,
         target: Some(Target::AtMost(100_000.0)),
         outcome: judge(Estimate::of(&times), figure, MARGIN),
         sides: None,
-    }
+    }]
 }
 
 /// Beside consumers that renew every 15 s.

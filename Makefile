@@ -27,7 +27,7 @@ CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: me
 	set:: sync_handlers:: validators::
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
-export QUICK
+export QUICK ROWS
 
 .PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench plots deb test-packages all
 .DEFAULT_GOAL := help
@@ -80,7 +80,7 @@ soak: install # random faults, statements and hostile texts; five minutes each, 
 	cargo test --locked --package tests --test e2e -- --include-ignored --exact \
 		leaks::random::nor_in_any_spelling_at_all hostile::no_text_at_all_takes_a_server_down
 
-bench: install # against what people write by hand: 15 minutes of a quiet machine, 3 with QUICK=1; writes target/bench
+bench: install # against what people write by hand: 15 minutes of a quiet machine, 3 with QUICK=1, or the rows of ROWS=ledger,renewal; writes target/bench
 	cargo bench --quiet --locked --package intcred --bench cache -- $(if $(filter-out 0,$(QUICK)),--quick)
 	cargo bench --locked --package tests --bench server
 

@@ -232,20 +232,8 @@ CREATE FUNCTION integration_credentials.list_integrations(keys text[])
         key text, "displayName" text, "isEnabled" boolean, "isConfigured" boolean, "hasCredentials" boolean,
         revision bigint, "updatedAt" timestamptz, "expiresAt" timestamptz, "hasPrevious" boolean,
         "hasPending" boolean)
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        SELECT k.integration_key, k.display_name, k.is_enabled,
-               coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
-               coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
-               coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
-        FROM integration_credentials.integration_catalog k
-        LEFT JOIN integration_credentials.configured_integrations c
-            ON c.integration_key = k.integration_key
-           AND c.org_slug = (SELECT integration_credentials.current_org())
-        WHERE k.integration_key = ANY (list_integrations.keys)
-        ORDER BY k.integration_key;
-    END;
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'list_integrations_of';
 
 -- The catalog with the rules and the example that an admin needs to enter a credential.
 CREATE FUNCTION integration_credentials.describe_integrations()

@@ -5,16 +5,17 @@ use crate::{
     connect::connect,
     deadline::within,
     error::OLDEST_SERVER,
-    transaction::{self, READ_PINNED, TransactionKind},
+    transaction::{self, READ_PINNED, Sql, TransactionKind},
 };
 use std::{
+    collections::HashMap,
     future::poll_fn,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_postgres::{
-    AsyncMessage, CancelToken, Row,
+    AsyncMessage, CancelToken, Row, Statement,
     types::{ToSql, Type},
 };
 
@@ -54,6 +55,8 @@ pub(crate) struct Session {
     /// False for a superuser in a database without the extension, where any function of its name would be
     /// another role's.
     has_extension: bool,
+    /// The statements that the server keeps for the session, once the session is known to keep its backend.
+    plans: OnceLock<Mutex<HashMap<&'static str, Statement>>>,
 }
 
 impl Session {
@@ -85,8 +88,14 @@ impl Session {
                 }
             }
         });
-        let mut session =
-            Self { client, driver, end_reason, dbname: settings.dbname().to_owned(), has_extension: true };
+        let mut session = Self {
+            client,
+            driver,
+            end_reason,
+            dbname: settings.dbname().to_owned(),
+            has_extension: true,
+            plans: OnceLock::new(),
+        };
         session.refuse_foreign_schema(settings.connect_timeout).await?;
         Ok(session)
     }
@@ -115,31 +124,58 @@ impl Session {
         })
     }
 
-    /// Runs a query. The text is constant, because tokio-postgres may log it. It does not log parameters:
-    /// their types are given, so the statement is not prepared.
+    /// No pooler gives the session another backend between two transactions: from now on, the server may keep plans.
+    pub fn keep_plans(&self) {
+        // Set already: all the same.
+        let _ = self.plans.set(Mutex::default());
+    }
+
+    /// A statement that is parsed and planned once, where the server may keep plans. For parameters that are no secret:
+    /// tokio-postgres may log them.
+    pub async fn planned(&self, text: &'static str, types: &[Type]) -> Result<Sql, Error> {
+        let Some(plans) = self.plans.get() else { return Ok(text.into()) };
+        let kept = || plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept().get(text).cloned();
+        let planned = match known {
+            Some(planned) => planned,
+            None => {
+                self.require_extension()?;
+                let planned = self.client.prepare_typed(text, types).await;
+                let planned = planned.map_err(|error| self.to_error(&error))?;
+                kept().insert(text, planned.clone());
+                planned
+            }
+        };
+        Ok(Sql { text, planned: Some(planned) })
+    }
+
+    /// Runs a query. tokio-postgres does not log the parameters of a text: their types are given, so the statement is
+    /// not prepared.
     pub async fn rows(
         &self,
         kind: TransactionKind,
-        sql: &'static str,
+        sql: impl Into<Sql>,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        if names_extension(sql) {
+        let sql = sql.into();
+        if names_extension(sql.text) {
             self.require_extension()?;
         }
-        transaction::query(&self.client, kind, sql, parameters).await.map_err(|error| self.to_error(&error))
+        transaction::query(&self.client, kind, &sql, parameters).await.map_err(|error| self.to_error(&error))
     }
 
     /// As [`Self::rows`], without the retry of a transaction that Postgres rolled back.
     pub async fn rows_once(
         &self,
         kind: TransactionKind,
-        sql: &'static str,
+        sql: impl Into<Sql>,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        if names_extension(sql) {
+        let sql = sql.into();
+        if names_extension(sql.text) {
             self.require_extension()?;
         }
-        transaction::query_once(&self.client, kind, sql, parameters)
+        transaction::query_once(&self.client, kind, &sql, parameters)
             .await
             .map_err(|error| self.to_error(&error))
     }

@@ -5,7 +5,7 @@ use crate::backoff::Backoff;
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_postgres::{
-    Client, Error, Row,
+    Client, Error, Row, Statement,
     types::{ToSql, Type},
 };
 
@@ -46,16 +46,42 @@ pub(crate) const WRITE_SETTLED: TransactionKind = TransactionKind(
     "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL lock_timeout = '10s'; LOCK TABLE integration_credentials.configured_integrations, integration_credentials.aggregator_credentials IN SHARE MODE",
 );
 
+/// A statement. The text is constant, because tokio-postgres may log it.
+#[derive(Clone)]
+pub(crate) struct Sql {
+    pub text: &'static str,
+    /// Where the server keeps its plan. Then tokio-postgres may log the parameters, too.
+    pub planned: Option<Statement>,
+}
+
+impl From<&'static str> for Sql {
+    fn from(text: &'static str) -> Self {
+        Self { text, planned: None }
+    }
+}
+
+impl Sql {
+    async fn query(
+        &self,
+        client: &Client,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        let Some(planned) = &self.planned else { return client.query_typed(self.text, parameters).await };
+        let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
+        client.query(planned, &values).await
+    }
+}
+
 /// Runs a query in a transaction of its own, in one round trip.
 pub(crate) async fn query(
     client: &Client,
     kind: TransactionKind,
-    sql: &str,
+    sql: &Sql,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Row>, Error> {
     let mut retries = Retries::new();
     loop {
-        match run(client, kind, client.query_typed(sql, parameters)).await {
+        match run(client, kind, sql.query(client, parameters)).await {
             Err(error) if retries.may_retry(&error) => retries.wait().await,
             decided => return decided,
         }
@@ -66,10 +92,10 @@ pub(crate) async fn query(
 pub(crate) async fn query_once(
     client: &Client,
     kind: TransactionKind,
-    sql: &str,
+    sql: &Sql,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Row>, Error> {
-    run(client, kind, client.query_typed(sql, parameters)).await
+    run(client, kind, sql.query(client, parameters)).await
 }
 
 /// Runs a statement once for each of `calls`, all in one transaction; each run returns one row. `on_row`

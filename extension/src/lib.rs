@@ -90,6 +90,7 @@ call::sql_functions! {
     get_valid_integration_credentials => read::call_get_valid,
     report_held_revisions => |call| as_owner(call, consumers::call_report),
     get_aggregator_credentials => read::call_get_aggregator,
+    list_integrations_of => calls::list::call,
     credential_reads => |call| as_owner(call, calls::reads::call),
     rotation_status => |call| as_owner(call, rotation_status::call),
     check_credentials => |call| as_owner(call, find::call_check),

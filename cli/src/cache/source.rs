@@ -103,7 +103,7 @@ impl Source {
                     }
                     other => lost(&other.to_string()),
                 })?;
-                match within(self.limit, transaction::query(&client, READ, sql, parameters)).await {
+                match within(self.limit, transaction::query(&client, READ, &sql.into(), parameters)).await {
                     Ok(rows) => rows.map_err(|error| Error::of_call(&error, dbname)),
                     Err(late) => {
                         // The connection may be dead, so it does not go back to the pool.

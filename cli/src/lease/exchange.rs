@@ -47,11 +47,14 @@ pub(super) async fn report(
     ];
     let keys: Vec<&str> = unconfirmed.iter().map(|key| &**key).collect();
     let keys: [(&(dyn ToSql + Sync), Type); 1] = [(&keys, Type::TEXT_ARRAY)];
-    let committing = session.rows_once(WRITE, REPORT, &arguments);
+    let types = arguments.each_ref().map(|(_, of_type)| of_type.clone());
+    let reporting = session.planned(REPORT, &types).await?;
+    let reading = session.planned(CURRENT, &[Type::TEXT_ARRAY]).await?;
+    let committing = session.rows_once(WRITE, reporting, &arguments);
     let (committed, current) = if unconfirmed.is_empty() {
         (committing.await?, Vec::new())
     } else {
-        let (committed, current) = tokio::join!(biased; committing, session.rows_once(READ, CURRENT, &keys));
+        let (committed, current) = tokio::join!(biased; committing, session.rows_once(READ, reading, &keys));
         (committed?, current?)
     };
     let row = committed

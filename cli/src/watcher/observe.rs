@@ -92,7 +92,9 @@ impl Observer {
             listening => listening?,
         }
         let is_pooled = within(limit, pooler::is_between(&self.session)).await??;
-        if is_pooled && self.mode == Mode::Listening {
+        if !is_pooled {
+            self.session.keep_plans();
+        } else if self.mode == Mode::Listening {
             pooler::check(settings, &self.session, probes, limit).await?;
         }
         // Not while polling through a pooler: in transaction mode, the settings would apply to another client's
@@ -179,8 +181,13 @@ impl Observer {
                 let sql = "SELECT o.org, pg_catalog.pg_is_in_recovery(), l.* \
                            FROM integration_credentials.current_org() AS o (org) \
                            LEFT JOIN integration_credentials.list_integrations($1) AS l ON true";
-                within(self.options.timeout, self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]))
-                    .await??
+                // An update of the extension may change the columns: Postgres then refuses the plan, and the watcher
+                // reconnects.
+                let rows = async {
+                    let sql = self.session.planned(sql, &[Type::TEXT_ARRAY]).await?;
+                    self.session.rows(READ, sql, &[(&keys, Type::TEXT_ARRAY)]).await
+                };
+                within(self.options.timeout, rows).await??
             }
         };
         let first =

@@ -3,6 +3,7 @@
 //! | module | concept |
 //! | --- | --- |
 //! | `set`, `remove`, `read` | the calls about one credential, sealed or not |
+//! | `list` | the entries of some keys, with the state of each credential |
 //! | `reads` | who has read which credential |
 //! | `pending` | promoting and discarding a pending value |
 //! | `previous` | rolling back to a previous value, and retiring it |
@@ -23,6 +24,7 @@ pub mod find;
 pub mod functions;
 mod key_lock;
 pub mod keys;
+pub mod list;
 pub mod pending;
 pub mod previous;
 pub mod read;

@@ -98,7 +98,7 @@ pub fn call_get_valid(call: &Call) -> Answer {
 
 /// The previous value, while it is kept. After a removal only a rollback brings the value back.
 fn previous(row: &Row) -> Option<Vec<u8>> {
-    let is_set = row.get::<&[u8]>(c"ciphertext").is_some();
+    let is_set = row.has_bytes(c"ciphertext");
     if keeps_previous(row) && is_set { ciphertext(row, c"previous_ciphertext") } else { None }
 }
 

@@ -44,8 +44,8 @@ const MAX_BYTES: i64 = 8 << 20;
 const VISITS: usize = 3;
 /// While another session writes, a run pauses for so many times as long as its last transaction took, so that it
 /// takes a small part of the machine. Alone, it does not pause.
-const PAUSE: u32 = 4;
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: u32 = 8;
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How many ciphertexts that cannot be decrypted the result names. `check_all_credentials()` names all.
 const MAX_NAMED: usize = 100;
 

@@ -2,13 +2,15 @@
 
 use super::error::{Raised, raise};
 use super::jsonb::{self, Document, Unreadable};
+use super::text::Raw;
 use crate::calls::caller::Caller;
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::rules::RulesError;
-use pgrx::datum::{Interval, Uuid};
+use pgrx::datum::{Array, Interval, Uuid};
 use pgrx::{FromDatum, IntoDatum, fcinfo, pg_sys};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Declares `name => function` pairs to Postgres, under the names that `sql/functions.sql` refers to.
@@ -71,6 +73,20 @@ impl Call {
             Some(size) if size > MAX_ARGUMENT_BYTES => refuse_length(index, size),
             _ => self.argument(index),
         }
+    }
+
+    /// The different elements of a text[] argument that are no NULL, sorted by their bytes. None for NULL.
+    pub fn texts(&self, index: usize) -> BTreeSet<String> {
+        if let Some(size) = self.size(index).filter(|&size| size > MAX_ARGUMENT_BYTES) {
+            refuse_length(index, size)
+        }
+        let elements = self.argument::<Array<'_, pg_sys::Datum>>(index);
+        let text = |element| {
+            // SAFETY: an element of a text[].
+            let Raw(bytes) = unsafe { Raw::from_polymorphic_datum(element, false, pg_sys::TEXTOID) }?;
+            Some(String::from_utf8(bytes).unwrap_or_else(|_| refuse_encoding(index)))
+        };
+        elements.iter().flat_map(Array::iter).flatten().filter_map(text).collect()
     }
 
     /// The detoasted size of an argument of variable length, in bytes.

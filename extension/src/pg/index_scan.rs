@@ -36,6 +36,13 @@ impl Row {
         columns.any(|attribute| relation::is_column(attribute, column, type_oid))
     }
 
+    /// Whether a bytea column has a value, which may be too long to be read for nothing.
+    pub fn has_bytes(&self, column: &CStr) -> bool {
+        let attribute = attribute(self.descriptor, column, pg_sys::BYTEAOID);
+        // SAFETY: an attribute of this tuple.
+        unsafe { !pg_sys::heap_attisnull(self.tuple, attribute.attnum.into(), self.descriptor) }
+    }
+
     /// A column; `None` is NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
         let attribute = attribute(self.descriptor, column, T::type_oid());

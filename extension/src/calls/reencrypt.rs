@@ -12,6 +12,7 @@ use crate::keyring;
 use crate::memory;
 use crate::pg::call::{self, Answer, Call};
 use crate::pg::error;
+use crate::pg::latch;
 use crate::pg::prepared::{Statement, argument, execute, run, statement};
 use crate::pg::relation;
 use crate::pg::text::{Raw, lossy};
@@ -23,7 +24,7 @@ use integration_credentials_core::envelope::{self, EnvelopeError, Place, Purpose
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::keyring::Keyring;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
+use pgrx::{check_for_interrupts, pg_sys};
 use serde::Serialize;
 use serde_json::json;
 use std::cell::RefCell;
@@ -255,9 +256,17 @@ impl Run {
     fn let_others_go_first(&self) {
         let pause = (self.took * PAUSE).min(LONGEST_PAUSE);
         // SAFETY: counts the other sessions whose transactions have written, and wait for no lock.
-        if !pause.is_zero() && unsafe { pg_sys::MinimumActiveBackends(1) } {
-            std::thread::sleep(pause);
-            pgrx::check_for_interrupts!();
+        if pause.is_zero() || !unsafe { pg_sys::MinimumActiveBackends(1) } {
+            return;
+        }
+        let end = Instant::now() + pause;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            latch::wait(pg_sys::WL_LATCH_SET, Some(left));
+            check_for_interrupts!();
         }
     }
 

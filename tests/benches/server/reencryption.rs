@@ -13,8 +13,13 @@ use integration_credentials_core::{
     envelope::{Place, Purpose, encrypt},
     keyring::Keyring,
 };
-use std::{cell::Cell, fs, time::Instant};
+use std::{
+    cell::Cell,
+    fs,
+    time::{Duration, Instant},
+};
 use tests::{Cluster, Database, Session};
+use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
 /// The org of the rows, which no call of the benchmark touches.
@@ -24,6 +29,7 @@ const ORG: &str = "reencrypted";
 pub struct Reencryption<'a> {
     cluster: &'a Cluster,
     session: Session,
+    watching: Session,
     /// How many rows were reencrypted.
     done: Cell<i64>,
 }
@@ -48,7 +54,7 @@ impl<'a> Reencryption<'a> {
         for settle in ["VACUUM ANALYZE", "CHECKPOINT"] {
             session.batch_execute(settle).await.expect("the rows are settled");
         }
-        Self { cluster, session, done: Cell::new(0) }
+        Self { cluster, session, watching: database.superuser().await, done: Cell::new(0) }
     }
 
     /// Has the server encrypt with a new key, and reencrypts with that key what was there. Returns how many rows.
@@ -67,8 +73,17 @@ impl<'a> Reencryption<'a> {
         rows
     }
 
-    /// Runs one after the other, while something else is measured.
+    /// Runs one after the other, while something else is measured. A run begins by counting, at full speed, and that is
+    /// over before.
     pub async fn beside<T>(&self, measured: impl Future<Output = T>) -> T {
+        const BEGAN: &str =
+            "SELECT coalesce(max(done), 0) > 0 FROM integration_credentials.reencrypt_progress";
+        let measured = async {
+            while !self.watching.query_one(BEGAN, &[]).await.expect("the progress").get::<_, bool>(0) {
+                sleep(Duration::from_millis(10)).await;
+            }
+            measured.await
+        };
         let runs = async {
             loop {
                 self.run().await;

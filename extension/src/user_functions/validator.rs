@@ -29,6 +29,7 @@ pub fn check(entry: &Entry, key: &str, value: &str) -> Result<(), Refusal> {
     let rules = compiled(&entry.rules).unwrap_or_else(|problem| {
         Raised::internal(format!("cannot use the rules of integration {key:?}: {problem}")).throw()
     });
+    // Any other fits the reserve.
     if rules.are_costly() {
         memory::require(rules::CHECK_BYTES);
     }

@@ -136,15 +136,14 @@ impl Session {
         let Some(plans) = self.plans.get() else { return Ok(text.into()) };
         let kept = || plans.lock().unwrap_or_else(PoisonError::into_inner);
         let known = kept().get(text).cloned();
-        let planned = match known {
-            Some(planned) => planned,
-            None => {
-                self.require_extension()?;
-                let planned = self.client.prepare_typed(text, types).await;
-                let planned = planned.map_err(|error| self.to_error(&error))?;
-                kept().insert(text, planned.clone());
-                planned
-            }
+        let planned = if let Some(planned) = known {
+            planned
+        } else {
+            self.require_extension()?;
+            let planned = self.client.prepare_typed(text, types).await;
+            let planned = planned.map_err(|error| self.to_error(&error))?;
+            kept().insert(text, planned.clone());
+            planned
         };
         Ok(Sql { text, planned: Some(planned) })
     }

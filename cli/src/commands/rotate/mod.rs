@@ -47,9 +47,9 @@ pub async fn run(context: &Context, given: cli::Rotate) -> Result<(), CliError> 
     };
     let steps = async {
         match value {
-            Some((value, expires)) => rotation.start(value, expires).await,
+            Some((value, expires)) => Box::pin(rotation.start(value, expires)).await,
             None if given.abort => rotation.abort().await,
-            None => rotation.resume().await,
+            None => Box::pin(rotation.resume()).await,
         }
     };
     tokio::select! {

@@ -9,7 +9,7 @@ use deadpool_postgres::{Manager, Pool};
 use intcred::{CacheOptions, Change, Credential, CredentialCache, Error, ErrorCode, Settings, WatchOptions};
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
-use tests::{ADMIN, Cluster, Database, READER, Session, Shutdown};
+use tests::{ADMIN, Cluster, Database, READER, SUPERUSER, Session, Shutdown};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 
@@ -315,4 +315,26 @@ async fn a_standby_serves_too_and_its_promotion_goes_unnoticed() {
     assert_eq!(seen(cache.get(ANY).await), ("one".into(), 1));
     set(&superuser, ANY, "two").await.unwrap();
     becomes(&cache, ANY, "two").await;
+}
+
+/// Its statements have other columns then, and the server keeps their plans.
+#[tokio::test]
+async fn an_update_of_the_extension_goes_unnoticed() {
+    let database = Cluster::shared().empty_database().await;
+    let superuser = database.superuser().await;
+    superuser.batch_execute("CREATE EXTENSION integration_credentials VERSION '0.1.0'").await.unwrap();
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "one").await.unwrap();
+    let settings = Settings::resolve(Some(&database.dsn(SUPERUSER))).unwrap();
+    let cache = CredentialCache::start(&settings, CacheOptions::default()).await.unwrap();
+    becomes(&cache, ANY, "one").await;
+    for value in ["two", "three"] {
+        set(&superuser, ANY, value).await.unwrap();
+        becomes(&cache, ANY, value).await;
+    }
+    superuser.batch_execute("ALTER EXTENSION integration_credentials UPDATE").await.unwrap();
+    for value in ["four", "five"] {
+        set(&superuser, ANY, value).await.unwrap();
+        becomes(&cache, ANY, value).await;
+    }
 }

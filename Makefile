@@ -29,7 +29,7 @@ CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: me
 export RUST_BACKTRACE := 0
 export QUICK ROWS
 
-.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench plots deb test-packages all
+.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench performance deb test-packages all
 .DEFAULT_GOAL := help
 
 help: # list the targets
@@ -95,8 +95,8 @@ install: deps # build and install into the Postgres of PG=18 or PG_CONFIG=/path/
 # `pgxn install` runs `make all` and `make install`.
 all: deps
 
-plots: install # the plots of docs/performance.md: three minutes of a quiet machine
-	PLOTS=1 cargo bench --locked --package tests --bench server
+performance: # docs/performance.md and its plots, by a quick run: seven minutes of a quiet machine
+	GENERATE_DOCS=1 QUICK=1 $(MAKE) --no-print-directory bench
 
 cli: # the command line, as target/release/intcred
 	cargo build --locked --release --package intcred

@@ -5,9 +5,10 @@ use std::{
     fs::{self, File},
     io::Write,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
-use tests::{Cluster, installation::Installation};
+use tests::{Cluster, document::root, installation::Installation};
 
 /// Keeps the processors out of deep sleep, from which a virtual one takes long to wake, as long as it is held.
 pub struct Awake(std::io::Result<File>);
@@ -32,6 +33,14 @@ pub async fn facts(cluster: &Cluster, awake: &Awake) -> Vec<(&'static str, Strin
     let superuser = cluster.named_database("postgres").superuser().await;
     let version = superuser.query_one("SHOW server_version", &[]).await.expect("a version");
     vec![
+        (
+            "measured",
+            format!(
+                "{}, commit {}",
+                output("date", &["-u", "+%F"]),
+                output("git", &["describe", "--always", "--dirty"])
+            ),
+        ),
         ("processor", format!("{processors} x {}{virtual_one}", line("/proc/cpuinfo", "model name"))),
         ("memory", line("/proc/meminfo", "MemTotal")),
         ("kernel", read("/proc/sys/kernel/osrelease")),
@@ -48,6 +57,15 @@ pub async fn facts(cluster: &Cluster, awake: &Awake) -> Vec<(&'static str, Strin
             if is_debug_build() { "DEBUG BUILD: the numbers say nothing" } else { "release build" }.into(),
         ),
     ]
+}
+
+/// What a program says.
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(root()).output();
+    output.map_or_else(
+        |error| error.to_string(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
 }
 
 fn read(path: &str) -> String {

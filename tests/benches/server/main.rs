@@ -37,7 +37,7 @@ use effort::Effort;
 use machine::Awake;
 use report::Report;
 use std::{env, path::PathBuf, process::ExitCode};
-use tests::{Cluster, document::root};
+use tests::Cluster;
 
 // One thread, as pgbench has for each client: what is measured is the server.
 #[tokio::main(flavor = "current_thread")]
@@ -49,13 +49,6 @@ async fn main() -> ExitCode {
     let machine = machine::facts(&cluster, &awake).await;
     let database = stage::database(&cluster, stage::KEYS).await;
     stage::fill(&database, stage::KEYS).await;
-    if effort.plots {
-        let growth = growth::growth(&effort, &cluster, &database).await;
-        let dir = root().join("docs/performance");
-        report::draw(&growth, &dir).expect("the plots are drawn");
-        return ExitCode::SUCCESS;
-    }
-
     let mut rows = Vec::new();
     macro_rules! measure {
         ($($name:literal: $rows:expr,)*) => {
@@ -85,6 +78,8 @@ async fn main() -> ExitCode {
         rows.extend(rows::logging(&effort, &cluster).await);
         rows.extend(rows::grown(&effort, &cluster).await);
         tables.extend(rotations::flat(&effort, &cluster).await);
+    }
+    if effort.measures_growth() {
         growth = growth::growth(&effort, &cluster, &database).await;
     }
 
@@ -93,8 +88,12 @@ async fn main() -> ExitCode {
     rows.extend(tables);
     rows.extend(rows::client(&target));
     let dir = target.join("bench");
-    let report = Report { machine, rows, growth }.write(&effort, &dir).expect("the report is written");
-    println!("{report}\nThis and more is in {}.", dir.display());
+    let report = Report { machine, rows, growth };
+    let markdown = report.write(&effort, &dir).expect("the report is written");
+    println!("{markdown}\nThis and more is in {}.", dir.display());
+    if effort.documents {
+        report.document(&effort).expect("the document is written");
+    }
     if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -9,6 +9,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{fmt::Write, fs, path::Path};
+use tests::document::{assert_generated, root};
 
 /// All that was found out.
 pub struct Report {
@@ -27,8 +28,23 @@ impl Report {
         Ok(markdown)
     }
 
+    /// Writes the table and the plots of `docs/performance.md`.
+    pub fn document(&self, effort: &Effort) -> Result<(), Box<dyn std::error::Error>> {
+        draw(&self.growth, &root().join("docs/performance"))?;
+        assert_generated("docs/performance.md", "benchmark", self.table(effort)?.trim_end());
+        Ok(())
+    }
+
     fn markdown(&self, effort: &Effort) -> Result<String, std::fmt::Error> {
-        let mut text = String::from("# Benchmark\n\n");
+        let mut text = format!("# Benchmark\n\n{}", self.table(effort)?);
+        for growth in &self.growth {
+            writeln!(text, "\n![set and get against {}]({})", growth.axis.name(), picture(growth))?;
+        }
+        Ok(text)
+    }
+
+    fn table(&self, effort: &Effort) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
         for (name, value) in &self.machine {
             writeln!(text, "- {name}: {value}")?;
         }
@@ -78,9 +94,6 @@ impl Report {
                 "| {measure} | {baseline} | {ratio} | {spread} | {target} | {met} | {rate} | {cpu} |"
             )?;
         }
-        for growth in &self.growth {
-            writeln!(text, "\n![set and get against {}]({})", growth.axis.name(), picture(growth))?;
-        }
         Ok(text)
     }
 
@@ -101,7 +114,7 @@ impl Report {
 }
 
 /// Draws the pictures into `dir`.
-pub fn draw(all: &[Growth], dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(all: &[Growth], dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     fs::create_dir_all(dir)?;
     all.iter().try_for_each(|growth| plots::draw(growth, &dir.join(picture(growth))))
 }

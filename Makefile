@@ -25,11 +25,15 @@ export PGRX_PG_CONFIG_PATH := $(PG_CONFIG)
 RELEASED    := $(shell sed -n 's/.* integration_credentials--\([^-]*\)\.sql$$/\1/p' sql/SHA256SUMS)
 CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: metering:: notify:: orgs:: privileges:: sealed:: \
 	set:: sync_handlers:: validators::
+E2E         := --test e2e --test faults --test mcp_clients
+# The clients of `intcred mcp` care for no major: they are tested on one.
+TARGETS     := $(if $(filter 16 17 18,$(PG)),--lib --test harness --test e2e --test faults)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 export QUICK ROWS
 
-.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench performance deb test-packages all
+.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench bench-mcp performance deb \
+	test-packages all
 .DEFAULT_GOAL := help
 
 help: # list the targets
@@ -59,11 +63,11 @@ unit: deps # the tests that need no Postgres
 e2e: install # the tests against live clusters; or those of TEST=validators
 	cargo build --locked --package intcred --bins --examples
 ifdef TEST
-	@cargo test --quiet --locked --package tests --test e2e --test faults -- '$(TEST)' --list | grep ': test$$' || \
+	@cargo test --quiet --locked --package tests $(E2E) -- '$(TEST)' --list | grep ': test$$' || \
 		{ echo "no test has the name TEST=$(TEST)" >&2; exit 1; }
-	cargo test --locked --package tests --test e2e --test faults -- '$(TEST)'
+	cargo test --locked --package tests $(E2E) -- '$(TEST)'
 else
-	cargo test --locked --package tests
+	cargo test --locked --package tests $(TARGETS)
 	@# What an earlier version can do, it can do with this library.
 	set -e; for version in $(RELEASED); do EXTENSION_VERSION=$$version cargo test --locked --package tests --test e2e -- $(CALLS); done
 endif
@@ -71,6 +75,7 @@ endif
 generate: install # write the parts of docs/ that tests generate; all of them with PG=18
 	cargo build --locked --package intcred --bins
 	GENERATE_DOCS=1 cargo test --locked --package tests --test e2e -- documents:: leaks::a_secret_is_nowhere
+	GENERATE_DOCS=1 cargo test --locked --package tests --test mcp_clients -- page::page_is_read
 
 fuzz: deps # a minute, or FUZZ_SECONDS=, of fuzzing; the first build takes some minutes
 	extension/core/fuzz/run
@@ -80,6 +85,10 @@ soak: install # random faults, statements and hostile texts; five minutes each, 
 		converged::no_verdict_of_ten_thousand_rotations_is_wrong
 	cargo test --locked --package tests --test e2e -- --include-ignored --exact \
 		leaks::random::nor_in_any_spelling_at_all hostile::no_text_at_all_takes_a_server_down
+
+bench-mcp: install # the MCP server: start, calls a second, memory; a minute
+	cargo build --release --locked --package intcred --bins
+	cargo bench --locked --package tests --bench mcp
 
 bench: install # against what people write by hand: 15 minutes of a quiet machine, 3 with QUICK=1, or the rows of ROWS=ledger,renewal; writes target/bench
 	cargo bench --quiet --locked --package intcred --bench cache -- $(if $(filter-out 0,$(QUICK)),--quick)

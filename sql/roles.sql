@@ -1,4 +1,4 @@
--- The three group roles and their grants. Roles belong to the whole cluster, so CREATE EXTENSION does not
+-- The group roles and their grants. Roles belong to the whole cluster, so CREATE EXTENSION does not
 -- create them. Run this file as a superuser, in the database that has the extension, with
 --     psql -d DATABASE -f roles.sql        or        intcred grant
 -- Running it again changes nothing. Then, for example: GRANT integration_credentials_admin TO provisioning;
@@ -22,8 +22,11 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Run ALTER EXTENSION integration_credentials UPDATE, and then this again.';
     END IF;
+    -- The last two have no grants: the roles of API keys of `intcred mcp`, for pg_hba.conf, and those of them whose
+    -- calls may give a value in the clear.
     FOREACH group_role IN ARRAY ARRAY['integration_credentials_admin', 'integration_credentials_reader',
-                                      'integration_credentials_auditor']
+                                      'integration_credentials_auditor', 'integration_credentials_lister',
+                                      'integration_credentials_mcp', 'integration_credentials_mcp_values']
     LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = group_role) THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', group_role);
@@ -33,13 +36,18 @@ END
 $$;
 
 GRANT USAGE ON SCHEMA integration_credentials
-    TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;
+    TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor,
+       integration_credentials_lister;
 
 GRANT EXECUTE ON FUNCTION
     integration_credentials.current_org(),
     integration_credentials.list_integrations(),
     integration_credentials.list_integrations(text[]),
-    integration_credentials.describe_integrations(),
+    integration_credentials.describe_integrations()
+    TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor,
+       integration_credentials_lister;
+
+GRANT EXECUTE ON FUNCTION
     integration_credentials.credential_reads(text),
     integration_credentials.rotation_status(text)
     TO integration_credentials_admin, integration_credentials_reader, integration_credentials_auditor;

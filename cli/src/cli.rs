@@ -194,6 +194,18 @@ pub enum Command {
     /// key. Commands other than generate, add and restore ask the servers, and need a superuser.
     #[command(subcommand)]
     Keyring(Keyring),
+    /// Seal a value on this machine, without a connection, for another process to set
+    ///
+    /// Prints the sealed value in base64. It opens for ten minutes, and for the org and the role that asked for the sealing
+    /// key, when they set this integration.
+    Seal(Seal),
+    /// Serve the integrations to clients of the Model Context Protocol, such as Claude Code
+    ///
+    /// On standard input and output, for one caller: the role of the connection settings. With --http, for callers with an
+    /// API key. A secret is typed into a page that the server shows, and is in no tool's arguments or results.
+    #[cfg(feature = "mcp")]
+    #[command(args_conflicts_with_subcommands = true)]
+    Mcp(Mcp),
     /// Print shell completions
     Completions {
         /// The shell
@@ -254,6 +266,103 @@ pub struct Set {
     pub dry_run: bool,
     #[command(flatten)]
     pub actor: Actor,
+}
+
+#[derive(Debug, Args)]
+pub struct Seal {
+    /// The integration's key
+    pub key: String,
+    /// The file with the sealing key: the JSON that `get_sealing_key` answered; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    #[command(flatten)]
+    pub value: Value,
+}
+
+#[cfg(feature = "mcp")]
+#[derive(Debug, Args)]
+pub struct Mcp {
+    /// Serve HTTP on this IP:PORT instead of standard input and output
+    #[arg(long, value_name = "ADDR", requires = "pepper_file")]
+    pub http: Option<std::net::SocketAddr>,
+    /// The URL by which clients and browsers reach the server: `https://HOST`, without a path; by default, on a loopback
+    /// address, that address
+    #[arg(long, value_name = "URL", requires = "http")]
+    pub public_url: Option<String>,
+    /// The server's half of every login: 32 to 1024 random bytes, readable by its user only
+    #[arg(long, value_name = "FILE", requires = "http")]
+    pub pepper_file: Option<PathBuf>,
+    /// The certificate chain for TLS, in PEM
+    #[arg(long, value_name = "FILE", requires_all = ["http", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// A proxy with TLS is in front, and adds the client's address to X-Forwarded-For
+    #[arg(long, requires = "public_url")]
+    pub behind_proxy: bool,
+    /// Let pages of this origin call the server; can be repeated
+    #[arg(long, value_name = "ORIGIN", requires = "http")]
+    pub allow_origin: Vec<String>,
+    /// The calls that a key may make in a second
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "http", value_parser = value_parser!(u32).range(1..=100_000))]
+    pub calls_per_second: u32,
+    #[command(subcommand)]
+    pub command: Option<McpCommand>,
+}
+
+#[cfg(feature = "mcp")]
+#[derive(Debug, Subcommand)]
+pub enum McpCommand {
+    /// Make, list and revoke API keys; needs a superuser
+    #[command(subcommand)]
+    Key(McpKey),
+}
+
+#[cfg(feature = "mcp")]
+#[derive(Debug, Subcommand)]
+pub enum McpKey {
+    /// Make an API key, with a login role of its own, and print it once
+    Add(McpKeyAdd),
+    /// List the keys, and what each may do
+    List,
+    /// Revoke a key, and end its sessions; it takes effect with the next request
+    Revoke {
+        /// The id: icred_ and ten characters
+        id: String,
+    },
+}
+
+#[cfg(feature = "mcp")]
+#[derive(Debug, Args)]
+pub struct McpKeyAdd {
+    /// The org that the key acts for
+    #[arg(long, value_name = "ORG", value_parser = NonEmptyStringValueParser::new())]
+    pub org: String,
+    /// What the key may do
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: McpScope,
+    /// The name for people, in the audit log and on the page; the id by default
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    /// When the key ends: a date, a moment, or a time from now such as 90d
+    #[arg(long, value_name = "WHEN")]
+    pub valid_until: Option<Expiry>,
+    /// Let calls with this key give a value in the clear: for scripts, never for a model
+    #[arg(long)]
+    pub values: bool,
+    /// The pepper of the server that the key is for
+    #[arg(long, value_name = "FILE")]
+    pub pepper_file: PathBuf,
+}
+
+#[cfg(feature = "mcp")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum McpScope {
+    /// Lists integrations, sets, removes, promotes and rolls back credentials
+    Admin,
+    /// Lists integrations
+    User,
 }
 
 #[derive(Debug, Args)]
@@ -492,6 +601,8 @@ pub enum Group {
     Reader,
     /// Reads the audit log
     Auditor,
+    /// Lists the integrations, and nothing else
+    Lister,
 }
 
 #[derive(Debug, Subcommand)]

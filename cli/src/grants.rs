@@ -16,9 +16,14 @@ pub enum Group {
     Reader,
     /// May read the audit log.
     Auditor,
+    /// May list the integrations, and nothing else.
+    Lister,
 }
 
 impl Group {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Reader, Self::Auditor, Self::Lister];
+
     /// The name of the role.
     #[must_use]
     pub const fn role(self) -> &'static str {
@@ -26,12 +31,13 @@ impl Group {
             Self::Admin => "integration_credentials_admin",
             Self::Reader => "integration_credentials_reader",
             Self::Auditor => "integration_credentials_auditor",
+            Self::Lister => "integration_credentials_lister",
         }
     }
 }
 
 impl Client {
-    /// Creates the three group roles and their grants, by `sql/roles.sql`. Needs a superuser. Idempotent.
+    /// Creates the group roles and their grants, by `sql/roles.sql`. Needs a superuser. Idempotent.
     pub async fn create_group_roles(&self) -> Result<(), Error> {
         let made = self.0.script(include_str!("../../sql/roles.sql")).await;
         if made.is_err() {

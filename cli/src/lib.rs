@@ -7,6 +7,7 @@
 //! | [`Client`] | the calls: set, get, list, remove, rotate, find, the catalog, the audit log |
 //! | [`Doctor`] | finds settings and grants of the server that could expose a secret |
 //! | [`Settings`] | the connection settings, from the same sources as psql |
+//! | [`SealingKey`] | seals a value for another process to set |
 //! | [`Secret`], [`Credential`] | a text that is neither shown nor left in memory |
 //! | [`make_undumpable`] | no core dumps and no debugger, for a process that holds secrets |
 //! | [`Error`] | typed errors, whose messages contain no secret |
@@ -119,8 +120,11 @@ mod error;
 mod grants;
 mod keys;
 mod lease;
+#[cfg(feature = "mcp")]
+mod login_keys;
 mod process;
 mod rotation;
+mod sealing_key;
 mod secret;
 mod session;
 mod settings;
@@ -143,6 +147,7 @@ pub use rotation::{
     Behind, Convergence, Found, RotationState, RotationStatus, SetOptions, Undecryptable, ValidCredential,
     Which, WouldBe,
 };
+pub use sealing_key::SealingKey;
 pub use secret::Secret;
 pub use settings::{Settings, SettingsError, os_user};
 pub use timestamp::Timestamp;
@@ -153,6 +158,11 @@ pub use watcher::{Event, EventKind, KeyState, Mode, Snapshot, WatchOptions, Watc
 #[doc(hidden)]
 pub mod internal {
     pub use crate::{backoff::Backoff, bounded_read::read_bounded, deadline::within, lease::Handovers};
+    #[cfg(feature = "mcp")]
+    pub use crate::{
+        client::{Identity, IntegrationPage, Rights},
+        login_keys::{LoginKey, NewLoginKey, Scope},
+    };
 }
 
 /// Only for the tests of this repository.

@@ -7,6 +7,8 @@ mod commands;
 mod context;
 mod exit_status;
 mod input;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod output;
 mod shell;
 mod signals;

@@ -21,7 +21,7 @@ impl Client {
         let started = Instant::now();
         let call = async {
             // For no key, so that the value opens for no set call.
-            let sealed = self.sealer().await?.seal("", value)?;
+            let sealed = self.sealing_key().await?.seal("", value)?;
             self.0.rows(WRITE, sql, &[(&sealed, Type::BYTEA), (&actor, Type::TEXT)]).await
         };
         match call.await {

@@ -5,10 +5,16 @@
 //! | `set` | setting: sealed or plain, with options, many at once |
 //! | `rotation` | what follows a set: promote, discard, rollback, retire, and where a rotation stands |
 //! | `find` | which credentials have a value, and which cannot be decrypted |
+//! | `mcp` | what only the MCP server asks |
 
 mod find;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod rotation;
 mod set;
+
+#[cfg(feature = "mcp")]
+pub use mcp::{Identity, IntegrationPage, Rights};
 
 use crate::{
     AuditEntry, CredentialRead, Description, Error, Integration, Receipt, Registration, Secret, Settings,

@@ -2,52 +2,18 @@
 
 use super::{Client, answer};
 use crate::{
-    Error, Receipt, Secret, SetOptions, WouldBe,
+    Error, Receipt, SealingKey, Secret, SetOptions, WouldBe,
     session::{Argument, column},
     transaction::{READ, WRITE},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
-use integration_credentials_core::{
-    redact::REDACTED,
-    seal::{self, SealingKey, Terms},
-    tool,
-};
+use integration_credentials_core::{redact::REDACTED, tool};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use std::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 
-/// The answer of `sealing_key()`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SealingKeyAnswer {
-    form: u8,
-    org: String,
-    role: String,
-    issued_at: u64,
-    key_id: String,
-    public_key: String,
-}
-
-/// The server's key to seal to, and the terms of the session.
-pub(super) struct Sealer {
-    to: SealingKey,
-    org: String,
-    role: String,
-    issued_at: u64,
-}
-
-impl Sealer {
-    pub fn seal(&self, key: &str, value: &Secret) -> Result<Vec<u8>, Error> {
-        let terms = Terms { org: &self.org, key, role: &self.role };
-        seal::seal(&self.to, terms, self.issued_at, value.expose())
-            .map_err(|error| unexpected(&error.to_string()))
-    }
-}
-
-fn unexpected(what: &str) -> Error {
-    Error::Unexpected(format!("sealing_key() returned {what}"))
-}
+const SET_SEALED_WITH: &str =
+    "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3, $4)";
 
 /// The answer of a set that was to change nothing.
 #[derive(Deserialize)]
@@ -68,7 +34,7 @@ impl Client {
     pub async fn set(&self, key: &str, value: &Secret, actor: &str) -> Result<Receipt, Error> {
         let sql = "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3)";
         let call = async {
-            let sealed = self.sealer().await?.seal(key, value)?;
+            let sealed = self.sealing_key().await?.seal(key, value)?;
             self.0.row(WRITE, sql, &[(&key, Type::TEXT), (&sealed, Type::BYTEA), (&actor, Type::TEXT)]).await
         };
         self.metered(&tool::SET_SEALED, json!({"key": key, "sealed": REDACTED, "actor": actor}), call).await
@@ -134,11 +100,10 @@ impl Client {
             let parameters = json!({"key": key, "value": REDACTED, "actor": actor, "options": REDACTED});
             return self.metered(&tool::SET, parameters, self.0.row(WRITE, sql, &arguments)).await;
         }
-        let sql = "SELECT integration_credentials.admin_set_integration_credentials_sealed($1, $2, $3, $4)";
         let call = async {
-            let sealed = self.sealer().await?.seal(key, value)?;
+            let sealed = self.sealing_key().await?.seal(key, value)?;
             let arguments = [key_argument, (&sealed as _, Type::BYTEA), actor_argument, options_argument];
-            self.0.row(WRITE, sql, &arguments).await
+            self.0.row(WRITE, SET_SEALED_WITH, &arguments).await
         };
         let parameters = json!({"key": key, "sealed": REDACTED, "actor": actor, "options": REDACTED});
         self.metered(&tool::SET_SEALED, parameters, call).await
@@ -157,7 +122,7 @@ impl Client {
         on_set: impl FnMut(usize),
     ) -> Result<Vec<Receipt>, (Option<usize>, Error)> {
         let started = Instant::now();
-        let server = self.sealer().await.map_err(|error| (None, error))?;
+        let server = self.sealing_key().await.map_err(|error| (None, error))?;
         // In the order of the keys, so that two calls at once do not lock each other out.
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by_key(|&index| values[index].0);
@@ -186,20 +151,37 @@ impl Client {
         .map_err(|error| (None, error))
     }
 
-    /// The server's key, for the org and the role of the session. It is fetched each time: a sealed value
-    /// opens for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the role.
-    pub(super) async fn sealer(&self) -> Result<Sealer, Error> {
+    /// The server's key to seal to, for the org and the role of the session. Ask each time: a sealed value opens
+    /// for ten minutes only, and SET SESSION AUTHORIZATION or a pooler may change the role.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] without the grant or a keyring, and any error of the connection.
+    pub async fn sealing_key(&self) -> Result<SealingKey, Error> {
         let row = self.0.row(READ, "SELECT integration_credentials.sealing_key()", &[]).await?;
-        let SealingKeyAnswer { form, org, role, issued_at, key_id, public_key } =
-            serde_json::from_value(column(&row, 0)?).map_err(|_| unexpected("JSON of an unknown form"))?;
-        if form != seal::VERSION {
-            return Err(unexpected(&format!(
-                "form {form}, and this release supports form {}",
-                seal::VERSION
-            )));
-        }
-        let public = STANDARD.decode(public_key).ok().and_then(|bytes| bytes.try_into().ok());
-        let to = SealingKey { id: key_id, public: public.ok_or_else(|| unexpected("no public key"))? };
-        Ok(Sealer { to, org, role, issued_at })
+        serde_json::from_value(column(&row, 0)?)
+            .map_err(|_| Error::Unexpected("sealing_key() returned JSON of an unknown form".to_owned()))
+    }
+
+    /// Sets, rotates or stages a credential that was sealed elsewhere, with a [`SealingKey`] of the same org and
+    /// session role.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the value does not open, and otherwise as for [`Self::set_with`].
+    pub async fn set_sealed(
+        &self,
+        key: &str,
+        sealed: &[u8],
+        actor: &str,
+        options: &SetOptions,
+    ) -> Result<Receipt, Error> {
+        let options = options.to_json(false);
+        let arguments: [Argument<'_>; 4] = [
+            (&key as _, Type::TEXT),
+            (&sealed as _, Type::BYTEA),
+            (&actor as _, Type::TEXT),
+            (&options as _, Type::JSONB),
+        ];
+        let parameters = json!({"key": key, "sealed": REDACTED, "actor": actor, "options": REDACTED});
+        self.metered(&tool::SET_SEALED, parameters, self.0.row(WRITE, SET_SEALED_WITH, &arguments)).await
     }
 }

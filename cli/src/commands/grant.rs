@@ -5,7 +5,7 @@ use intcred::Group;
 use serde_json::json;
 
 pub async fn run(context: &Context, membership: Option<(String, cli::Group)>) -> Result<(), CliError> {
-    let groups = [Group::Admin, Group::Reader, Group::Auditor].map(Group::role);
+    let groups = Group::ALL.map(Group::role);
     let client = context.connect().await?;
     client.create_group_roles().await?;
     let membership = membership.map(|(role, group)| (role, group.into()));
@@ -32,6 +32,7 @@ impl From<cli::Group> for Group {
             cli::Group::Admin => Self::Admin,
             cli::Group::Reader => Self::Reader,
             cli::Group::Auditor => Self::Auditor,
+            cli::Group::Lister => Self::Lister,
         }
     }
 }

@@ -12,9 +12,12 @@ mod keyring;
 mod list;
 mod listen;
 mod manual;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod reads;
 mod remove;
 mod rotate;
+mod seal;
 mod set;
 mod show;
 mod status;
@@ -33,6 +36,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::man(&command),
+        Command::Seal(options) => seal::run(&context, &options),
         command => {
             let runtime = Builder::new_current_thread().enable_all().build().map_err(CliError::Start)?;
             runtime.block_on(run_connected(&context, command))
@@ -65,7 +69,9 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Doctor { fix, yes } => doctor::run(context, fix, yes).await,
         Command::Grant { role, to } => grant::run(context, role.zip(to)).await,
         Command::Keyring(command) => keyring::run(context, command).await,
+        #[cfg(feature = "mcp")]
+        Command::Mcp(options) => Box::pin(mcp::run(context, options)).await,
         // Run above, because they need no database.
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } | Command::Seal(_) => Ok(()),
     }
 }

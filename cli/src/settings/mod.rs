@@ -65,6 +65,17 @@ impl Settings {
         &self.warnings
     }
 
+    /// The same, for another role: with its password, or with none.
+    #[must_use]
+    pub fn with_login(&self, role: &str, password: Option<&crate::Secret>) -> Self {
+        let mut settings = self.clone();
+        settings.config.user(role);
+        for target in &mut settings.targets {
+            target.password = password.cloned();
+        }
+        settings
+    }
+
     /// The name of the database.
     #[must_use]
     pub fn dbname(&self) -> &str {

@@ -624,7 +624,8 @@ async fn grant_makes_the_group_roles_and_members_of_any_name_and_again_changes_n
     assert_eq!(member(&["list"]).await.code, 0);
     assert_eq!(superuser.query_one(acl, &[]).await.unwrap().get::<_, String>(0), granted);
     let result = json_as(&database, SUPERUSER, &["grant", "--to", "auditor", "--", "-x"], b"").await;
-    let groups = ["admin", "reader", "auditor"].map(|group| format!("integration_credentials_{group}"));
+    let groups =
+        ["admin", "reader", "auditor", "lister"].map(|group| format!("integration_credentials_{group}"));
     assert_eq!(result, json!({"groups": groups, "role": "-x", "memberOf": groups[2]}));
     let unknown = run_as(&database, SUPERUSER, &["grant", "nobody", "--to", "admin"], b"").await;
     assert_fails(&unknown, 1, "role \"nobody\" does not exist");
@@ -735,7 +736,7 @@ async fn help_man_pages_and_completions_are_printed_without_a_database() {
     let script = print(&["completions", "bash"]).await;
     let complete = "\nCOMP_WORDS=(intcred s); COMP_CWORD=1; _intcred intcred s; echo \"${COMPREPLY[@]}\"";
     let offered = run(Command::new("bash").args(["-c", &(script + complete)]), b"").await.success();
-    assert_eq!(offered, "set status show\n");
+    assert_eq!(offered, "set status show seal\n");
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod leases;
 mod lifecycle;
 mod listen;
 mod long_values;
+mod mcp;
 mod memory;
 mod metering;
 mod notify;

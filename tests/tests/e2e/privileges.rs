@@ -49,6 +49,28 @@ const CALLS: [(&str, &[&str]); 39] = [
     ("reencrypt_runs()", &[]),
 ];
 
+#[tokio::test]
+async fn a_lister_may_list_and_nothing_else() {
+    let database = Cluster::shared().database_at(None).await;
+    let lister = format!("{}_lister", database.name());
+    let create = format!("CREATE ROLE {lister} LOGIN IN ROLE integration_credentials_lister");
+    database.superuser().await.batch_execute(&create).await.unwrap();
+    let session = database.connect(&lister).await;
+    for (call, _) in CALLS {
+        let result = session.batch_execute(&format!("SELECT integration_credentials.{call}")).await;
+        if ["current_org", "list_integrations", "describe_integrations"]
+            .iter()
+            .any(|name| call.starts_with(name))
+        {
+            result.unwrap();
+        } else {
+            assert_error(result, ErrorCode::ForbiddenAdminScope);
+        }
+    }
+    let view = session.batch_execute("SELECT FROM integration_credentials.audit_log").await;
+    assert_error(view, ErrorCode::ForbiddenAdminScope);
+}
+
 /// Whether `EXTENSION_VERSION` names a version that does not have the called function yet.
 fn is_of_a_later_version<T>(result: &Result<T, Error>) -> bool {
     let code = result.as_ref().err().and_then(Error::code);

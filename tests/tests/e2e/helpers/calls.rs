@@ -78,7 +78,10 @@ pub struct SealTo {
 impl SealTo {
     pub async fn ask(session: &Session) -> Self {
         let row = session.query_one("SELECT integration_credentials.sealing_key()", &[]).await.unwrap();
-        let answer: Value = row.get(0);
+        Self::parse(&row.get(0))
+    }
+
+    pub fn parse(answer: &Value) -> Self {
         assert_eq!(answer["form"], 2);
         let text = |name: &str| answer[name].as_str().unwrap().to_owned();
         let public = STANDARD.decode(text("publicKey")).unwrap().try_into().unwrap();

@@ -88,6 +88,24 @@ COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.acting_role
 COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.target_id IS
     'The integration key.';
 
+COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.mac IS
+    'Version, key id and MAC over all other columns; NULL for a row from before 0.2.0, or written without a keyring.';
+
+COMMENT ON TABLE integration_credentials.audit_blocks IS
+    'Signed blocks of audit rows, each with the hash of the block before.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.header IS
+    'The text that is signed: chain, number, time, rows, ids, root, the block before, and the key.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.endorsement IS
+    'The signature of the header by the key of the block before, where that is another.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.ids IS
+    'The ids of the rows, in the order of org and id; NULL after the block was pruned.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.leaves IS
+    'The leaves of the Merkle tree, 32 bytes for each id; NULL after the block was pruned.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.unsettled IS
+    'In the newest block: the first and the last id of each range for which a row may still come.';
+COMMENT ON SEQUENCE integration_credentials.audit_sessions IS
+    'Counts the sessions that have written an audit row in this database. Not dumped.';
+
 COMMENT ON TABLE integration_credentials.tool_metering IS
     'A row for each call of an admin_* function, with its outcome and duration.';
 COMMENT ON COLUMN integration_credentials.tool_metering.tool_key IS
@@ -177,6 +195,16 @@ COMMENT ON FUNCTION integration_credentials.list_integrations(text[]) IS
     'The entries of the catalog with these keys, with the state of each credential of the org.';
 COMMENT ON FUNCTION integration_credentials.describe_integrations() IS
     'The catalog, with the rules, example and functions of each entry.';
+COMMENT ON FUNCTION integration_credentials.audit_head() IS
+    'The newest block of the audit log, to be kept elsewhere.';
+COMMENT ON FUNCTION integration_credentials.audit_seal() IS
+    'Asks for the worker that seals the audit log.';
+COMMENT ON FUNCTION integration_credentials.audit_proof(bigint) IS
+    'An audit row of the org with its block, for a proof.';
+COMMENT ON FUNCTION integration_credentials.audit_sealed(bigint, integer) IS
+    'The audit rows of the org in the blocks after a block.';
+COMMENT ON FUNCTION integration_credentials.audit_prune(timestamptz) IS
+    'Deletes the audit rows of the blocks that were sealed before a moment; for superusers.';
 COMMENT ON FUNCTION integration_credentials.credential_reads(text) IS
     'The last read of each credential of the org, or of one, by each role.';
 COMMENT ON FUNCTION integration_credentials.rotation_status(text) IS

@@ -304,6 +304,58 @@ CREATE VIEW integration_credentials.audit_log WITH (security_barrier) AS
     FROM integration_credentials.webapp_org_admin_audit_log
     WHERE org_slug = (SELECT integration_credentials.current_org());
 
+-- The newest block. Kept elsewhere, it is a head: `intcred audit verify --head` finds what was rewritten since.
+CREATE FUNCTION integration_credentials.audit_head()
+    RETURNS TABLE (number bigint, header text, signature bytea, endorsement bytea)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT b.number, b.header, b.signature, b.endorsement
+        FROM integration_credentials.audit_blocks b ORDER BY b.number DESC LIMIT 1;
+    END;
+
+-- Asks for the worker that seals. After a change it comes unasked; the rows that a restore brings wait for it.
+CREATE FUNCTION integration_credentials.audit_seal() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'audit_seal';
+
+-- A row of this org with its block, from which `intcred audit prove` makes a proof. No row until the row is in
+-- a block.
+CREATE FUNCTION integration_credentials.audit_proof(row_id bigint)
+    RETURNS TABLE (
+        id bigint, org_slug text, actor text, session_role text, acting_role text, action text, target_type text,
+        target_id text, metadata jsonb, created_at timestamptz, mac bytea,
+        header text, signature bytea, leaves bytea)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT l.id, l.org_slug, l.actor, l.session_role, l.acting_role, l.action, l.target_type,
+               l.target_id, l.metadata, l.created_at, l.mac, b.header, b.signature, b.leaves
+        FROM integration_credentials.webapp_org_admin_audit_log l
+        JOIN integration_credentials.audit_blocks b
+            ON l.id >= b.first_id AND l.id <= b.last_id AND l.id = ANY (b.ids)
+        WHERE l.org_slug = (SELECT integration_credentials.current_org()) AND l.id = audit_proof.row_id;
+    END;
+
+-- The rows of this org in the `blocks` blocks after block `after`, in their order.
+CREATE FUNCTION integration_credentials.audit_sealed("after" bigint, blocks integer)
+    RETURNS TABLE (
+        block bigint, id bigint, org_slug text, actor text, session_role text, acting_role text, action text,
+        target_type text, target_id text, metadata jsonb, created_at timestamptz)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT b.number, l.id, l.org_slug, l.actor, l.session_role, l.acting_role, l.action,
+               l.target_type, l.target_id, l.metadata, l.created_at
+        FROM integration_credentials.audit_blocks b
+        CROSS JOIN LATERAL unnest(b.ids) AS i (id)
+        JOIN integration_credentials.webapp_org_admin_audit_log l ON l.id = i.id
+        WHERE b.number > audit_sealed."after" AND b.number <= audit_sealed."after" + audit_sealed.blocks
+          AND l.org_slug = (SELECT integration_credentials.current_org())
+        ORDER BY b.number, l.id;
+    END;
+
 --------------------------------------------------------------------------------------------- for superusers only
 
 -- Each stores the signature of a function, e.g. 'app.check_salesforce(text)'; NULL removes it. The functions
@@ -319,6 +371,13 @@ CREATE FUNCTION integration_credentials.register_sync_handler(
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'register_sync_handler';
+
+-- Deletes the rows of all blocks that were sealed before a moment; their headers stay. Returns {"throughBlock",
+-- "blocks", "rows"}. The call is audited.
+CREATE FUNCTION integration_credentials.audit_prune(before timestamptz) RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'audit_prune';
 
 -- The sync handler of the shipped entry trustradius.
 CREATE FUNCTION integration_credentials.sync_aggregator_credentials(org_slug text, key text, value text) RETURNS void

@@ -348,6 +348,96 @@ CREATE VIEW integration_credentials.reencrypt_progress AS
     FROM integration_credentials.reencrypt_runs() r
     LEFT JOIN pg_catalog.pg_database d ON d.oid = r.datid;
 
+----------------------------------------------------------------------------------- the proof of the audit log
+
+-- Rows from before have no MAC. The first blocks are of these rows, and say so; see docs/audit.md.
+ALTER TABLE integration_credentials.webapp_org_admin_audit_log ADD mac bytea;
+ALTER TABLE integration_credentials.webapp_org_admin_audit_log ALTER mac SET STATISTICS 10;
+CREATE INDEX webapp_org_admin_audit_log_id ON integration_credentials.webapp_org_admin_audit_log (id);
+
+-- The signed blocks of audit rows. docs/audit.md has the form of a header. A block that was pruned has neither
+-- ids nor leaves. The newest block alone has the ids for which a row may still come: the first and the last id
+-- of each range. A restore is not complete without that block.
+CREATE TABLE integration_credentials.audit_blocks (
+    number      bigint PRIMARY KEY,
+    header      text COLLATE "C" NOT NULL,
+    signature   bytea          NOT NULL,
+    endorsement bytea,                    -- by the key of the block before, where that is another
+    first_id    bigint         NOT NULL,
+    last_id     bigint         NOT NULL,
+    ids         bigint[],                 -- in the order of org and id
+    leaves      bytea,                    -- 32 bytes for each id
+    unsettled   bigint[]
+);
+-- Hashes do not compress, and compressing the ids takes longer than writing them. Nobody searches in these columns.
+ALTER TABLE integration_credentials.audit_blocks
+    ALTER ids SET STORAGE EXTERNAL, ALTER leaves SET STORAGE EXTERNAL,
+    ALTER header SET STATISTICS 0, ALTER signature SET STATISTICS 0, ALTER endorsement SET STATISTICS 0,
+    ALTER ids    SET STATISTICS 0, ALTER leaves    SET STATISTICS 0, ALTER unsettled   SET STATISTICS 0;
+SELECT pg_catalog.pg_extension_config_dump('integration_credentials.audit_blocks', '');
+
+-- Counts the sessions that have written a row here. No dump has it, so that a restored database is known by it.
+CREATE SEQUENCE integration_credentials.audit_sessions;
+
+-- The newest block. Kept elsewhere, it is a head: `intcred audit verify --head` finds what was rewritten since.
+CREATE FUNCTION integration_credentials.audit_head()
+    RETURNS TABLE (number bigint, header text, signature bytea, endorsement bytea)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT b.number, b.header, b.signature, b.endorsement
+        FROM integration_credentials.audit_blocks b ORDER BY b.number DESC LIMIT 1;
+    END;
+
+-- Asks for the worker that seals. After a change it comes unasked; the rows that a restore brings wait for it.
+CREATE FUNCTION integration_credentials.audit_seal() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'audit_seal';
+
+-- A row of this org with its block, from which `intcred audit prove` makes a proof. No row until the row is in
+-- a block.
+CREATE FUNCTION integration_credentials.audit_proof(row_id bigint)
+    RETURNS TABLE (
+        id bigint, org_slug text, actor text, session_role text, acting_role text, action text, target_type text,
+        target_id text, metadata jsonb, created_at timestamptz, mac bytea,
+        header text, signature bytea, leaves bytea)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT l.id, l.org_slug, l.actor, l.session_role, l.acting_role, l.action, l.target_type,
+               l.target_id, l.metadata, l.created_at, l.mac, b.header, b.signature, b.leaves
+        FROM integration_credentials.webapp_org_admin_audit_log l
+        JOIN integration_credentials.audit_blocks b
+            ON l.id >= b.first_id AND l.id <= b.last_id AND l.id = ANY (b.ids)
+        WHERE l.org_slug = (SELECT integration_credentials.current_org()) AND l.id = audit_proof.row_id;
+    END;
+
+-- The rows of this org in the `blocks` blocks after block `after`, in their order.
+CREATE FUNCTION integration_credentials.audit_sealed("after" bigint, blocks integer)
+    RETURNS TABLE (
+        block bigint, id bigint, org_slug text, actor text, session_role text, acting_role text, action text,
+        target_type text, target_id text, metadata jsonb, created_at timestamptz)
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT b.number, l.id, l.org_slug, l.actor, l.session_role, l.acting_role, l.action,
+               l.target_type, l.target_id, l.metadata, l.created_at
+        FROM integration_credentials.audit_blocks b
+        CROSS JOIN LATERAL unnest(b.ids) AS i (id)
+        JOIN integration_credentials.webapp_org_admin_audit_log l ON l.id = i.id
+        WHERE b.number > audit_sealed."after" AND b.number <= audit_sealed."after" + audit_sealed.blocks
+          AND l.org_slug = (SELECT integration_credentials.current_org())
+        ORDER BY b.number, l.id;
+    END;
+
+-- Deletes the rows of all blocks that were sealed before a moment; their headers stay. Returns {"throughBlock",
+-- "blocks", "rows"}. The call is audited.
+CREATE FUNCTION integration_credentials.audit_prune(before timestamptz) RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'audit_prune';
+
 ---------------------------------------------------------------------------------------------------------- grants
 
 -- Only the owner has a privilege on a new object. Postgres lets PUBLIC execute a new function, and the default
@@ -477,6 +567,24 @@ COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.acting_role
 COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.target_id IS
     'The integration key.';
 
+COMMENT ON COLUMN integration_credentials.webapp_org_admin_audit_log.mac IS
+    'Version, key id and MAC over all other columns; NULL for a row from before 0.2.0, or written without a keyring.';
+
+COMMENT ON TABLE integration_credentials.audit_blocks IS
+    'Signed blocks of audit rows, each with the hash of the block before.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.header IS
+    'The text that is signed: chain, number, time, rows, ids, root, the block before, and the key.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.endorsement IS
+    'The signature of the header by the key of the block before, where that is another.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.ids IS
+    'The ids of the rows, in the order of org and id; NULL after the block was pruned.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.leaves IS
+    'The leaves of the Merkle tree, 32 bytes for each id; NULL after the block was pruned.';
+COMMENT ON COLUMN integration_credentials.audit_blocks.unsettled IS
+    'In the newest block: the first and the last id of each range for which a row may still come.';
+COMMENT ON SEQUENCE integration_credentials.audit_sessions IS
+    'Counts the sessions that have written an audit row in this database. Not dumped.';
+
 COMMENT ON TABLE integration_credentials.tool_metering IS
     'A row for each call of an admin_* function, with its outcome and duration.';
 COMMENT ON COLUMN integration_credentials.tool_metering.tool_key IS
@@ -566,6 +674,16 @@ COMMENT ON FUNCTION integration_credentials.list_integrations(text[]) IS
     'The entries of the catalog with these keys, with the state of each credential of the org.';
 COMMENT ON FUNCTION integration_credentials.describe_integrations() IS
     'The catalog, with the rules, example and functions of each entry.';
+COMMENT ON FUNCTION integration_credentials.audit_head() IS
+    'The newest block of the audit log, to be kept elsewhere.';
+COMMENT ON FUNCTION integration_credentials.audit_seal() IS
+    'Asks for the worker that seals the audit log.';
+COMMENT ON FUNCTION integration_credentials.audit_proof(bigint) IS
+    'An audit row of the org with its block, for a proof.';
+COMMENT ON FUNCTION integration_credentials.audit_sealed(bigint, integer) IS
+    'The audit rows of the org in the blocks after a block.';
+COMMENT ON FUNCTION integration_credentials.audit_prune(timestamptz) IS
+    'Deletes the audit rows of the blocks that were sealed before a moment; for superusers.';
 COMMENT ON FUNCTION integration_credentials.credential_reads(text) IS
     'The last read of each credential of the org, or of one, by each role.';
 COMMENT ON FUNCTION integration_credentials.rotation_status(text) IS

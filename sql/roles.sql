@@ -90,5 +90,11 @@ GRANT EXECUTE ON FUNCTION
     TO integration_credentials_reader;
 
 GRANT SELECT ON integration_credentials.audit_log TO integration_credentials_auditor;
+GRANT EXECUTE ON FUNCTION
+    integration_credentials.audit_head(),
+    integration_credentials.audit_seal(),
+    integration_credentials.audit_proof(bigint),
+    integration_credentials.audit_sealed(bigint, integer)
+    TO integration_credentials_auditor;
 
 COMMIT;

@@ -117,8 +117,34 @@ CREATE TABLE integration_credentials.webapp_org_admin_audit_log (
     target_id    text        NOT NULL,
     metadata     jsonb       NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    mac          bytea,                  -- version, key id and MAC over the other columns; see docs/audit.md
     PRIMARY KEY (org_slug, id)
 );
+-- Blocks of rows are found by id, whatever their orgs.
+CREATE INDEX webapp_org_admin_audit_log_id ON integration_credentials.webapp_org_admin_audit_log (id);
+
+-- The signed blocks of audit rows. docs/audit.md has the form of a header. A block that was pruned has neither
+-- ids nor leaves. The newest block alone has the ids for which a row may still come: the first and the last id
+-- of each range. A restore is not complete without that block.
+CREATE TABLE integration_credentials.audit_blocks (
+    number      bigint PRIMARY KEY,
+    header      text COLLATE "C" NOT NULL,
+    signature   bytea          NOT NULL,
+    endorsement bytea,                    -- by the key of the block before, where that is another
+    first_id    bigint         NOT NULL,
+    last_id     bigint         NOT NULL,
+    ids         bigint[],                 -- in the order of org and id
+    leaves      bytea,                    -- 32 bytes for each id
+    unsettled   bigint[]
+);
+-- Hashes do not compress, and compressing the ids takes longer than writing them. Nobody searches in these columns.
+ALTER TABLE integration_credentials.audit_blocks
+    ALTER ids SET STORAGE EXTERNAL, ALTER leaves SET STORAGE EXTERNAL,
+    ALTER header SET STATISTICS 0, ALTER signature SET STATISTICS 0, ALTER endorsement SET STATISTICS 0,
+    ALTER ids    SET STATISTICS 0, ALTER leaves    SET STATISTICS 0, ALTER unsettled   SET STATISTICS 0;
+
+-- Counts the sessions that have written a row here. No dump has it, so that a restored database is known by it.
+CREATE SEQUENCE integration_credentials.audit_sessions;
 
 CREATE TABLE integration_credentials.tool_metering (
     id          bigint           GENERATED ALWAYS AS IDENTITY,
@@ -152,7 +178,8 @@ ALTER TABLE integration_credentials.webapp_org_admin_audit_log
     ALTER actor       SET STATISTICS 10, ALTER session_role SET STATISTICS 10,
     ALTER acting_role SET STATISTICS 10, ALTER action       SET STATISTICS 10,
     ALTER target_type SET STATISTICS 10, ALTER target_id    SET STATISTICS 10,
-    ALTER metadata    SET STATISTICS 10, ALTER created_at   SET STATISTICS 10;
+    ALTER metadata    SET STATISTICS 10, ALTER created_at   SET STATISTICS 10,
+    ALTER mac         SET STATISTICS 10;
 ALTER TABLE integration_credentials.tool_metering
     ALTER id          SET STATISTICS 10, ALTER org_slug     SET STATISTICS 10,
     ALTER tool_key    SET STATISTICS 10, ALTER actor        SET STATISTICS 10,
@@ -169,3 +196,4 @@ SELECT pg_catalog.pg_extension_config_dump('integration_credentials.webapp_org_a
 SELECT pg_catalog.pg_extension_config_dump('integration_credentials.webapp_org_admin_audit_log_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('integration_credentials.tool_metering', '');
 SELECT pg_catalog.pg_extension_config_dump('integration_credentials.tool_metering_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('integration_credentials.audit_blocks', '');

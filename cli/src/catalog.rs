@@ -180,18 +180,19 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    pub(crate) fn from_row(row: &Row) -> Result<Self, crate::Error> {
+    /// Reads the columns of `audit_log`, starting at `first`.
+    pub(crate) fn from_row(row: &Row, first: usize) -> Result<Self, crate::Error> {
         Ok(Self {
-            id: column(row, 0)?,
-            org_slug: column(row, 1)?,
-            actor: column(row, 2)?,
-            session_role: column(row, 3)?,
-            acting_role: column(row, 4)?,
-            action: column(row, 5)?,
-            target_type: column(row, 6)?,
-            target_id: column(row, 7)?,
-            metadata: column(row, 8)?,
-            created_at: column(row, 9)?,
+            id: column(row, first)?,
+            org_slug: column(row, first + 1)?,
+            actor: column(row, first + 2)?,
+            session_role: column(row, first + 3)?,
+            acting_role: column(row, first + 4)?,
+            action: column(row, first + 5)?,
+            target_type: column(row, first + 6)?,
+            target_id: column(row, first + 7)?,
+            metadata: column(row, first + 8)?,
+            created_at: column(row, first + 9)?,
         })
     }
 }

@@ -487,6 +487,9 @@ pub struct Listen {
     /// host and the process
     #[arg(long, value_name = "NAME", requires = "exec", value_parser = NonEmptyStringValueParser::new())]
     pub name: Option<String>,
+    /// Report each new signed block of the audit log as a head event, for auditors; see `intcred audit verify`
+    #[arg(long)]
+    pub heads: bool,
     /// Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this IP:PORT; port 0 picks a free
     /// port
     #[arg(long, value_name = "ADDR")]
@@ -581,6 +584,50 @@ pub enum Catalog {
 
 #[derive(Debug, Subcommand)]
 pub enum Audit {
+    /// Print the newest signed block as JSON, to be kept outside of the database
+    Head {
+        /// Print each new block, a line each, until interrupted
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Verify the audit log, or with --proof a proof; exit status 1 if anything is wrong
+    ///
+    /// Needs a role that may read the tables, such as a superuser. The checks run here, with public keys alone.
+    /// Without --head, rows and blocks that were cut off at the end are not missed, nor is a log that was
+    /// written anew.
+    Verify {
+        /// A head that was kept: the log must go on from there
+        #[arg(long, value_name = "FILE")]
+        head: Option<PathBuf>,
+        /// Verify this proof, without a database; the key to trust is that of --head or --public-key
+        #[arg(long, value_name = "FILE")]
+        proof: Option<PathBuf>,
+        /// The public key to trust, in hex
+        #[arg(long, value_name = "HEX", requires = "proof", conflicts_with = "head")]
+        public_key: Option<String>,
+    },
+    /// Print a proof as JSON that the org's row ID is in a signed block; it verifies without a database
+    Prove {
+        /// The id of the row
+        id: i64,
+    },
+    /// Print the rows of the org that are in signed blocks, in the order of the blocks: one JSON object a line
+    Export {
+        /// Print new rows too, until interrupted
+        #[arg(long)]
+        follow: bool,
+        /// Begin after this block, for example the block of the last line of an earlier export
+        #[arg(long, value_name = "BLOCK", default_value_t = -1, allow_negative_numbers = true)]
+        after: i64,
+    },
+    /// Delete the rows of all blocks that were sealed before TIME; the headers stay, and the call is audited
+    ///
+    /// Needs a superuser. Verify first: a row that was altered is gone with the others.
+    Prune {
+        /// The moment, such as 2026-01-31T00:00:00Z
+        #[arg(value_name = "TIME")]
+        before: String,
+    },
     /// Show which role has read which credential last, and at which revision
     ///
     /// The server records reads from the update to this release on. Roles and keys that are gone stay listed.

@@ -25,6 +25,12 @@ pub enum CliError {
     SyncFailed(String),
     #[error("{0} problem(s) found")]
     Unhealthy(usize),
+    #[error("{0} problem(s) found in the audit log")]
+    Tampered(usize),
+    #[error("{path:?} proves nothing: {problem}")]
+    Proof { path: PathBuf, problem: String },
+    #[error("the audit log has {0}")]
+    Missing(String),
     #[error("no credential has this value")]
     NotFound,
     #[error("{0} value(s) cannot be decrypted")]
@@ -136,6 +142,9 @@ impl CliError {
                 _ => ExitStatus::Failed,
             },
             Self::Unhealthy(_)
+            | Self::Tampered(_)
+            | Self::Proof { .. }
+            | Self::Missing(_)
             | Self::Keys { .. }
             | Self::NotFound
             | Self::Undecryptable(_)

@@ -22,9 +22,9 @@ impl ExitStatus {
         match self {
             Self::Done => &["done"],
             Self::Failed => &[
-                "refused by the server's rules; any other error; doctor found a problem, find nothing,",
-                "check a value that cannot be decrypted; a rotation stopped; a key of encryption is",
-                "missing, or still needed",
+                "refused by the server's rules; any other error; doctor or audit verify found a problem,",
+                "find nothing, check a value that cannot be decrypted; a rotation stopped; a key of",
+                "encryption is missing, or still needed; a proof or head that proves nothing",
             ],
             Self::Usage => {
                 &["wrong usage: arguments, connection settings, an empty or unreadable value, a bad file"]

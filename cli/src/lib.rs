@@ -108,6 +108,7 @@
 //! **Memory.** A value is wiped once the cache has dropped the value and the last handle is gone. The buffers
 //! of the TLS and protocol libraries are not wiped.
 
+mod audit;
 mod backoff;
 mod bounded_read;
 mod cache;
@@ -133,6 +134,7 @@ mod tls;
 mod transaction;
 mod watcher;
 
+pub use audit::{Head, Problem, Proof, ProofError, Verification};
 pub use cache::{CacheOptions, Change, Changes, Credential, CredentialCache};
 pub use catalog::{AuditEntry, CredentialRead, Description, Integration, Receipt, Registration, SyncFailure};
 pub use client::{Client, Notice};

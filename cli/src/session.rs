@@ -5,7 +5,7 @@ use crate::{
     connect::connect,
     deadline::within,
     error::OLDEST_SERVER,
-    transaction::{self, READ_PINNED, Sql, TransactionKind},
+    transaction::{self, READ_PINNED, SNAPSHOT, Sql, TransactionKind},
 };
 use std::{
     collections::HashMap,
@@ -191,6 +191,26 @@ impl Session {
             (Some(row), true) => Ok(row),
             _ => Err(Error::Unexpected("a query did not return exactly one row".to_owned())),
         }
+    }
+
+    /// Begins a transaction that reads one state of the database, for [`Self::rows_within`].
+    pub async fn begin_snapshot(&self) -> Result<(), Error> {
+        self.require_extension()?;
+        self.script(SNAPSHOT).await
+    }
+
+    /// Runs a query within the transaction that is open.
+    pub async fn rows_within(
+        &self,
+        sql: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        self.client.query_typed(sql, parameters).await.map_err(|error| self.to_error(&error))
+    }
+
+    /// Ends the transaction of [`Self::begin_snapshot`].
+    pub async fn end_snapshot(&self) -> Result<(), Error> {
+        self.script("COMMIT").await
     }
 
     /// Runs a statement once for each of `calls`, all in one transaction; each run returns one row.

@@ -41,6 +41,9 @@ pub(crate) const READ_PINNED: TransactionKind = TransactionKind(
 pub(crate) const WRITE_PINNED: TransactionKind = TransactionKind(
     "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off",
 );
+/// A read of one state of the database, by several queries whose names are Postgres' own.
+pub(crate) const SNAPSHOT: &str =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp";
 /// A read of the credentials after the transactions that have written one have ended. Waits for ten seconds.
 pub(crate) const WRITE_SETTLED: TransactionKind = TransactionKind(
     "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE; SET LOCAL lock_timeout = '10s'; LOCK TABLE integration_credentials.configured_integrations, integration_credentials.aggregator_credentials IN SHARE MODE",

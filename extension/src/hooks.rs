@@ -5,8 +5,9 @@
 //! frame. So an error of Postgres jumps over the frame unchanged.
 
 use crate::announce::{announce_resync, queue, two_phase};
+use crate::audit;
 use crate::calls::reencrypt;
-use crate::maintenance::board;
+use crate::maintenance::{self, board};
 use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
 use crate::pg::version;
 use crate::progress;
@@ -161,7 +162,8 @@ unsafe extern "C-unwind" fn utility(
         sandbox::check_command(command);
         let copy = quietly(|| redaction::masked_copy(text, pg_sys::CurrentMemoryContext));
         let text = copy.unwrap_or(text);
-        let has_events = is_commit_prepared(command) && quietly(two_phase::is_any_marked);
+        let is_commit_prepared = is_commit_prepared(command);
+        let has_events = is_commit_prepared && quietly(two_phase::is_any_marked);
         let next = NEXT.get().and_then(|next| next.utility).unwrap_or(standard_ProcessUtility);
         next(command, text, read_only_tree, context, parameters, environment, destination, completion);
         if let Some(copy) = copy {
@@ -169,6 +171,10 @@ unsafe extern "C-unwind" fn utility(
         }
         if has_events {
             quietly(announce_resync);
+        }
+        // It may have audit rows.
+        if is_commit_prepared {
+            quietly(maintenance::request);
         }
     }
 }
@@ -228,11 +234,15 @@ unsafe extern "C-unwind" fn ended(event: pg_sys::XactEvent::Type, _: *mut c_void
     match event {
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PARALLEL_ABORT => {
             quietly(redaction::transaction_failed);
+            quietly(|| audit::transaction_ended(false));
             quietly(reencrypt::abandon);
         }
         pg_sys::XactEvent::XACT_EVENT_COMMIT
         | pg_sys::XactEvent::XACT_EVENT_PARALLEL_COMMIT
-        | pg_sys::XactEvent::XACT_EVENT_PREPARE => quietly(redaction::transaction_done),
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            quietly(redaction::transaction_done);
+            quietly(|| audit::transaction_ended(event == pg_sys::XactEvent::XACT_EVENT_COMMIT));
+        }
         _ => {}
     }
 }

@@ -9,7 +9,7 @@
 //! | `catalog` | finding an entry of the catalog, and caching it |
 //! | `user_functions` | running a validator or sync handler on a secret, in a sandbox |
 //! | `keyring` | the keyring of this session, and the file or command that holds it |
-//! | `audit`, `metering` | the audit row of each change; the metering row of each call |
+//! | `audit`, `metering` | the audit row of each change, and the signed blocks of rows; the metering row of each call |
 //! | `announce` | notifications |
 //! | `maintenance` | background workers for jobs that are off the path of a call |
 //! | `reads` | the read ledger: which role has read which credential last |
@@ -91,6 +91,8 @@ call::sql_functions! {
     report_held_revisions => |call| as_owner(call, consumers::call_report),
     get_aggregator_credentials => read::call_get_aggregator,
     list_integrations_of => calls::list::call,
+    audit_prune => audit::prune::call,
+    audit_seal => |_| Ok(audit::ask_to_seal()),
     credential_reads => |call| as_owner(call, calls::reads::call),
     rotation_status => |call| as_owner(call, rotation_status::call),
     check_credentials => |call| as_owner(call, find::call_check),

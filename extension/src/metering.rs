@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use std::ffi::CString;
 use std::time::Instant;
 
-const METERING: Log = Log { table: c"tool_metering", ids: c"tool_metering_id_seq", insert: &METER };
+const METERING: Log =
+    Log { table: c"tool_metering", ids: c"tool_metering_id_seq", insert: &METER, insert_with: None };
 statement!(volatile METER(TEXTOID, TEXTOID, TEXTOID, TEXTOID, FLOAT8OID, JSONBOID) "
     INSERT INTO integration_credentials.tool_metering
         (org_slug, tool_key, actor, outcome, duration_ms, metadata)

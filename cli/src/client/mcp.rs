@@ -138,6 +138,6 @@ impl Client {
                    WHERE $2 IS NULL OR a.id OPERATOR(pg_catalog.<) $2 ORDER BY a.id DESC LIMIT $1";
         let limit = i64::from(limit);
         let rows = self.0.rows(READ, sql, &[(&limit, Type::INT8), (&before, Type::INT8)]).await?;
-        rows.iter().map(AuditEntry::from_row).collect()
+        rows.iter().map(|row| AuditEntry::from_row(row, 0)).collect()
     }
 }

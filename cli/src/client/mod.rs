@@ -204,7 +204,7 @@ impl Client {
         let sql = "SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, \
                    created_at FROM integration_credentials.audit_log ORDER BY id DESC LIMIT $1";
         let rows = self.0.rows(READ, sql, &[(&i64::from(limit), Type::INT8)]).await?;
-        rows.iter().map(AuditEntry::from_row).collect()
+        rows.iter().map(|row| AuditEntry::from_row(row, 0)).collect()
     }
 
     /// The last read of each credential of the org, or of that of one key, by each role. Without a row, no role has read

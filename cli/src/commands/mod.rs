@@ -1,6 +1,7 @@
 //! The commands, each in a file of its own; `manual` has `completions` and `man`.
 
 mod audit;
+mod audit_proof;
 mod catalog;
 mod check;
 mod doctor;
@@ -62,9 +63,7 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Remove { key, purge, actor } => remove::run(context, &key, purge, actor).await,
         Command::Catalog(command) => catalog::run(context, command).await,
         Command::Audit { limit, command: None } => audit::run(context, limit).await,
-        Command::Audit { command: Some(Audit::Reads { key, never }), .. } => {
-            reads::run(context, key.as_deref(), never).await
-        }
+        Command::Audit { command: Some(command), .. } => run_audit(context, command).await,
         Command::Listen(options) => listen::run(context, options).await,
         Command::Doctor { fix, yes } => doctor::run(context, fix, yes).await,
         Command::Grant { role, to } => grant::run(context, role.zip(to)).await,
@@ -73,5 +72,19 @@ async fn run_connected(context: &Context, command: Command) -> Result<(), CliErr
         Command::Mcp(options) => Box::pin(mcp::run(context, options)).await,
         // Run above, because they need no database.
         Command::Completions { .. } | Command::Man { .. } | Command::Seal(_) => Ok(()),
+    }
+}
+
+async fn run_audit(context: &Context, command: Audit) -> Result<(), CliError> {
+    match command {
+        Audit::Reads { key, never } => reads::run(context, key.as_deref(), never).await,
+        Audit::Head { follow } => audit_proof::head(context, follow).await,
+        Audit::Verify { proof: Some(proof), head, public_key } => {
+            audit_proof::verify_proof(context, &proof, head.as_deref(), public_key.as_deref())
+        }
+        Audit::Verify { head, .. } => audit_proof::verify(context, head.as_deref()).await,
+        Audit::Prove { id } => audit_proof::prove(context, id).await,
+        Audit::Export { follow, after } => audit_proof::export(context, follow, after).await,
+        Audit::Prune { before } => audit_proof::prune(context, &before).await,
     }
 }

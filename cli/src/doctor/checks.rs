@@ -150,6 +150,12 @@ pub(super) static CHECKS: &[Check] = &[
          the fix after dropping the subscription, and before the first write."
     ),
     check!(
+        "audit",
+        "the audit log is in signed blocks",
+        "The server signs within seconds of a change, if it has a keyring and a free worker. Until then, nothing proves a \
+         row. After a restore, the server signs from the next change on."
+    ),
+    check!(
         "password-encryption",
         "new passwords are hashed with SCRAM",
         "An MD5 hash suffices to log in, and is fast to crack."

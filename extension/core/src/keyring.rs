@@ -11,7 +11,7 @@
 use crate::locked_page::{KEY_BYTES, LockedKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The longest document that is read, in bytes.
@@ -28,6 +28,8 @@ pub struct Keyring {
 pub struct Key {
     id: String,
     secret: LockedKey,
+    /// The key of MACs, once it was needed; `None` in it, if there was no memory to keep it.
+    mac: OnceLock<Option<LockedKey>>,
 }
 
 impl Key {
@@ -43,6 +45,11 @@ impl Key {
         self.secret.bytes()
     }
 
+    /// A key that is derived from the secret by `derive`, which is kept. It is the same for each call.
+    pub(crate) fn mac_key(&self, derive: impl FnOnce(&mut [u8; KEY_BYTES])) -> Option<&[u8; KEY_BYTES]> {
+        self.mac.get_or_init(|| LockedKey::new(derive).ok()).as_ref().map(LockedKey::bytes)
+    }
+
     pub(crate) fn decode(id: String, text: &str) -> Result<Self, KeyringError> {
         // The decoder needs room for one more group of three bytes.
         let mut bytes = Zeroizing::new([0; KEY_BYTES + 3]);
@@ -52,7 +59,7 @@ impl Key {
         }
         let secret = LockedKey::new(|page| page.copy_from_slice(&bytes[..KEY_BYTES])).map_err(system)?;
         bytes.zeroize();
-        Ok(Self { id, secret })
+        Ok(Self { id, secret, mac: OnceLock::new() })
     }
 
     pub(crate) fn encode(&self) -> Zeroizing<String> {
@@ -245,7 +252,7 @@ fn random_key() -> Result<Key, KeyringError> {
     let mut filled = Ok(());
     let secret = LockedKey::new(|bytes| filled = getrandom::fill(bytes)).map_err(system)?;
     filled.map_err(system)?;
-    Ok(Key { id: format!("k{:08x}", u32::from_be_bytes(id)), secret })
+    Ok(Key { id: format!("k{:08x}", u32::from_be_bytes(id)), secret, mac: OnceLock::new() })
 }
 
 /// A document as text, at its full size at once, because growing would leave an unwiped copy behind.

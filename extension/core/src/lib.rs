@@ -9,6 +9,7 @@
 //! | [`keyring`], [`archive`] | the keys, and their document; the retired keys, and theirs |
 //! | [`buffer`] | fallible memory for code in hooks |
 //! | [`envelope`] | a stored credential: encrypted, bound to its place |
+//! | [`audit`] | the proof of the audit log: MACs of rows, and signed blocks |
 //! | [`seal`] | a value that a client encrypted to a public key of the server |
 //! | [`redact`] | removing a known secret from a text |
 //! | [`sql_text`] | redacting statements and messages that may hold a secret |
@@ -20,6 +21,7 @@
 //! | [`board`] | the databases with maintenance to do, and their workers |
 
 pub mod archive;
+pub mod audit;
 pub mod board;
 pub mod buffer;
 pub mod envelope;

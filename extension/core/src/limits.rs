@@ -18,8 +18,15 @@ pub fn key(argument: Option<&str>) -> Result<&str, Refusal> {
     check("key", argument, MAX_KEY_CHARS)
 }
 
-/// A value of 1 to `max` characters.
+/// A value of 1 to `max` characters, none of them NUL: a text of Postgres has none, and a sealed value may.
 pub fn value(argument: Option<&str>, max: usize) -> Result<&str, Refusal> {
+    if argument.is_some_and(|value| memchr::memchr(0, value.as_bytes()).is_some()) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRequest,
+            "value has a NUL character",
+            "Encode a binary secret as text, for example in base64.",
+        ));
+    }
     check("value", argument, max).map_err(|refusal| Refusal {
         hint: format!(
             "{} A superuser can raise integration_credentials.max_value_length, to at most {MAX_VALUE_CHARS}.",

@@ -2,6 +2,7 @@
 
 use crate::memory;
 use crate::settings::{self, KeyringSource};
+use integration_credentials_core::audit::{self, Authenticity, Hash};
 use integration_credentials_core::envelope::{self, EnvelopeError, Place};
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::keyring::Keyring;
@@ -25,6 +26,8 @@ struct Loaded {
 thread_local! {
     static LOADED: RefCell<Option<Loaded>> = const { RefCell::new(None) };
     static MISSED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When the keyring could not be used, and the reload before that.
+    static UNUSABLE_AT: Cell<Option<(Instant, pg_sys::TimestampTz)>> = const { Cell::new(None) };
 }
 
 /// Encrypts a value for its place.
@@ -70,6 +73,29 @@ pub fn open(terms: Terms<'_>, sealed: &[u8]) -> Result<Zeroizing<String>, Refusa
             "Call sealing_key() as the session role that sets the value, and seal the value again to the key it returns.",
         )
     })
+}
+
+/// The MAC of an audit row; `None` without a usable keyring, since a removal must work without one.
+pub fn mac(digest: &Hash) -> Option<Vec<u8>> {
+    let unusable_lately =
+        UNUSABLE_AT.get().is_some_and(|(at, at_reload)| at.elapsed() < MISSING && at_reload == last_reload());
+    if unusable_lately {
+        return None;
+    }
+    let keyring = keyring().inspect_err(|_| UNUSABLE_AT.set(Some((Instant::now(), last_reload()))));
+    audit::mac(&*keyring.ok()?, digest)
+}
+
+/// Judges the MAC of an audit row.
+pub fn judge(digest: &Hash, mac: &[u8]) -> Result<Authenticity, Refusal> {
+    let judged = with_known_key(
+        |keyring| match audit::judge(keyring, digest, mac) {
+            Authenticity::UnknownKey => Err(Authenticity::UnknownKey),
+            known => Ok(known),
+        },
+        |_| true,
+    )?;
+    Ok(judged.unwrap_or_else(|unknown| unknown))
 }
 
 /// Reads the keyring again when a key is unknown: another session may already use a key that was added.

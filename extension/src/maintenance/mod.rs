@@ -10,6 +10,7 @@
 //! | `launcher` | launching workers, in the notifier's process |
 //! | `worker` | the worker of one database |
 
+use crate::audit::seal;
 use crate::pg::session;
 use crate::{reads, settings};
 use integration_credentials_core::board::JOBS as MOST_JOBS;
@@ -37,11 +38,14 @@ pub struct Job {
 
 /// The jobs, in the order of their runs. To add a job: a line here, and a call of [`request`] where its work
 /// arises. When the notifier starts, every database gets a worker, for work from before a restart.
-const JOBS: &[Job] = &[Job {
-    name: c"integration_credentials: writing the read ledger",
-    run: reads::job,
-    forget: reads::memory::forget,
-}];
+const JOBS: &[Job] = &[
+    Job {
+        name: c"integration_credentials: writing the read ledger",
+        run: reads::job,
+        forget: reads::memory::forget,
+    },
+    Job { name: c"integration_credentials: sealing the audit log", run: seal::run_job, forget: |_| () },
+];
 
 const _: () = assert!(JOBS.len() <= MOST_JOBS);
 

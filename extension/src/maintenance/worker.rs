@@ -17,7 +17,8 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// What holds in this process, whatever `ALTER DATABASE ... SET` and `ALTER ROLE ... SET` say: no limit but that of
 /// a lock, no session or replication role that changes what a statement means, and commits that wait for the local
-/// disk alone. Libraries of `session_preload_libraries` are not loaded into a background worker.
+/// disk alone. Libraries of
+/// `session_preload_libraries` are not loaded into a background worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"role", c"none"),

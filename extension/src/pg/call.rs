@@ -3,6 +3,7 @@
 use super::error::{Raised, raise};
 use super::jsonb::{self, Document, Unreadable};
 use super::text::Raw;
+use super::timestamp::Moment;
 use crate::calls::caller::Caller;
 use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Refusal};
@@ -124,6 +125,11 @@ impl Call {
 
     /// A double precision argument.
     pub fn double(&self, index: usize) -> Option<f64> {
+        self.argument(index)
+    }
+
+    /// A timestamp with time zone argument.
+    pub fn timestamp(&self, index: usize) -> Option<Moment> {
         self.argument(index)
     }
 

@@ -5,7 +5,8 @@
 
 use super::ffi::nextval_internal;
 use super::prepared::{Statement, execute};
-use super::{relation, version};
+use super::relation::{self, is_named};
+use super::version;
 use pgrx::datum::DatumWithOid;
 use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CStr;
@@ -20,53 +21,83 @@ pub struct Log {
     pub ids: &'static CStr,
     /// The INSERT, with the other columns as parameters in the order of `append`.
     pub insert: &'static LocalKey<Statement>,
+    /// A column that depends on the row's identity, and the INSERT with `id`, `created_at`, this column and the
+    /// others. A table of an earlier version of the extension lacks the column.
+    pub insert_with: Option<(&'static CStr, &'static LocalKey<Statement>)>,
 }
 
-/// The value of a column. It is never NULL.
+/// The columns of a row that its log gives it.
+#[derive(Clone, Copy)]
+pub struct Identity {
+    /// `id`
+    pub id: i64,
+    /// `created_at`, in microseconds since 2000.
+    pub created_at: pg_sys::TimestampTz,
+}
+
+/// The value of a column.
 #[derive(Clone, Copy)]
 pub struct Column {
     name: &'static CStr,
     type_oid: pg_sys::Oid,
-    value: pg_sys::Datum,
+    /// `None` is NULL.
+    value: Option<pg_sys::Datum>,
 }
 
 /// A column and its value.
 pub fn column<T: IntoDatum>(name: &'static CStr, value: T) -> Column {
-    Column { name, type_oid: T::type_oid(), value: value.into_datum().unwrap_or(pg_sys::Datum::null()) }
+    Column { name, type_oid: T::type_oid(), value: value.into_datum() }
 }
 
 /// Adds a row.
 pub fn append(log: &Log, columns: &[Column]) {
-    if !append_by_itself(log, columns) {
-        // SAFETY: the type is that of the value.
-        let argument = |column: &Column| unsafe { DatumWithOid::new(column.value, column.type_oid) };
-        execute(log.insert, &columns.iter().map(argument).collect::<Vec<_>>());
-    }
+    append_with(log, columns, |_| None);
 }
 
-/// Appends a row; `false` if the table needs the INSERT.
-fn append_by_itself(log: &Log, columns: &[Column]) -> bool {
+/// Adds a row with the column of `insert_with`, where the table has that.
+pub fn append_with(log: &Log, columns: &[Column], depending: impl FnOnce(Identity) -> Option<Column>) {
     let ids = relation::oid(log.ids);
-    if ids == pg_sys::InvalidOid {
-        return false;
-    }
+    let (mut row, mut statement) = (Vec::with_capacity(columns.len() + 3), log.insert);
     // SAFETY: in a transaction that may write. Postgres closes open relations after an error, and keeps the
     // lock to the end of the transaction, as for an INSERT. nextval may raise an error, so it is called under
     // a guard.
-    unsafe {
+    let is_appended = unsafe {
         let relation = relation::open(log.table, pg_sys::RowExclusiveLock);
         let is_plain = is_plain(&*relation);
-        let is_appended = is_plain && {
+        let has =
+            |name: &CStr| relation::columns((*relation).rd_att).iter().any(|column| is_named(column, name));
+        let with = log.insert_with.filter(|(name, _)| has(name));
+        let mut is_appended = false;
+        if ids != pg_sys::InvalidOid && (is_plain || with.is_some()) {
             let id = pg_sys::ffi::pg_guard_ffi_boundary(|| nextval_internal(ids, false));
-            let now = pg_sys::GetCurrentTimestamp().into();
-            let defaults = [
-                column(c"id", id),
-                Column { name: c"created_at", type_oid: pg_sys::TIMESTAMPTZOID, value: now },
-            ];
-            insert(relation, &defaults, columns)
-        };
+            let created_at = pg_sys::GetCurrentTimestamp();
+            let moment = Column {
+                name: c"created_at",
+                type_oid: pg_sys::TIMESTAMPTZOID,
+                value: Some(created_at.into()),
+            };
+            row.extend([column(c"id", id), moment]);
+            if let Some((_, insert)) = with
+                && let Some(depending) = depending(Identity { id, created_at })
+            {
+                row.push(depending);
+                statement = insert;
+            }
+            row.extend_from_slice(columns);
+            is_appended = is_plain && insert(relation, &row);
+        }
         relation::close(relation);
         is_appended
+    };
+    if !is_appended {
+        // The plain INSERT draws an id of its own.
+        let row = if ptr::eq(statement, log.insert) { columns } else { row.as_slice() };
+        let argument = |column: &Column| match column.value {
+            // SAFETY: the type is that of the value.
+            Some(value) => unsafe { DatumWithOid::new(value, column.type_oid) },
+            None => DatumWithOid::null_oid(column.type_oid),
+        };
+        execute(statement, &row.iter().map(argument).collect::<Vec<_>>());
     }
 }
 
@@ -107,12 +138,12 @@ unsafe fn fires_triggers(triggers: *const pg_sys::TriggerDesc) -> bool {
 }
 
 /// Inserts a row, if the table has exactly these columns.
-unsafe fn insert(relation: pg_sys::Relation, defaults: &[Column], columns: &[Column]) -> bool {
+unsafe fn insert(relation: pg_sys::Relation, columns: &[Column]) -> bool {
     // SAFETY: a relation that is open for writing. The slot was made for the table, so it has a value for
     // each attribute.
     unsafe {
         let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
-        let is_complete = fill(&*slot, (*relation).rd_att, defaults, columns);
+        let is_complete = fill(&*slot, (*relation).rd_att, columns);
         if is_complete {
             pg_sys::ExecStoreVirtualTuple(slot);
             let state = pg_sys::CreateExecutorState();
@@ -133,24 +164,19 @@ unsafe fn insert(relation: pg_sys::Relation, defaults: &[Column], columns: &[Col
 }
 
 /// Fills in the values; `false` if the table has other columns.
-unsafe fn fill(
-    slot: &pg_sys::TupleTableSlot,
-    descriptor: pg_sys::TupleDesc,
-    defaults: &[Column],
-    columns: &[Column],
-) -> bool {
+unsafe fn fill(slot: &pg_sys::TupleTableSlot, descriptor: pg_sys::TupleDesc, columns: &[Column]) -> bool {
     // SAFETY: the descriptor is that of the relation, which is open, and of the slot.
     unsafe {
         let attributes = relation::columns(descriptor);
-        attributes.len() == defaults.len() + columns.len()
+        attributes.len() == columns.len()
             && attributes.iter().enumerate().all(|(index, attribute)| {
                 let is_its = |column: &&Column| {
                     attribute.atttypmod == -1 && relation::is_column(attribute, column.name, column.type_oid)
                 };
-                let column = defaults.iter().chain(columns).find(is_its);
+                let column = columns.iter().find(is_its);
                 if let Some(column) = column {
-                    *slot.tts_values.add(index) = column.value;
-                    *slot.tts_isnull.add(index) = false;
+                    *slot.tts_values.add(index) = column.value.unwrap_or(pg_sys::Datum::null());
+                    *slot.tts_isnull.add(index) = column.value.is_none();
                 }
                 column.is_some()
             })

@@ -10,8 +10,9 @@ use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
 use std::ffi::{CStr, c_int};
 use std::ops::ControlFlow;
 
-/// `BTEqualStrategyNumber`, in its type.
+/// `BTEqualStrategyNumber` and `BTGreaterEqualStrategyNumber`, in their type.
 const EQUAL: pg_sys::StrategyNumber = 3;
+const AT_LEAST: pg_sys::StrategyNumber = 4;
 
 /// `HEAP_XMIN_FROZEN`: older than any snapshot.
 const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
@@ -45,14 +46,25 @@ impl Row {
 
     /// A column; `None` is NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
-        let attribute = attribute(self.descriptor, column, T::type_oid());
+        // SAFETY: the type is that of the column.
+        self.datum(column, T::type_oid())
+            .and_then(|datum| unsafe { T::from_polymorphic_datum(datum, false, T::type_oid()) })
+    }
+
+    /// How many bytes a column of variable length has, without reading it.
+    pub fn size(&self, column: &CStr, type_oid: pg_sys::Oid) -> usize {
+        // SAFETY: a column of variable length.
+        self.datum(column, type_oid).map_or(0, |datum| unsafe { pg_sys::toast_raw_datum_size(datum) })
+    }
+
+    fn datum(&self, column: &CStr, type_oid: pg_sys::Oid) -> Option<pg_sys::Datum> {
+        let attribute = attribute(self.descriptor, column, type_oid);
         let mut is_null = false;
         // SAFETY: an attribute of this tuple, whose type was checked.
-        unsafe {
-            let datum =
-                pg_sys::heap_getattr(self.tuple, attribute.attnum.into(), self.descriptor, &mut is_null);
-            T::from_polymorphic_datum(datum, is_null, attribute.atttypid)
-        }
+        let datum = unsafe {
+            pg_sys::heap_getattr(self.tuple, attribute.attnum.into(), self.descriptor, &mut is_null)
+        };
+        (!is_null).then_some(datum)
     }
 }
 
@@ -103,6 +115,46 @@ pub fn visit(table: &'static CStr, mut visit: impl FnMut(&Row)) {
                 memory.reset();
                 ControlFlow::Continue(())
             });
+        });
+        relation::close(relation);
+    }
+}
+
+/// Visits the rows that exist from a number on, in ascending order, by an index on the column of that number. A row
+/// exists from its write on, unless that was rolled back: the visit gets whether the transaction is over.
+pub fn visit_existing(
+    table: &'static CStr,
+    index: &'static CStr,
+    (column, first): (&CStr, i64),
+    mut visit: impl FnMut(&Row, bool) -> ControlFlow<()>,
+) {
+    let mut memory = PgMemoryContexts::new("integration_credentials row");
+    // SAFETY: as above. The snapshot outlives the scan, which writes into it whose each row is.
+    unsafe {
+        let relation = relation::open(table, pg_sys::AccessShareLock);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyEntryInitialize(
+            &raw mut key,
+            0,
+            attribute((*relation).rd_att, column, pg_sys::INT8OID).attnum,
+            AT_LEAST,
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            pg_sys::F_INT8GE.into(),
+            first.into(),
+        );
+        let mut snapshot = pg_sys::SnapshotData {
+            snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+            ..Default::default()
+        };
+        let snapshot = &raw mut snapshot;
+        let index = relation::lock(index, pg_sys::AccessShareLock);
+        let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &raw mut key);
+        walk(scan, (*relation).rd_att, |row| {
+            let is_over = (*snapshot).xmin == pg_sys::InvalidTransactionId;
+            let flow = memory.switch_to(|_| visit(row, is_over));
+            memory.reset();
+            flow
         });
         relation::close(relation);
     }
@@ -195,7 +247,7 @@ unsafe fn first<const N: usize, R>(
 unsafe fn scan<const N: usize>(
     relation: pg_sys::Relation,
     key: &[(&CStr, &str); N],
-    mut visit: impl FnMut(&Row) -> ControlFlow<()>,
+    visit: impl FnMut(&Row) -> ControlFlow<()>,
 ) {
     // SAFETY: an open relation; names and keys outlive the scan.
     unsafe {
@@ -224,6 +276,18 @@ unsafe fn scan<const N: usize>(
             c_int::try_from(N).unwrap_or_default(),
             keys.as_mut_ptr(),
         );
+        walk(scan, descriptor, visit);
+    }
+}
+
+/// Visits the rows of a scan, and ends it.
+unsafe fn walk(
+    scan: pg_sys::SysScanDesc,
+    descriptor: pg_sys::TupleDesc,
+    mut visit: impl FnMut(&Row) -> ControlFlow<()>,
+) {
+    // SAFETY: the caller vouches for the scan of a relation with this descriptor.
+    unsafe {
         loop {
             pg_sys::check_for_interrupts!();
             let tuple = pg_sys::systable_getnext(scan);

@@ -1,4 +1,4 @@
-//! The locks of the extension other than table locks, held to the end of the transaction.
+//! The locks of the extension other than table locks, held to the end of the transaction unless released.
 
 use super::session;
 use pgrx::pg_sys;
@@ -38,6 +38,16 @@ impl Lock {
     /// The queue for a credential, by a digest of org and key.
     pub fn credential(digest: u64) -> Self {
         Self::advisory(0x1D, digest)
+    }
+
+    /// The chain of audit blocks.
+    pub fn audit_chain() -> Self {
+        Self::advisory(0x1E, 0)
+    }
+
+    /// Held from before the id of an audit row is drawn until the row is in the table.
+    pub fn audit_append() -> Self {
+        Self::advisory(0x1F, 0)
     }
 
     /// The turn to write the read ledger.
@@ -84,10 +94,15 @@ impl Lock {
     pub fn is_held(self, mode: Mode) -> bool {
         let is_free = self.try_acquire(mode);
         if is_free {
-            // SAFETY: the lock taken above.
-            unsafe { pg_sys::LockRelease(&raw const self.0, mode.number(), false) };
+            self.release(mode);
         }
         !is_free
+    }
+
+    /// Releases a lock that this transaction has taken, before its end.
+    pub fn release(self, mode: Mode) {
+        // SAFETY: a valid tag, in a transaction. A lock that is not held is a warning.
+        unsafe { pg_sys::LockRelease(&raw const self.0, mode.number(), false) };
     }
 
     fn take(self, mode: Mode, at_once: bool) -> bool {

@@ -102,8 +102,13 @@ pub unsafe fn columns<'a>(descriptor: pg_sys::TupleDesc) -> &'a [pg_sys::FormDat
 
 /// Whether a column has this name and type.
 pub fn is_column(column: &pg_sys::FormData_pg_attribute, name: &CStr, type_oid: pg_sys::Oid) -> bool {
+    column.atttypid == type_oid && is_named(column, name)
+}
+
+/// Whether a column has this name.
+pub fn is_named(column: &pg_sys::FormData_pg_attribute, name: &CStr) -> bool {
     let mut letters = column.attname.data.iter().zip(name.to_bytes_with_nul());
-    column.atttypid == type_oid && letters.all(|(a, b)| a.cast_unsigned() == *b)
+    letters.all(|(a, b)| a.cast_unsigned() == *b)
 }
 
 fn find(name: &'static CStr) -> Table {

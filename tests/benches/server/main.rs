@@ -65,6 +65,7 @@ async fn main() -> ExitCode {
         "read": rows::read(&effort, &cluster, &database),
         "ledger": rows::ledger(&effort, &cluster, &database),
         "list": rows::list(&effort, &cluster, &database),
+        "proof": rows::proof(&effort, &cluster),
         "reencryption": reencryption::measure(&effort, &cluster),
         "renewal": rows::renewal(&effort, &cluster, &database),
         "renewals": rows::renewals(&effort, &cluster, &database),

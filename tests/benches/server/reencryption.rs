@@ -115,7 +115,7 @@ pub async fn measure(effort: &Effort, cluster: &Cluster) -> Vec<Row> {
     }
     let rate = Estimate::of(&rates).median;
     let measure = format!("reencrypt, {rows} rows");
-    let mut report = vec![Row::single(measure, Figure::RowsPerSecond, Some(Target::AtLeast(50_000.0)), rate)];
+    let mut report = vec![Row::single(measure, Figure::PerSecond, Some(Target::AtLeast(50_000.0)), rate)];
 
     let calls = || rows::calls(cluster, &database, rows::SET);
     let calls = [(); 2].map(|()| crate::pgbench::Pgbench { clients: 8, ..calls() });

@@ -144,7 +144,7 @@ fn shown(value: f64, figure: Figure) -> String {
     match figure {
         Figure::AddedMilliseconds => format!("{value:.3}"),
         Figure::Nanoseconds => format!("{value:.1}"),
-        Figure::RowsPerSecond => format!("{value:.0}"),
+        Figure::PerSecond => format!("{value:.0}"),
         _ => format!("{value:.2}"),
     }
 }

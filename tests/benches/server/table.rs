@@ -13,8 +13,10 @@ pub enum Figure {
     AddedMilliseconds,
     /// A time of our own, in nanoseconds.
     Nanoseconds,
-    /// Rows of ours in a second.
-    RowsPerSecond,
+    /// A time of our own, in seconds.
+    Seconds,
+    /// A rate of our own.
+    PerSecond,
     /// A property of our own tables.
     Ratio,
 }
@@ -33,10 +35,11 @@ impl Figure {
     pub fn unit(self) -> &'static str {
         match self {
             Figure::Throughput | Figure::Ratio => "",
+            Figure::Seconds => " s",
+            Figure::PerSecond => " a second",
             Figure::Cpu => " of the CPU",
             Figure::AddedMilliseconds => " ms more",
             Figure::Nanoseconds => " ns",
-            Figure::RowsPerSecond => " rows/s",
         }
     }
 
@@ -47,7 +50,8 @@ impl Figure {
             Figure::Cpu => "server CPU per call, ours / baseline",
             Figure::AddedMilliseconds => "milliseconds, ours - baseline",
             Figure::Nanoseconds => "nanoseconds",
-            Figure::RowsPerSecond => "rows per second",
+            Figure::Seconds => "seconds",
+            Figure::PerSecond => "a second",
             Figure::Ratio => "ratio",
         }
     }

@@ -1,5 +1,6 @@
 //! `intcred doctor`: what is wrong is found, what it says to do is enough, and what it may not see it says.
 
+use crate::audit_proof::sealed;
 use crate::command_line::{Terminal, intcred_as};
 use serde_json::Value;
 use std::{
@@ -108,7 +109,7 @@ async fn a_good_cluster_has_no_problem_whoever_looks() {
 }
 
 const MEMBERS: [&str; 5] = ["check", "fix", "found", "verdict", "why"];
-const CHECKS: [&str; 27] = [
+const CHECKS: [&str; 28] = [
     "extension",
     "preload",
     "preload-order",
@@ -133,6 +134,7 @@ const CHECKS: [&str; 27] = [
     "publications",
     "tls",
     "ids",
+    "audit",
     "password-encryption",
     "passwords",
     "server-version",
@@ -195,6 +197,30 @@ async fn a_credential_that_expires_and_a_rotation_that_waits_are_found() {
     );
     let waiting = ["rotations", "the rotation of slack waits for a day or longer: web-1"];
     assert!(advice.contains(&waiting), "{advice:?}");
+}
+
+#[tokio::test]
+async fn audit_rows_that_are_in_no_block_are_found() {
+    let cluster = Cluster::private();
+    let database = good(&cluster).await;
+    let superuser = database.superuser().await;
+    // As from a dump of an earlier version: no chain begins before the first change.
+    let restore = "
+        INSERT INTO integration_credentials.webapp_org_admin_audit_log
+            (org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, created_at)
+        VALUES ('acme', 'a', 'a', 'a', 'a', 'integration', 'slack', '{}', now() - interval '2 minutes')";
+    superuser.batch_execute(restore).await.unwrap();
+    let (code, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!(code, 1);
+    let waiting = ["audit", "1 audit rows have been in no signed block for a minute or longer"];
+    assert_eq!(with_verdict(&seen, "problem"), [waiting]);
+    assert_eq!(fixes(&seen, "sql"), ["SELECT integration_credentials.audit_seal();"]);
+
+    let change = "SELECT integration_credentials.admin_set_integration_credentials('slack', 'xoxb-1234567890-value', 'test')";
+    superuser.batch_execute(change).await.unwrap();
+    sealed(&superuser).await;
+    let (code, seen) = report(&database, SUPERUSER, &[]).await;
+    assert_eq!(code, 0, "{seen}");
 }
 
 /// A cluster with something wrong for nearly every check, and names that need quotes.

@@ -11,7 +11,7 @@ const STATE: &str = "
         SELECT 'catalog ' || (to_jsonb(k) - 'keep_previous')::text AS t FROM integration_credentials.integration_catalog k
         UNION ALL SELECT 'credential ' || jsonb_strip_nulls(to_jsonb(c))::text FROM integration_credentials.configured_integrations c
         UNION ALL SELECT 'aggregator ' || a::text FROM integration_credentials.aggregator_credentials a
-        UNION ALL SELECT 'audit ' || l::text FROM integration_credentials.webapp_org_admin_audit_log l
+        UNION ALL SELECT 'audit ' || jsonb_strip_nulls(to_jsonb(l))::text FROM integration_credentials.webapp_org_admin_audit_log l
         UNION ALL SELECT 'metering ' || m::text FROM integration_credentials.tool_metering m) rows";
 
 pub async fn state(database: &Database) -> String {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod audit;
+mod audit_proof;
 mod bulk;
 mod cache;
 mod canary;

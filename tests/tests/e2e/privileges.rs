@@ -7,7 +7,7 @@ use std::env;
 use tests::{ADMIN, AUDITOR, Canary, Cluster, Database, OUTSIDER, READER, assert_error};
 use tokio_postgres::{Error, error::SqlState};
 
-const CALLS: [(&str, &[&str]); 39] = [
+const CALLS: [(&str, &[&str]); 44] = [
     ("current_org()", &[ADMIN, READER, AUDITOR]),
     ("list_integrations()", &[ADMIN, READER, AUDITOR]),
     ("list_integrations('{any}')", &[ADMIN, READER, AUDITOR]),
@@ -39,6 +39,11 @@ const CALLS: [(&str, &[&str]); 39] = [
     ("get_integration_credentials('any', 'current')", &[READER]),
     ("get_valid_integration_credentials('any')", &[READER]),
     ("report_held_revisions(gen_random_uuid(), 'name', '{}', '1 s')", &[READER]),
+    ("audit_head()", &[AUDITOR]),
+    ("audit_seal()", &[AUDITOR]),
+    ("audit_proof(1)", &[AUDITOR]),
+    ("audit_sealed(-1, 10)", &[AUDITOR]),
+    ("audit_prune('2020-01-01')", &[]),
     ("register_validator('any', NULL)", &[]),
     ("register_sync_handler('any', NULL)", &[]),
     ("sync_aggregator_credentials('org', 'any', 'value')", &[]),
@@ -166,8 +171,16 @@ async fn every_function_pins_its_search_path_and_none_is_public() {
         assert!(!function.get::<_, bool>(2), "{name} is STRICT");
         // What runs as the owner is for those who are granted it; what asks for a superuser runs as the caller. Those that
         // begin with admin_ see to it themselves that they run as the owner, and write down who called.
-        let definer = ["describe_integrations", "list_integrations", "purge_previous", "record_tool_failure"]
-            .contains(&name);
+        let definer = [
+            "audit_head",
+            "audit_proof",
+            "audit_sealed",
+            "describe_integrations",
+            "list_integrations",
+            "purge_previous",
+            "record_tool_failure",
+        ]
+        .contains(&name);
         assert_eq!(function.get::<_, bool>(1), definer, "{name}");
     }
     let public = "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) WHERE grantee = 0

@@ -1,6 +1,7 @@
 //! Logical replication of all tables, as a database is moved by it: the subscriber gets there, stays in step, tells its
 //! listeners, and can be written to afterwards.
 
+use crate::audit_proof::{Kept, problems, sealed};
 use crate::dump::{source, state};
 use crate::helpers::calls::{ANY, enable, get, register, remove, revision, set};
 use crate::helpers::fixture::until;
@@ -231,4 +232,30 @@ async fn after_a_cutover_the_doctor_gives_the_logs_their_next_ids() {
     }
     let found = doctor(&[]).await;
     assert!(found.stdout.contains("\nok       ids "), "{found:?}");
+}
+
+/// The publisher's blocks arrive with its rows, and the subscriber makes none of its own until the cutover.
+#[tokio::test]
+async fn a_subscriber_has_the_publishers_chain_and_goes_on_with_it() {
+    let pair = Pair::new(&Canary::new()).await;
+    pair.subscribe("").await;
+    let admin = pair.publisher.connect(ADMIN).await;
+    set(&admin, ANY, "one").await.unwrap();
+    let publisher = pair.publisher.superuser().await;
+    sealed(&publisher).await;
+    let head = Kept::head(&pair.publisher).await;
+    pair.in_step().await;
+    sealed(&pair.superuser).await;
+    assert_eq!(problems(&pair.subscriber, &head).await, [""; 0], "while it follows");
+    let blocks = "SELECT string_agg(header, '' ORDER BY number) FROM integration_credentials.audit_blocks";
+    let of = async |superuser: &Session| superuser.query_one(blocks, &[]).await.unwrap().get::<_, String>(0);
+    assert_eq!(of(&pair.superuser).await, of(&publisher).await);
+
+    pair.superuser.batch_execute("DROP SUBSCRIPTION all_of_it").await.unwrap();
+    let dsn = pair.subscriber.dsn(SUPERUSER);
+    run(intcred().args(["--dsn", &dsn, "doctor", "--fix", "--yes"]), b"").await;
+    set(&pair.subscriber.connect(ADMIN).await, ANY, "two").await.unwrap();
+    sealed(&pair.superuser).await;
+    assert_eq!(problems(&pair.subscriber, &head).await, [""; 0], "on its own");
+    assert_ne!(of(&pair.superuser).await, of(&publisher).await);
 }

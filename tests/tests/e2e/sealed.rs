@@ -89,6 +89,7 @@ async fn what_does_not_open_is_refused_with_its_reason_and_stores_nothing() {
         (at(u64::MAX), "ahead of this server's clock"),
         (of(&"x".repeat(8193)), "8193 characters; at most 8192 are allowed"),
         (of(""), "is empty"),
+        (of("a\0b"), "NUL character"),
     ] {
         let error = set_raw(&admin, sealed.as_deref()).await;
         let error = assert_error(error, ErrorCode::InvalidRequest);

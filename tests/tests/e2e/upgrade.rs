@@ -3,6 +3,7 @@
 //!
 //! The calls of an earlier version are tested by the other tests, too, when `EXTENSION_VERSION` names it.
 
+use crate::audit_proof::{Kept, problems, sealed};
 use crate::dump::{dump_and_restore, source, state};
 use crate::helpers::calls::{ANY, get, register, set};
 use serde_json::json;
@@ -163,6 +164,8 @@ async fn pg_upgrade_keeps_everything() {
     let canary = Canary::new();
     let mut from = Cluster::builder().of(old.clone()).setting("fsync", "off").start();
     let original = source(&from, &canary, None).await;
+    sealed(&original.superuser().await).await;
+    let head = Kept::head(&original).await;
     let expected = (state(&original).await, objects(&original).await);
     from.stop(Shutdown::Fast);
 
@@ -188,6 +191,8 @@ async fn pg_upgrade_keeps_everything() {
     assert_eq!(get(&upgraded.connect(READER).await, ANY).await.unwrap(), canary.as_str());
     let admin = upgraded.connect(ADMIN).await;
     set(&admin, ANY, "after-the-upgrade").await.unwrap();
+    sealed(&upgraded.superuser().await).await;
+    assert_eq!(problems(&upgraded, &head).await, [""; 0], "the chain goes on");
     assert_eq!(get(&upgraded.connect(READER).await, ANY).await.unwrap(), "after-the-upgrade");
 }
 

@@ -1,7 +1,7 @@
 //! The events on standard output, written by a thread of their own: a reader that stalls must not delay
 //! signals, hooks and the watchdog.
 
-use super::expiry::Notice;
+use super::{expiry::Notice, heads};
 use crate::{cli_error::CliError, output::Output};
 use intcred::Event;
 use serde::Serialize;
@@ -25,6 +25,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum Line {
     Event(Event),
     Notice(Notice),
+    Head(Box<heads::Notice>),
 }
 
 pub struct Lines {

@@ -6,6 +6,7 @@
 //! | `change` | a change of one key, for hooks and metrics |
 //! | `consumers` | the consumers of each key, for the metrics |
 //! | `expiry` | the notices that a credential will expire |
+//! | `heads` | the heads of the audit log |
 //! | `hooks` | the commands run for changes |
 //! | `lines` | the events on standard output |
 //! | `metrics` | the metrics, in the text format of Prometheus |
@@ -16,6 +17,7 @@
 mod change;
 mod consumers;
 mod expiry;
+mod heads;
 mod hooks;
 mod http;
 mod lines;
@@ -32,9 +34,12 @@ use lines::{Line, Lines};
 use metrics::Metrics;
 use service_manager::ServiceManager;
 use status::Status;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc::Permit, watch},
+    sync::{
+        mpsc::{Permit, Receiver},
+        watch,
+    },
     time::{MissedTickBehavior, interval},
 };
 
@@ -51,6 +56,7 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
         hooks: None,
         handovers: None,
         notices: Notices::default(),
+        heads: None,
     };
     if let Some(address) = &options.metrics {
         let pages = http::Pages { metrics: daemon.metrics.clone(), status: daemon.status.subscribe() };
@@ -62,6 +68,9 @@ pub async fn run(context: &Context, mut options: Listen) -> Result<(), CliError>
         let watcher = Watcher::start(&settings, watch).await?;
         if options.metrics.is_some() {
             seed(&daemon.metrics, &settings).await?;
+        }
+        if options.heads {
+            daemon.heads = Some(heads::follow(&settings).await?);
         }
         Ok::<_, Error>(watcher)
     };
@@ -112,6 +121,7 @@ struct Daemon {
     /// What the hooks have handed over.
     handovers: Option<Arc<Handovers>>,
     notices: Notices,
+    heads: Option<Receiver<heads::Notice>>,
 }
 
 impl Daemon {
@@ -133,6 +143,7 @@ impl Daemon {
                     self.take(&event);
                     room.send(Line::Event(event));
                 }
+                (room, head) = next_head(&mut self.heads, lines) => room.send(Line::Head(Box::new(head))),
                 _ = ticks.tick() => {
                     let snapshot = watcher.snapshot();
                     self.metrics.expire(&snapshot);
@@ -197,5 +208,19 @@ async fn next<'a>(watcher: &mut Watcher, lines: &'a Lines) -> Result<(Permit<'a,
         Some(event) => Ok((room, event)),
         // Never while the runtime runs. The exit status makes the service manager restart the process.
         None => Err(Error::Disconnected { reason: "the watcher has ended".to_owned() }),
+    }
+}
+
+/// The next head, and the place of its line in the queue; never without --heads. Safe to cancel.
+async fn next_head<'a>(
+    heads: &mut Option<Receiver<heads::Notice>>,
+    lines: &'a Lines,
+) -> (Permit<'a, Line>, heads::Notice) {
+    let Some(heads) = heads else { return pending().await };
+    let room = lines.reserve().await;
+    match heads.recv().await {
+        Some(head) => (room, head),
+        // Never while the runtime runs.
+        None => pending().await,
     }
 }

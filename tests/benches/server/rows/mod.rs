@@ -1,11 +1,13 @@
 //! The table: what is compared with what, and the target of each.
 
+mod audit;
 mod client;
 mod consumers;
 mod logging;
 mod read;
 mod write;
 
+pub use audit::proof;
 pub use client::client;
 pub use consumers::{CONSUMERS, held, renewal, renewals};
 pub use logging::logging;

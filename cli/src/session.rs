@@ -5,7 +5,7 @@ use crate::{
     connect::connect,
     deadline::within,
     error::OLDEST_SERVER,
-    transaction::{self, READ_PINNED, SNAPSHOT, Sql, TransactionKind},
+    transaction::{self, READ_PINNED, SESSION, SNAPSHOT, Sql, TransactionKind},
 };
 use std::{
     collections::HashMap,
@@ -124,10 +124,13 @@ impl Session {
         })
     }
 
-    /// No pooler gives the session another backend between two transactions: from now on, the server may keep plans.
-    pub fn keep_plans(&self) {
+    /// No pooler gives the session another backend between two transactions: from now on, the server may keep settings
+    /// and plans.
+    pub async fn keep_plans(&self) -> Result<(), Error> {
+        self.script(SESSION).await?;
         // Set already: all the same.
         let _ = self.plans.set(Mutex::default());
+        Ok(())
     }
 
     /// A statement that is parsed and planned once, where the server may keep plans. For parameters that are no secret:

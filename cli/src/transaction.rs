@@ -1,5 +1,5 @@
 //! Each call in a transaction of its own, whatever `default_transaction_isolation` and `_read_only` say. No
-//! setting of the session changes, because the session may belong to a pool.
+//! setting of the session changes, because the session may belong to a pool; but for a watcher's, which does not.
 
 use crate::backoff::Backoff;
 use std::time::Duration;
@@ -29,6 +29,9 @@ impl TransactionKind {
     }
 }
 
+/// For a session that belongs to nobody else: the defaults with which a statement alone is a transaction as below.
+pub(crate) const SESSION: &str = "SET default_transaction_isolation = 'read committed'; \
+    SET default_transaction_read_only = off; SET default_transaction_deferrable = off";
 /// A read.
 pub(crate) const READ: TransactionKind = TransactionKind("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY");
 /// A change.
@@ -64,12 +67,17 @@ impl From<&'static str> for Sql {
 }
 
 impl Sql {
-    async fn query(
+    /// In a transaction of its own. A session that keeps plans has the defaults of [`SESSION`], so that the statement alone
+    /// is such a transaction.
+    async fn run(
         &self,
         client: &Client,
+        kind: TransactionKind,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        let Some(planned) = &self.planned else { return client.query_typed(self.text, parameters).await };
+        let Some(planned) = &self.planned else {
+            return run(client, kind, client.query_typed(self.text, parameters)).await;
+        };
         let values: Vec<_> = parameters.iter().map(|(value, _)| *value).collect();
         client.query(planned, &values).await
     }
@@ -84,7 +92,7 @@ pub(crate) async fn query(
 ) -> Result<Vec<Row>, Error> {
     let mut retries = Retries::new();
     loop {
-        match run(client, kind, sql.query(client, parameters)).await {
+        match sql.run(client, kind, parameters).await {
             Err(error) if retries.may_retry(&error) => retries.wait().await,
             decided => return decided,
         }
@@ -98,7 +106,7 @@ pub(crate) async fn query_once(
     sql: &Sql,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Vec<Row>, Error> {
-    run(client, kind, sql.query(client, parameters)).await
+    sql.run(client, kind, parameters).await
 }
 
 /// Runs a statement once for each of `calls`, all in one transaction; each run returns one row. `on_row`

@@ -93,7 +93,7 @@ impl Observer {
         }
         let is_pooled = within(limit, pooler::is_between(&self.session)).await??;
         if !is_pooled {
-            self.session.keep_plans();
+            within(limit, self.session.keep_plans()).await??;
         } else if self.mode == Mode::Listening {
             pooler::check(settings, &self.session, probes, limit).await?;
         }

@@ -65,7 +65,7 @@ impl Axis {
         match self {
             Axis::Clients => &[1, 2, 4, 8, 16, 32, 64],
             Axis::IdleListeners => &[0, 1, 10, 100, 500],
-            Axis::ValueBytes => &[16, 64, 256, 1024, 4096, 8192],
+            Axis::ValueBytes => &[16, 64, 256, 1024, 4096, 8000],
             Axis::AuditRows => &[0, 10_000, 100_000, 1_000_000],
             Axis::Keys => &[1, 100, 10_000, 1_000_000],
         }

@@ -21,6 +21,7 @@
 //! And a chain is continued only from the block that has the unsettled ids, which is the last one of its dump.
 
 use crate::keyring;
+use crate::memory;
 use crate::pg::error::Raised;
 use crate::pg::index_scan::{self, Row};
 use crate::pg::jsonb::Document;
@@ -50,6 +51,10 @@ const MAX_BLOCKS: usize = 50;
 const MAX_RANGES: usize = 4096;
 /// The longest row. One of the extension's has some kilobytes.
 const MAX_ROW_BYTES: usize = 1 << 20;
+/// The most bytes of the orgs of the rows of a pass: an owner of the table may write longer ones than the extension.
+const MAX_ORG_BYTES: usize = 16 << 20;
+/// The most that a round allocates, in bytes, with a margin: the rows of two passes, their orgs, a row, and the blocks.
+const ROUND_BYTES: usize = 48 << 20;
 /// How often a round looks whether no row is on its way, and the pause before it looks again.
 const LOOKS: u32 = 10;
 const PAUSE: Duration = Duration::from_micros(200);
@@ -86,6 +91,7 @@ pub fn run_job() -> bool {
 /// Seals what can be sealed. Returns whether there may be more soon. The commit of a transaction that is running
 /// asks for a worker again.
 fn round() -> bool {
+    memory::require(ROUND_BYTES);
     let log = relation::oid(super::AUDIT_LOG.table);
     if first(&IS_SUBSCRIBED, &[argument(log)], |_| Ok(())).is_some() {
         return false;
@@ -176,7 +182,7 @@ impl Chain {
     /// Seals the rows that exist: those without a MAC, or those with one. Returns whether none is left that could be
     /// sealed.
     fn seal(&mut self, is_before: bool, horizon: Option<i64>) -> bool {
-        let (mut rows, mut stopped) = (Vec::new(), None);
+        let (mut rows, mut org_bytes, mut stopped) = (Vec::new(), 0, None);
         let mut remains = Remains::new(horizon);
         let ranges = self.unsettled.ranges();
         for (index, &(lowest, highest)) in ranges.iter().enumerate() {
@@ -186,12 +192,14 @@ impl Chain {
                 if id > highest {
                     return ControlFlow::Break(());
                 }
-                if rows.len() == MAX_BLOCKS * MAX_ROWS || remains.len() >= MAX_RANGES {
+                let is_full = rows.len() == MAX_BLOCKS * MAX_ROWS || org_bytes > MAX_ORG_BYTES;
+                if is_full || remains.len() >= MAX_RANGES {
                     stopped = Some(id);
                     return ControlFlow::Break(());
                 }
                 let (fate, leaf) = if is_over { judge(row, id, is_before) } else { (Fate::Waits, None) };
                 remains.take(id, fate);
+                org_bytes += leaf.as_ref().map_or(0, |leaf: &Leaf| leaf.org.len());
                 rows.extend(leaf);
                 ControlFlow::Continue(())
             });

@@ -8,7 +8,9 @@ use crate::pg::text::Raw;
 use crate::pg::timestamp::Moment;
 use crate::pg::tuplestore::Rows;
 use crate::settings;
+use integration_credentials_core::limits::MAX_KEY_CHARS;
 use pgrx::{IntoDatum, check_for_interrupts};
+use std::collections::BTreeMap;
 
 /// The state of a credential.
 #[derive(Default)]
@@ -34,18 +36,27 @@ impl State {
     }
 }
 
-/// Answers the call: a row for each key that the catalog has, sorted by the bytes of the keys.
+/// The longest key of the catalog, in bytes.
+const MAX_KEY_BYTES: usize = 4 * MAX_KEY_CHARS;
+
+/// Answers the call: a row for each key that the catalog has, sorted by the bytes of the keys. Only these keys are kept,
+/// whatever else is asked for.
 pub fn call(call: &Call) -> Answer {
-    let keys = call.texts(0);
     let org = settings::current_org(call)?;
-    let mut rows = Rows::<10>::of(call);
-    for key in keys {
-        check_for_interrupts!();
-        let entry = [(c"integration_key", key.as_str())];
+    let mut entries = BTreeMap::new();
+    call.each_text(0, MAX_KEY_BYTES, |key| {
+        if entries.contains_key(key) {
+            return;
+        }
+        let entry = [(c"integration_key", key)];
         let entry = index_scan::find(c"integration_catalog", entry, AsOf::Statement, |row| {
             (row.get::<Raw>(c"display_name"), row.get::<bool>(c"is_enabled"))
         });
-        let Some((display_name, is_enabled)) = entry else { continue };
+        entries.extend(entry.map(|entry| (key.to_owned(), entry)));
+    });
+    let mut rows = Rows::<10>::of(call);
+    for (key, (display_name, is_enabled)) in entries {
+        check_for_interrupts!();
         let credential = [(c"org_slug", org.as_str()), (c"integration_key", key.as_str())];
         let state = index_scan::find(stored::TABLE, credential, AsOf::Statement, State::read);
         let state = state.unwrap_or_default();

@@ -9,9 +9,8 @@ use crate::memory;
 use integration_credentials_core::error::{ErrorCode, Refusal};
 use integration_credentials_core::rules::RulesError;
 use pgrx::datum::{Array, Interval, Uuid};
-use pgrx::{FromDatum, IntoDatum, fcinfo, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, check_for_interrupts, fcinfo, pg_sys};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Declares `name => function` pairs to Postgres, under the names that `sql/functions.sql` refers to.
@@ -76,18 +75,32 @@ impl Call {
         }
     }
 
-    /// The different elements of a text[] argument that are no NULL, sorted by their bytes. None for NULL.
-    pub fn texts(&self, index: usize) -> BTreeSet<String> {
+    /// Visits the elements of a text[] argument that are no NULL and have at most so many bytes. One at a time, and
+    /// what a visit has Postgres allocate is freed after it: an argument may have millions.
+    pub fn each_text(&self, index: usize, most: usize, mut visit: impl FnMut(&str)) {
         if let Some(size) = self.size(index).filter(|&size| size > MAX_ARGUMENT_BYTES) {
             refuse_length(index, size)
         }
-        let elements = self.argument::<Array<'_, pg_sys::Datum>>(index);
-        let text = |element| {
+        let Some(elements) = self.argument::<Array<'_, pg_sys::Datum>>(index) else { return };
+        let mut memory = PgMemoryContexts::new("integration_credentials element");
+        for element in elements.iter().flatten() {
+            check_for_interrupts!();
             // SAFETY: an element of a text[].
-            let Raw(bytes) = unsafe { Raw::from_polymorphic_datum(element, false, pg_sys::TEXTOID) }?;
-            Some(String::from_utf8(bytes).unwrap_or_else(|_| refuse_encoding(index)))
-        };
-        elements.iter().flat_map(Array::iter).flatten().filter_map(text).collect()
+            let bytes = unsafe {
+                let size = pg_sys::toast_raw_datum_size(element).saturating_sub(pg_sys::VARHDRSZ);
+                if size > most {
+                    continue;
+                }
+                Raw::from_polymorphic_datum(element, false, pg_sys::TEXTOID)
+            };
+            let Some(Raw(bytes)) = bytes else { continue };
+            let text = str::from_utf8(&bytes).unwrap_or_else(|_| refuse_encoding(index));
+            // SAFETY: nothing of a visit's memory is used after the visit.
+            unsafe {
+                memory.switch_to(|_| visit(text));
+                memory.reset();
+            }
+        }
     }
 
     /// The detoasted size of an argument of variable length, in bytes.

@@ -82,6 +82,20 @@ async fn arguments_that_are_too_long_are_refused_before_they_are_read() {
 }
 
 #[tokio::test]
+async fn a_list_of_many_unknown_keys_is_not_kept() {
+    let database = Cluster::shared().database().await;
+    let reader = database.connect(READER).await;
+    let keys = "(SELECT array_agg(n::text) FROM generate_series(1, 600000) n)";
+    // With the array, and a copy.
+    reader.batch_execute(&format!("SELECT cardinality({keys} || '{{x}}'::text[])")).await.unwrap();
+    let before = peak_memory(reader.pid().await);
+    let list = format!("SELECT count(*) FROM integration_credentials.list_integrations({keys})");
+    assert_eq!(reader.query_one(&list, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let taken = peak_memory(reader.pid().await).saturating_sub(before);
+    assert!(taken < MEMORY / 5, "{taken} bytes");
+}
+
+#[tokio::test]
 async fn a_session_without_memory_gets_an_error_and_the_server_lives() {
     let cluster = Cluster::builder().setting("fsync", "off").memory_kb(600_000).start();
     let database = cluster.database().await;

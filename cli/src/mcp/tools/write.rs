@@ -10,7 +10,7 @@ use super::{
     answers::receipt,
     arguments::{self, OfKey, Set, Transition, parse},
 };
-use intcred::{Secret, SetOptions};
+use intcred::{Client, Error, Receipt, Secret, SetOptions};
 use rmcp::{
     RoleServer,
     model::{CallToolRequestParams, JsonObject},
@@ -38,14 +38,9 @@ pub async fn set(
         }
         (Some(sealed), None) => {
             let sealed = arguments::sealed(&sealed)?;
-            caller.allowance.begin_write()?;
-            Ok(in_time(async {
-                let connection = caller.connect().await?;
-                let actor = caller.actor(connection.identity());
-                let answer = connection.set_sealed(&key, &sealed, &actor, &options).await;
-                Ok(Answer::done(receipt(&connection.finish(answer)?)))
-            })
-            .await?)
+            let set =
+                async |client: &Client, actor: &str| client.set_sealed(&key, &sealed, actor, &options).await;
+            Ok(change(caller, set).await?)
         }
         (None, Some(value)) => {
             if value.contains('\0') {
@@ -55,17 +50,27 @@ pub async fn set(
                 )
                 .into());
             }
-            caller.allowance.begin_write()?;
             let value = Secret::from(value);
-            Ok(in_time(async {
-                let connection = caller.connect().await?;
-                let actor = caller.actor(connection.identity());
-                let answer = connection.set_with(&key, &value, &actor, &options).await;
-                Ok(Answer::done(receipt(&connection.finish(answer)?)))
-            })
-            .await?)
+            let set =
+                async |client: &Client, actor: &str| client.set_with(&key, &value, actor, &options).await;
+            Ok(change(caller, set).await?)
         }
     }
+}
+
+/// Runs a change as the caller, and answers with its receipt.
+async fn change(
+    caller: &Caller,
+    run: impl AsyncFnOnce(&Client, &str) -> Result<Receipt, Error>,
+) -> Result<Answer, Refusal> {
+    caller.allowance.begin_write()?;
+    in_time(async {
+        let connection = caller.connect().await?;
+        let actor = caller.actor(connection.identity());
+        let answer = run(&connection, &actor).await;
+        Ok(Answer::done(receipt(&connection.finish(answer)?)))
+    })
+    .await
 }
 
 fn shown() -> Refusal {
@@ -78,38 +83,19 @@ fn shown() -> Refusal {
 pub async fn remove(caller: &Caller, given: JsonObject) -> Result<Answer, Refusal> {
     let OfKey { integration_key: key } = parse(given)?;
     arguments::key(&key)?;
-    caller.allowance.begin_write()?;
-    in_time(async {
-        let connection = caller.connect().await?;
-        let actor = caller.actor(connection.identity());
-        let answer = connection.remove(&key, &actor).await;
-        Ok(Answer::done(receipt(&connection.finish(answer)?)))
-    })
-    .await
+    change(caller, async |client: &Client, actor: &str| client.remove(&key, actor).await).await
 }
 
 pub async fn promote(caller: &Caller, given: JsonObject) -> Result<Answer, Refusal> {
     let Transition { integration_key: key, expected_revision } = parse(given)?;
     arguments::key(&key)?;
-    caller.allowance.begin_write()?;
-    in_time(async {
-        let connection = caller.connect().await?;
-        let actor = caller.actor(connection.identity());
-        let answer = connection.promote(&key, &actor, expected_revision).await;
-        Ok(Answer::done(receipt(&connection.finish(answer)?)))
-    })
-    .await
+    change(caller, async |client: &Client, actor: &str| client.promote(&key, actor, expected_revision).await)
+        .await
 }
 
 pub async fn rollback(caller: &Caller, given: JsonObject) -> Result<Answer, Refusal> {
     let Transition { integration_key: key, expected_revision } = parse(given)?;
     arguments::key(&key)?;
-    caller.allowance.begin_write()?;
-    in_time(async {
-        let connection = caller.connect().await?;
-        let actor = caller.actor(connection.identity());
-        let answer = connection.rollback(&key, &actor, expected_revision).await;
-        Ok(Answer::done(receipt(&connection.finish(answer)?)))
-    })
-    .await
+    change(caller, async |client: &Client, actor: &str| client.rollback(&key, actor, expected_revision).await)
+        .await
 }

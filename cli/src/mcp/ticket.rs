@@ -1,7 +1,7 @@
 //! What a link carries, and what a client hands back when it asks again: encrypted, authentic, and for one caller.
 //!
-//! A ticket is no login. It says which entry was asked for, by whom, and at which revision of the row, so that a used
-//! one is dead on every replica: the revision is no longer that one.
+//! A ticket is no login. A ticket names the entry, the caller who asked for the entry, and the revision of the row then.
+//! So a used ticket is dead on every replica: the row has another revision.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{

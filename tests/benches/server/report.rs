@@ -56,7 +56,7 @@ impl Report {
             effort.rounds
         )?;
         if !effort.full {
-            writeln!(text, "In a hurry: without logging, age and growth, and never twice as many rounds.\n")?;
+            writeln!(text, "In a hurry: without logging and age, and never twice as many rounds.\n")?;
         }
         writeln!(text, "| measure | against | ratio | spread | target | met | calls/s | CPU, us |")?;
         writeln!(text, "| --- | --- | ---: | --- | --- | --- | --- | --- |")?;

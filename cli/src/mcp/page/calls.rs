@@ -1,4 +1,5 @@
-//! The two calls of the page's script. Who opens a link must be who asked for it: the caller's role is the ticket's.
+//! The two calls of the page's script. The person who opens a link must be the person who asked
+//! for the link: the caller's role is the ticket's.
 
 use super::super::{
     callers::{Caller, in_time},

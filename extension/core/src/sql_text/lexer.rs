@@ -105,7 +105,7 @@ struct Lexer<'a> {
 
 impl Lexer<'_> {
     fn next_token(&mut self) -> Option<Token> {
-        let spaces = self.take_while(|byte| byte.is_ascii_whitespace() || byte == 0x0b);
+        let spaces = self.take_while(is_space);
         if let Some(continued) = &mut self.position.continued {
             continued.is_next_line |= self.text[spaces].iter().any(|byte| b"\r\n".contains(byte));
         }
@@ -270,6 +270,11 @@ impl Lexer<'_> {
         self.position.at = self.text.len();
         from.min(self.position.at)..self.position.at
     }
+}
+
+/// White space, to which Postgres 16 has added the vertical tab.
+pub(super) fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
 }
 
 fn is_word_start(byte: u8) -> bool {

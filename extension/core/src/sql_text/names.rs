@@ -5,8 +5,8 @@
 
 use super::hide::MAX_BYTES;
 use super::known::FUNCTIONS;
-use super::lexer::{Kind, tokens};
-use memchr::{memchr, memchr_iter, memchr2_iter};
+use super::lexer::{Kind, is_space, tokens};
+use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
 
 /// Whether a text names such a function, other than by its signature (`... ON FUNCTION name(text, text,
 /// text)`).
@@ -92,13 +92,20 @@ fn is_signature(text: &[u8], start: usize, end: usize) -> bool {
     announced && arguments
 }
 
-/// Whether a text has backslashes, or a literal that may continue in the next line.
+/// Whether a text has backslashes, or a literal that may continue in a next line.
 fn may_be_encoded(text: &[u8]) -> bool {
-    memchr(b'\\', text).is_some()
-        || memchr_iter(b'\'', text).any(|at| {
-            let blank = |byte: &&u8| byte.is_ascii_whitespace();
-            text[..at].iter().rev().take_while(blank).any(|byte| b"\r\n".contains(byte))
-        })
+    memchr(b'\\', text).is_some() || memchr_iter(b'\'', text).any(|at| may_continue(&text[..at]))
+}
+
+/// Whether a quote after this text may continue a literal: it is the first of its line, and the text before that line
+/// ends with a quote or with a comment.
+fn may_continue(text: &[u8]) -> bool {
+    let is_end = |byte: &u8| b"\r\n".contains(byte);
+    let spaces = text.iter().rev().take_while(|byte| is_space(**byte)).count();
+    let (text, spaces) = text.split_at(text.len() - spaces);
+    spaces.iter().any(is_end)
+        && (text.last() == Some(&b'\'')
+            || text.rsplit(is_end).next().is_some_and(|line| memmem::find(line, b"--").is_some()))
 }
 
 /// Whether a text spells a name with escapes of E'...', or in literals that continue in the next line, with
@@ -233,19 +240,19 @@ fn number(text: &[u8], mut at: usize, radix: u32, most: usize) -> (u32, usize, u
 fn skip_joint(text: &[u8], at: &mut usize) {
     const LONGEST: usize = 256;
     let between = text.get(*at..text.len().min(*at + LONGEST)).unwrap_or_default();
-    let count = |from: usize, is_part: fn(&u8) -> bool| {
-        between[from..].iter().position(|byte| !is_part(byte)).unwrap_or(between.len() - from)
+    let count = |from: usize, is_part: fn(u8) -> bool| {
+        between[from..].iter().position(|byte| !is_part(*byte)).unwrap_or(between.len() - from)
     };
-    let quotes = count(0, |byte| *byte == b'\'');
+    let quotes = count(0, |byte| byte == b'\'');
     let mut end = quotes;
     loop {
-        end += count(end, u8::is_ascii_whitespace);
+        end += count(end, is_space);
         if !between[end..].starts_with(b"--") {
             break;
         }
-        end += count(end, |byte| !b"\r\n".contains(byte));
+        end += count(end, |byte| !b"\r\n".contains(&byte));
     }
-    let closing = count(end, |byte| *byte == b'\'');
+    let closing = count(end, |byte| byte == b'\'');
     if quotes > 0 && closing > 0 && between[..end].iter().any(|byte| b"\r\n".contains(byte)) {
         *at += end + closing;
     }
@@ -302,4 +309,21 @@ const fn failures(name: &[u8]) -> [usize; LONGEST] {
         at += 1;
     }
     failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_encoded;
+
+    /// Decoding takes twenty times as long as the first check, and most statements of several lines are of nobody who
+    /// hides a name.
+    #[test]
+    fn literals_of_a_statement_of_several_lines_are_not_decoded() {
+        for text in ["f(\n    'a', 1)", "VALUES ('a',\n\n'b')", "-- 'a'\n--\nf('b')", "'a'\n--\nx 'b'"] {
+            assert!(!may_be_encoded(text.as_bytes()), "{text}");
+        }
+        for text in ["'a'\n'b'", "'a' --\n\t\n 'b'", "'a'\r--\r'b'", "'a'\n\u{b}'b'", "\\"] {
+            assert!(may_be_encoded(text.as_bytes()), "{text}");
+        }
+    }
 }

@@ -87,6 +87,8 @@ fn names_are_found_in_every_spelling() {
         "DO E'BEGIN\\nPERFORM\\tadmin_set_integration_credentials(1); END'",
         "DO 'BEGIN PERFORM admin_set_'\n 'integration_credentials(1); END'",
         "DO 'BEGIN PERFORM admin_set_' -- it's\n --\n 'integration_credentials(1); END'",
+        "DO 'BEGIN PERFORM admin_set_'\n\u{b}'integration_credentials(1); END'",
+        "DO 'BEGIN PERFORM admin_set_' -- it's\r\n-- more\r\n\r\n\t'integration_credentials(1); END'",
         "DO E'BEGIN PERFORM adm\\in_set_inte\\gration_credentials(1); END'",
         "DO E'--x\\nBEGIN PERFORM admin_'  -- comment\n 'set_integration_credentials(1); END'",
         "SELECT f(U&'SELECT U&\"ad\\006din_set_integration\\+00'\n'005Fcredentials\"(1)' UESCAPE '!')",

@@ -84,9 +84,10 @@ pub fn write_about(
     };
     if count_session() {
         // `seal` looks whether it is free.
-        Lock::audit_append().acquire(Mode::Shared);
+        let lock = Lock::audit_append(relation::oid(seal::BLOCKS));
+        lock.acquire(Mode::RowShare);
         append_with(&AUDIT_LOG, &columns, mac);
-        Lock::audit_append().release(Mode::Shared);
+        lock.release(Mode::RowShare);
         HAS_ROWS.set(true);
     } else {
         append_with(&AUDIT_LOG, &columns, mac);

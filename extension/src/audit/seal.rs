@@ -40,7 +40,8 @@ use std::ffi::CStr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-const BLOCKS: &CStr = c"audit_blocks";
+/// The table of blocks.
+pub const BLOCKS: &CStr = c"audit_blocks";
 /// The index by which rows are found, whatever their orgs.
 const BY_ID: &CStr = c"webapp_org_admin_audit_log_id";
 const TEXTS: [&CStr; audit::FIELDS - 3] =
@@ -118,11 +119,12 @@ fn round() -> bool {
 
 /// Whether every id that was drawn has its row, or will have none.
 fn is_no_row_on_its_way() -> bool {
+    let append = Lock::audit_append(relation::oid(BLOCKS));
     (0..LOOKS).any(|look| {
         if look > 0 {
             std::thread::sleep(PAUSE);
         }
-        !Lock::audit_append().is_held(Mode::Exclusive)
+        !append.is_held(Mode::Exclusive)
     })
 }
 

@@ -8,8 +8,8 @@ use crate::catalog::Entry;
 use crate::memory;
 use crate::metering::Metering;
 use crate::pg::call::{self, Answer, Call};
-use crate::pg::error;
-use crate::pg::prepared::{argument, run, statement};
+use crate::pg::error::{self, Raised};
+use crate::pg::prepared::{argument, first, run, statement};
 use crate::pg::relation;
 use crate::pg::timestamp::Moment;
 use crate::redaction::{self, Came};
@@ -32,29 +32,47 @@ use zeroize::Zeroizing;
 /// redaction.
 pub const COPIES: usize = 8;
 
-// xmax is 0 in an inserted row, and the id of this transaction in a row that ON CONFLICT locked to update.
-// $5 is the time until which the replaced value is kept, or NULL. $6 is the revision of a current value that
-// equals the new one: then the previous value stays, so that a set that is tried twice does not destroy what a
-// rollback would bring back.
-statement!(volatile UPSERT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID) "
+// xmax is 0 in an inserted row, and the id of this transaction in a row that ON CONFLICT locked to update. $5 is the
+// revision of the row as it was read, from which follows what becomes of its previous value; no row is returned if that
+// has changed since.
+macro_rules! upsert {
+    ($previous:literal) => {
+        concat!(
+            "
     INSERT INTO integration_credentials.configured_integrations AS c
         (org_slug, integration_key, ciphertext, expires_at)
     VALUES ($1, $2, $3, $4)
     ON CONFLICT (org_slug, integration_key) DO UPDATE
         SET ciphertext = excluded.ciphertext,
             revision = c.revision + 1,
-            updated_at = pg_catalog.clock_timestamp(),
-            expires_at = excluded.expires_at,
-            previous_revision = CASE WHEN c.revision = $6 THEN c.previous_revision
-                WHEN c.ciphertext IS NOT NULL AND $5 IS NOT NULL THEN c.revision END,
-            previous_ciphertext = CASE WHEN c.revision = $6 THEN c.previous_ciphertext
-                WHEN $5 IS NOT NULL THEN c.ciphertext END,
-            previous_until = CASE WHEN c.revision = $6 THEN c.previous_until
-                WHEN c.ciphertext IS NOT NULL THEN $5 END,
-            previous_expires_at = CASE WHEN c.revision = $6 THEN c.previous_expires_at
-                WHEN $5 IS NOT NULL THEN c.expires_at END
-    RETURNING c.revision, true, c.updated_at, c.previous_until IS NOT NULL, c.pending_ciphertext IS NOT NULL,
-        c.xmax <> '0'::pg_catalog.xid");
+            updated_at = pg_catalog.clock_timestamp(),",
+            $previous,
+            "
+            expires_at = excluded.expires_at
+        WHERE c.revision = $5
+    RETURNING c.revision, c.updated_at, c.previous_until, c.pending_ciphertext IS NOT NULL,
+        c.xmax <> '0'::pg_catalog.xid"
+        )
+    };
+}
+// A value is replaced, and kept as the previous one until $6.
+statement!(volatile ROTATE(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID) upsert!("
+            previous_revision = c.revision,
+            previous_ciphertext = c.ciphertext,
+            previous_until = $6,
+            previous_expires_at = c.expires_at,"));
+// There is no value, or the one that is replaced is not kept.
+statement!(volatile REPLACE(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, INT8OID) upsert!("
+            previous_revision = NULL,
+            previous_ciphertext = NULL,
+            previous_until = NULL,
+            previous_expires_at = NULL,"));
+// The new value equals the current one: the previous value stays, so that a set that is tried twice does not destroy
+// what a rollback would bring back.
+statement!(volatile REPEAT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, INT8OID) upsert!(""));
+/// How often a row is read that another transaction changes in between. That can happen once: from then on the row is
+/// locked.
+const ATTEMPTS: u32 = 3;
 // For tables of 0.1.0, until ALTER EXTENSION UPDATE.
 statement!(volatile UPSERT_0_1_0(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
@@ -275,28 +293,63 @@ fn save(
     given: &SetOptions,
 ) -> Result<Saved, Refusal> {
     let &Change { org, key, .. } = change;
-    let of_row = [argument(org), argument(key), argument(ciphertext)];
-    let (saved, is_unchanged) = match entry.keep_previous {
+    let (state, was_locked, is_unchanged) = match entry.keep_previous {
         Some(keep_previous) => {
-            let same = current(change).filter(|stored| stored.is(change, value));
-            let same = same.map(|stored| stored.revision);
-            let [org, key, ciphertext] = of_row;
-            let expires_at = given.expires_at.map(Moment::from);
             let until = stored::until(given.keep_previous.unwrap_or(keep_previous));
-            let arguments = [org, key, ciphertext, argument(expires_at), argument(until), argument(same)];
-            (run(&UPSERT, &arguments, saved), same.is_some())
+            let attempt = |_| upsert(change, value, ciphertext, given.expires_at.map(Moment::from), until);
+            (0..ATTEMPTS).find_map(attempt).unwrap_or_else(|| {
+                let problem = "a trigger of the table configured_integrations suppresses the row; drop it, then set again";
+                Raised::internal(problem).throw()
+            })
         }
-        None => (run(&UPSERT_0_1_0, &of_row, saved), false),
+        None => run(&UPSERT_0_1_0, &[argument(org), argument(key), argument(ciphertext)], |rows| {
+            let row = rows.first();
+            Ok((State::of(&row)?, row.get(6)?.unwrap_or_default(), false))
+        }),
     };
-    let (state, was_locked) = saved;
     stored::check_expected(key, given.expected_revision, state.revision - 1)?;
     // A row that had a pending value only is updated, and yet this is its first value.
     Ok(Saved { state, was_update: was_locked && state.revision > 1, is_unchanged })
 }
 
-fn saved(rows: pgrx::spi::SpiTupleTable<'_>) -> Result<(State, bool), pgrx::spi::SpiError> {
-    let row = rows.first();
-    Ok((State::of(&row)?, row.get(6)?.unwrap_or_default()))
+/// Reads the row, and upserts it unless another transaction has changed it in between. Returns its state, whether a row
+/// was locked to be updated, and whether that had the same value.
+fn upsert(
+    change: &Change<'_>,
+    value: &str,
+    ciphertext: &[u8],
+    expires_at: Option<Moment>,
+    until: Option<Moment>,
+) -> Option<(State, bool, bool)> {
+    let stored = current(change);
+    let revision = stored.as_ref().map_or(0, |stored| stored.revision);
+    let is_unchanged = stored.as_ref().is_some_and(|stored| stored.is(change, value));
+    let has_value = stored.is_some_and(|stored| stored.ciphertext.is_some());
+    let arguments = [
+        argument(change.org),
+        argument(change.key),
+        argument(ciphertext),
+        argument(expires_at),
+        argument(revision),
+        argument(until),
+    ];
+    let (statement, count) = match until {
+        _ if is_unchanged => (&REPEAT, 5),
+        Some(_) if has_value => (&ROTATE, 6),
+        _ => (&REPLACE, 5),
+    };
+    first(statement, &arguments[..count], |row| {
+        let state = State {
+            revision: row.get(1)?.unwrap_or_default(),
+            has_credentials: true,
+            updated_at: row.get(2)?.unwrap_or_else(Moment::now),
+            has_previous: row.get::<Moment>(3)?.is_some_and(|until| until > Moment::now()),
+            has_pending: row.get(4)?.unwrap_or_default(),
+        };
+        let was_locked = row.get(5)?.unwrap_or_default();
+        // A row that was purged in between is inserted.
+        Ok((state, was_locked, was_locked && is_unchanged))
+    })
 }
 
 /// The row with its current value.

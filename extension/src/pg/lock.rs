@@ -10,6 +10,8 @@ pub struct Lock(pg_sys::LOCKTAG);
 /// How a lock is held.
 #[derive(Clone, Copy)]
 pub enum Mode {
+    /// By any number of transactions. On a table, this mode takes no look at the locks of others.
+    RowShare,
     /// By any number of transactions.
     Shared,
     /// By one transaction.
@@ -21,6 +23,7 @@ pub enum Mode {
 impl Mode {
     fn number(self) -> pg_sys::LOCKMODE {
         let mode = match self {
+            Self::RowShare => pg_sys::RowShareLock,
             Self::Shared => pg_sys::ShareLock,
             Self::Exclusive => pg_sys::ExclusiveLock,
             Self::AccessExclusive => pg_sys::AccessExclusiveLock,
@@ -45,9 +48,10 @@ impl Lock {
         Self::advisory(0x1E, 0)
     }
 
-    /// Held from before the id of an audit row is drawn until the row is in the table.
-    pub fn audit_append() -> Self {
-        Self::advisory(0x1F, 0)
+    /// Held from before the id of an audit row is drawn until the row is in the table: a lock on the table of blocks,
+    /// which nothing else locks in this mode.
+    pub fn audit_append(blocks: pg_sys::Oid) -> Self {
+        Self::of(session::database(), blocks, pg_sys::LockTagType::LOCKTAG_RELATION)
     }
 
     /// The turn to write the read ledger.
@@ -58,12 +62,17 @@ impl Lock {
     /// The lock of every transaction with a NOTIFY, from before its commit: `PreCommit_Notify` locks
     /// "database 0".
     pub fn notify() -> Self {
+        Self::of(pg_sys::InvalidOid, pg_sys::DatabaseRelationId, pg_sys::LockTagType::LOCKTAG_OBJECT)
+    }
+
+    /// A lock of Postgres' own.
+    fn of(database: pg_sys::Oid, what: pg_sys::Oid, kind: pg_sys::LockTagType::Type) -> Self {
         Self(pg_sys::LOCKTAG {
-            locktag_field1: 0,
-            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+            locktag_field1: database.to_u32(),
+            locktag_field2: what.to_u32(),
             locktag_field3: 0,
             locktag_field4: 0,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT.to_le_bytes()[0],
+            locktag_type: kind.to_le_bytes()[0],
             locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD.to_le_bytes()[0],
         })
     }

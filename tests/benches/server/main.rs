@@ -62,6 +62,7 @@ async fn main() -> ExitCode {
         "keeping": rows::keeping(&effort, &cluster),
         "listeners": rows::listeners(&effort, &cluster, &database),
         "delivery": rows::delivery(&effort, &cluster, &database),
+        "first": rows::first(&effort, &cluster, &database),
         "read": rows::read(&effort, &cluster, &database),
         "ledger": rows::ledger(&effort, &cluster, &database),
         "list": rows::list(&effort, &cluster, &database),

@@ -21,6 +21,8 @@ pub enum Side<'a> {
     Beside(Pgbench<'a>, Renewals<'a>),
     /// A statement again and again, as a rule one with a loop of calls in it.
     Statement(Statement<'a>),
+    /// The first call of each of many sessions.
+    First(First<'a>),
     /// From a commit to its listener.
     Delivery(Delivery<'a>),
 }
@@ -43,6 +45,17 @@ pub struct Statement<'a> {
 /// The renewals of [`rows::CONSUMERS`], each every 15 s, from one session.
 pub struct Renewals<'a> {
     pub database: &'a Database,
+}
+
+/// A call with which a session begins, as that of a function in the cloud does: what the session looks up, reads and plans
+/// for the first time is in its time, and connecting is not.
+pub struct First<'a> {
+    pub cluster: &'a Cluster,
+    pub database: &'a Database,
+    pub role: &'static str,
+    /// Takes a key, from 1 to 100, and perhaps a value.
+    pub sql: &'static str,
+    pub value: Option<String>,
 }
 
 /// From the moment that a client sends COMMIT to that in which another knows of it.
@@ -88,6 +101,7 @@ impl Side<'_> {
         let cluster = match self {
             Side::Pgbench(side) | Side::Beside(side, _) | Side::Reencrypting(side, _) => side.cluster,
             Side::Statement(side) => side.cluster,
+            Side::First(side) => side.cluster,
             Side::Delivery(side) => side.cluster,
         };
         let server = cluster.postmaster_pid();
@@ -106,6 +120,10 @@ impl Side<'_> {
                 never = renewals.go_on() => match never {},
             },
             Side::Statement(side) => {
+                let (calls, rate) = side.run(seconds).await;
+                (calls, rate, f64::NAN)
+            }
+            Side::First(side) => {
                 let (calls, rate) = side.run(seconds).await;
                 (calls, rate, f64::NAN)
             }
@@ -145,6 +163,24 @@ impl Statement<'_> {
             calls += f64::from(self.calls);
         }
         (calls, calls / began.elapsed().as_secs_f64())
+    }
+}
+
+impl First<'_> {
+    async fn run(&self, seconds: u16) -> (f64, f64) {
+        let (began, mut calls, mut taken) = (Instant::now(), 0.0, Duration::ZERO);
+        for key in (1..=100).cycle().take_while(|_| began.elapsed() < Duration::from_secs(seconds.into())) {
+            let key = key.to_string();
+            let texts = [Some(&key), self.value.as_ref()];
+            let parameters: Vec<_> =
+                texts.iter().flatten().map(|text| *text as &(dyn ToSql + Sync)).collect();
+            let session = self.database.connect(self.role).await;
+            let first = Instant::now();
+            session.query(self.sql, &parameters).await.expect("the call succeeds");
+            taken += first.elapsed();
+            calls += 1.0;
+        }
+        (calls, calls / taken.as_secs_f64())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::consumers::settle;
 use crate::helpers::{
     calls::{ANY, SealTo, get, register, remove, set},
-    fixture::{Fixture, admin, assert_unlogged, heard, sqlstate},
+    fixture::{Fixture, WAITING, admin, assert_unlogged, heard, sqlstate, until},
 };
 use futures_util::future::join_all;
 use integration_credentials_core::{error::ErrorCode, event::Event};
@@ -425,6 +425,64 @@ async fn removed_credential_still_has_its_revision_to_expect() {
     assert_error(expecting(0).await, ErrorCode::RevisionConflict);
     assert_error(expecting(1).await, ErrorCode::RevisionConflict);
     assert_eq!(expecting(2).await.unwrap()["revision"], json!(3));
+}
+
+/// A transaction queues for its first credential alone. For another it reads the row, and then waits for it.
+#[tokio::test]
+async fn row_that_changes_while_a_set_waits_for_it_is_read_again() {
+    let fixture = Fixture::new().await;
+    let Fixture { database, admin, superuser, .. } = &fixture;
+    let reader = database.connect(READER).await;
+    let other = database.superuser().await;
+    for key in ["first", "second"] {
+        register(admin, key, json!({})).await.unwrap();
+    }
+    for (meanwhile, later, previous) in [
+        (
+            "SELECT integration_credentials.admin_set_integration_credentials('second', 'theirs', 'a')",
+            3,
+            Some("theirs"),
+        ),
+        ("SELECT integration_credentials.admin_remove_integration_credentials('second', 'a')", 6, None),
+        (
+            "DELETE FROM integration_credentials.configured_integrations WHERE integration_key = 'second'",
+            1,
+            None,
+        ),
+    ] {
+        set(admin, "second", "before").await.unwrap();
+        other.batch_execute("BEGIN").await.unwrap();
+        other.batch_execute(meanwhile).await.unwrap();
+        admin.batch_execute("BEGIN").await.unwrap();
+        set(admin, "first", "value").await.unwrap();
+        let (saved, ()) = tokio::join!(set_with(admin, "second", "ours", json!({})), async {
+            until(superuser, WAITING).await;
+            other.batch_execute("COMMIT").await.unwrap();
+        });
+        admin.batch_execute("COMMIT").await.unwrap();
+        let saved = saved.unwrap();
+        assert_eq!((&saved["revision"], &saved["hasPrevious"]), (&json!(later), &json!(previous.is_some())));
+        assert_eq!(get(&reader, "second").await.unwrap(), "ours");
+        assert_eq!(which(&reader, "second", "previous").await.ok().as_deref(), previous);
+    }
+}
+
+/// As an owner may have written it.
+#[tokio::test]
+async fn trigger_that_suppresses_the_row_ends_the_set() {
+    let (database, admin) = admin().await;
+    set(&admin, ANY, "before").await.unwrap();
+    let trigger = "CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                   CREATE TRIGGER suppress BEFORE UPDATE ON integration_credentials.configured_integrations
+                       FOR EACH ROW EXECUTE FUNCTION suppress()";
+    database.superuser().await.batch_execute(trigger).await.unwrap();
+    let error = set(&admin, ANY, "after").await.unwrap_err();
+    let message = error.as_db_error().unwrap().message();
+    assert!(
+        message.contains("a trigger of the table configured_integrations suppresses the row"),
+        "{message}"
+    );
+    assert_eq!(get(&database.connect(READER).await, ANY).await.unwrap(), "before");
 }
 
 #[tokio::test]

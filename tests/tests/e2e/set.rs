@@ -98,6 +98,7 @@ async fn upsert_audit_and_metering_are_planned_once_a_session() {
     superuser.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
     let admin = database.connect(ADMIN).await;
     register(&admin, ANY, json!({})).await.unwrap();
+    set(&admin, ANY, "value").await.unwrap();
     // The logs have rows added without a statement, unless somebody has changed them.
     let column = "ALTER TABLE integration_credentials.webapp_org_admin_audit_log ADD note text;
                   ALTER TABLE integration_credentials.tool_metering ADD note text";

@@ -3,6 +3,7 @@
 mod audit;
 mod client;
 mod consumers;
+mod first;
 mod logging;
 mod read;
 mod write;
@@ -10,6 +11,7 @@ mod write;
 pub use audit::proof;
 pub use client::client;
 pub use consumers::{CONSUMERS, held, renewal, renewals};
+pub use first::first;
 pub use logging::logging;
 pub use read::{GET, ledger, list, read, reads};
 pub use write::{SET, calls, crowd, delivery, grown, keeping, listeners, single, write_cpu};

@@ -7,20 +7,25 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::{task::JoinSet, time::sleep};
 
+/// Few, so that a busy machine makes more. The default is in docs/cli.md, which a test generates.
 #[tokio::test]
 async fn a_key_has_so_many_calls_a_second() {
     let scene = Scene::new().await;
-    let served = scene.serve_with(&[]).await;
+    let served = scene.serve_with(&["--calls-per-second", "2"]).await;
     let (key, other) = (scene.key("user").await, scene.key("user").await);
-    let mut outcomes = Vec::new();
-    for _ in 0..60 {
-        outcomes.push(served.call(&key, LIST, json!({"limit": 1})).await);
-    }
-    let refused: Vec<_> = outcomes.iter().filter(|result| result["isError"] == true).collect();
-    assert!((1..=40).contains(&refused.len()), "{}", refused.len());
-    let error = &refused[0]["structuredContent"]["error"];
+    let mut accepted = 0;
+    let refused = loop {
+        let result = served.call(&key, LIST, json!({"limit": 1})).await;
+        if result["isError"] == true {
+            break result;
+        }
+        accepted += 1;
+        assert!(accepted < 100, "none is refused");
+    };
+    assert!(accepted >= 2, "{accepted}");
+    let error = &refused["structuredContent"]["error"];
     assert_eq!((&error["code"], &error["status"]), (&json!("rate_limited"), &json!(429)));
-    assert_eq!(error["message"], "20 calls a second are allowed");
+    assert_eq!(error["message"], "2 calls a second are allowed");
     served.done(&other, LIST, json!({"limit": 1})).await;
     sleep(Duration::from_secs(1)).await;
     served.done(&key, LIST, json!({"limit": 1})).await;
@@ -31,15 +36,19 @@ async fn a_key_has_60_changes_a_minute() {
     let scene = Scene::new().await;
     let served = scene.serve().await;
     let key = scene.key("admin").await;
-    for number in 0..62 {
+    let mut tried = 0;
+    // A change comes back each second.
+    let refused = loop {
         let error = served.refused(&key, REMOVE, json!({"integration_key": ANY})).await;
-        let expected = if number < 60 { "credentials_not_set" } else { "rate_limited" };
-        // A token of the bucket may have come back.
-        assert!(error["code"] == expected || number >= 60, "{number}: {error}");
-        if number == 61 {
-            assert_eq!(error["message"], "60 changes a minute are allowed");
+        if error["code"] == "rate_limited" {
+            break error;
         }
-    }
+        assert_eq!(error["code"], "credentials_not_set");
+        tried += 1;
+        assert!(tried < 200, "none is refused");
+    };
+    assert!(tried >= 60, "{tried}");
+    assert_eq!(refused["message"], "60 changes a minute are allowed");
     served.done(&key, LIST, json!({})).await;
 }
 
@@ -74,7 +83,8 @@ async fn a_key_has_8_calls_at_once_of_which_32_wait_in_all() {
     for _ in 0..8 {
         wait(0);
     }
-    sleep(Duration::from_secs(1)).await;
+    // A call that looks whether all eight are running could be one of the eight.
+    sleep(Duration::from_secs(2)).await;
     let answer = served.send(&modern("tools/list", json!({})).key(&keys[0])).await;
     answer.assert_error(429, "rate_limited");
     assert!(answer.body.contains("8 calls of this caller are running"), "{answer:?}");

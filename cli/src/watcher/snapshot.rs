@@ -2,7 +2,10 @@
 
 use super::{EventKind, dirty_keys::Scope};
 use crate::Timestamp;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The state of an integration, without its credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +24,22 @@ pub struct KeyState {
 }
 
 /// The state of all integrations of the catalog, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    pub(super) org: Arc<str>,
-    pub(super) states: BTreeMap<Arc<str>, KeyState>,
+    org: Arc<str>,
+    /// Shared with the snapshots before and after, so that a change of some keys costs nothing for the others.
+    listed: Arc<BTreeMap<Arc<str>, KeyState>>,
+    /// The states of listed keys that have changed since.
+    changed: BTreeMap<Arc<str>, KeyState>,
+}
+
+/// With so many changed keys, the next snapshot is listed anew.
+const MAX_CHANGED: usize = 256;
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        self.org == other.org && self.differing(other).next().is_none()
+    }
 }
 
 /// The answer to one query.
@@ -39,16 +54,15 @@ pub(super) struct Listing {
 }
 
 impl Snapshot {
-    #[cfg(test)]
     pub(crate) fn new(org: Arc<str>, states: BTreeMap<Arc<str>, KeyState>) -> Self {
-        Self { org, states }
+        Self { org, listed: Arc::new(states), changed: BTreeMap::new() }
     }
 
     /// A snapshot for a test.
     #[doc(hidden)]
     pub fn of<'a>(org: &str, states: impl IntoIterator<Item = (&'a str, KeyState)>) -> Self {
         let states = states.into_iter().map(|(key, state)| (key.into(), state)).collect();
-        Self { org: org.into(), states }
+        Self::new(org.into(), states)
     }
 
     /// The org of the credentials.
@@ -60,69 +74,87 @@ impl Snapshot {
     /// The number of integrations, with and without credentials.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.states.len()
+        self.listed.len()
     }
 
     /// Whether the catalog is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.states.is_empty()
+        self.listed.is_empty()
     }
 
     /// The state of a key; `None` if the catalog does not have the key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&KeyState> {
-        self.states.get(key)
+        self.changed.get(key).or_else(|| self.listed.get(key))
     }
 
     /// Every key and its state, in order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &KeyState)> {
-        self.states.iter().map(|(key, state)| (&**key, state))
+        self.states().map(|(key, state)| (&**key, state))
+    }
+
+    fn states(&self) -> impl Iterator<Item = (&Arc<str>, &KeyState)> {
+        self.listed.iter().map(|(key, listed)| (key, self.changed.get(key).unwrap_or(listed)))
     }
 
     /// The snapshot after a query. From the primary, a lower revision than before is the current one: a
     /// backup was restored, or a failover lost a commit. From a standby, a lower revision is late and
     /// ignored, unless its timestamp is later: then the integration was registered again.
     pub(super) fn after(&self, listing: &Listing) -> Self {
-        let mut states = match &listing.scope {
-            Scope::Whole => BTreeMap::new(),
-            Scope::Keys(keys) => {
-                let mut states = self.states.clone();
-                states.retain(|key, _| !keys.contains(&**key));
-                states
-            }
-        };
         let is_same_org = self.org == listing.org;
-        for (key, now) in &listing.states {
-            let before = self.states.get(key).filter(|_| listing.is_standby && is_same_org);
+        let after = |key: &str, now: &KeyState| {
+            let before = self.get(key).filter(|_| listing.is_standby && is_same_org);
             let is_behind =
                 |before: &&KeyState| before.revision > now.revision && before.updated_at >= now.updated_at;
-            let ahead = before.filter(is_behind);
-            states.insert(key.clone(), *ahead.unwrap_or(now));
+            *before.filter(is_behind).unwrap_or(now)
+        };
+        let read = listing.states.iter().map(|(key, now)| (key.clone(), after(key, now)));
+        let Scope::Keys(keys) = &listing.scope else {
+            return Self::new(listing.org.clone(), read.collect());
+        };
+        let is_listed = |key: &str| self.listed.contains_key(key);
+        let is_read = |key: &str| listing.states.contains_key(key);
+        if self.changed.len() < MAX_CHANGED && keys.iter().all(|key| is_listed(key) == is_read(key)) {
+            let mut changed = self.changed.clone();
+            changed.extend(read);
+            return Self { org: listing.org.clone(), listed: self.listed.clone(), changed };
         }
-        Self { org: listing.org.clone(), states }
+        let others = self.states().filter(|(key, _)| !keys.contains(&***key));
+        let states = others.map(|(key, state)| (key.clone(), *state)).chain(read).collect();
+        Self::new(listing.org.clone(), states)
+    }
+
+    /// The keys whose states differ from those of `earlier`, in order.
+    fn differing<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a Arc<str>> {
+        let candidates = if Arc::ptr_eq(&self.listed, &earlier.listed) {
+            [&self.changed, &earlier.changed]
+        } else {
+            [&*self.listed, &*earlier.listed]
+        };
+        let keys: BTreeSet<_> = candidates.into_iter().flat_map(BTreeMap::keys).collect();
+        keys.into_iter().filter(|key| self.get(key) != earlier.get(key))
     }
 
     /// The differences from `earlier`, as events.
     pub(super) fn changes_since(&self, earlier: &Self) -> Vec<EventKind> {
         // The org of the session has changed: all keys of the earlier org are removed, and all of this one
         // are new.
-        if self.org != earlier.org && !earlier.states.is_empty() {
-            let nothing = Self { org: earlier.org.clone(), states: BTreeMap::new() };
+        if self.org != earlier.org && !earlier.is_empty() {
+            let nothing = Self::new(earlier.org.clone(), BTreeMap::new());
             let mut changes = nothing.changes_since(earlier);
             changes.extend(self.changes_since(&Self::default()));
             return changes;
         }
         let mut changes = Vec::new();
-        let vanished = earlier.states.iter().filter(|(key, _)| !self.states.contains_key(*key));
-        for (key, state) in vanished.filter(|(_, state)| state.has_credentials) {
-            changes.push(self.removed(key, state.revision));
-        }
-        for (key, now) in &self.states {
-            match earlier.states.get(key) {
-                None if now.has_credentials => changes.push(self.changed(key, now.revision)),
-                None => {}
-                Some(before) => self.compare(key, *before, *now, &mut changes),
+        for key in self.differing(earlier) {
+            match (earlier.get(key), self.get(key)) {
+                (Some(before), None) if before.has_credentials => {
+                    changes.push(self.removed(key, before.revision));
+                }
+                (None, Some(now)) if now.has_credentials => changes.push(self.changed(key, now.revision)),
+                (Some(before), Some(now)) => self.compare(key, *before, *now, &mut changes),
+                _ => {}
             }
         }
         changes
@@ -172,8 +204,7 @@ mod tests {
     }
 
     fn snapshot(org: &str, states: &[(&str, KeyState)]) -> Snapshot {
-        let states = states.iter().map(|&(key, state)| (key.into(), state)).collect();
-        Snapshot { org: org.into(), states }
+        Snapshot::of(org, states.iter().copied())
     }
 
     /// The changes from one state of `k` to the next, as `word revision`.
@@ -237,10 +268,10 @@ mod tests {
     }
 
     fn listing(scope: &[&str], states: &[(&str, KeyState)], is_standby: bool) -> Listing {
-        let Snapshot { org, states } = snapshot("o", states);
+        let states = states.iter().map(|&(key, state)| (key.into(), state)).collect();
         let keys = scope.iter().map(|&key| key.to_owned()).collect();
         let scope = if scope.is_empty() { Scope::Whole } else { Scope::Keys(keys) };
-        Listing { org, scope, states, is_standby }
+        Listing { org: "o".into(), scope, states, is_standby }
     }
 
     #[test]
@@ -249,6 +280,27 @@ mod tests {
         let after = known.after(&listing(&["a", "b", "d", "e"], &[("a", set(2)), ("d", set(1))], false));
         assert_eq!(after, snapshot("o", &[("a", set(2)), ("c", set(1)), ("d", set(1))]));
         assert_eq!(after.after(&listing(&[], &[("c", set(1))], false)), snapshot("o", &[("c", set(1))]));
+    }
+
+    /// Whatever the catalog's size: a query of one key must cost nothing for the others.
+    #[test]
+    fn a_change_of_a_key_touches_no_other() {
+        let all: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
+        let states: Vec<_> = all.iter().map(|key| (key.as_str(), set(1))).collect();
+        let known = snapshot("o", &states);
+        let (mut now, mut shared) = (known.clone(), 0);
+        for key in &all {
+            let before = now;
+            now = before.after(&listing(&[key], &[(key, set(2))], false));
+            assert_eq!(words(&now.changes_since(&before)), [format!("changed o/{key} 2")]);
+            assert_eq!(before.get(key), Some(&set(1)));
+            shared += usize::from(Arc::ptr_eq(&now.listed, &before.listed));
+        }
+        assert!(shared > 990, "{shared}");
+        let states: Vec<_> = all.iter().map(|key| (key.as_str(), set(2))).collect();
+        assert_eq!(now, snapshot("o", &states));
+        assert_eq!(now.changes_since(&known).len(), all.len());
+        assert!(now.iter().map(|(key, _)| key).is_sorted() && now.iter().all(|(_, state)| *state == set(2)));
     }
 
     #[test]

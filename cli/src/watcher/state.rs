@@ -78,8 +78,8 @@ impl State {
 
     /// The first events of a reader.
     pub fn first_events(&self, initial: bool) -> Vec<Event> {
-        let Snapshot { org, states } = &*self.snapshot;
-        let mut kinds = vec![EventKind::Synced { org: org.to_string(), keys: states.len(), mode: self.mode }];
+        let (org, keys) = (self.snapshot.org().to_owned(), self.snapshot.len());
+        let mut kinds = vec![EventKind::Synced { org, keys, mode: self.mode }];
         if initial {
             kinds.extend(self.snapshot.changes_since(&Snapshot::default()));
         }

@@ -188,8 +188,8 @@ pub async fn delivery(effort: &Effort, cluster: &Cluster, database: &Database) -
         Comparison::of(measure, "(g) UPDATE and NOTIFY", [0, 2]).added_milliseconds(),
         Comparison::of("commit to the new value in a cache, p50", "(g) UPDATE and NOTIFY", [3, 2])
             .added_milliseconds()
-            .at_most(5.0)
-            .within(0.5),
+            .at_most(1.0)
+            .within(0.2),
     ];
     compare(effort, &sides, comparisons).await
 }

@@ -8,6 +8,7 @@ use crate::{
     deadline::within,
     session::{Session, column},
     transaction::READ,
+    watcher::pooler,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Mutex;
@@ -72,6 +73,24 @@ impl Source {
         self.rows(sql, &[]).await?.iter().map(fetched).collect()
     }
 
+    async fn open(&self, settings: &Settings) -> Result<Arc<Session>, Error> {
+        let session = Session::open(settings, drop).await?;
+        let prepared = async {
+            if !pooler::is_between(&session).await? {
+                session.keep_plans().await?;
+            }
+            Ok(())
+        };
+        match within(self.limit, prepared).await.unwrap_or_else(|late| Err(late.into())) {
+            Ok(()) => Ok(Arc::new(session)),
+            Err(error) => {
+                // Not closed: the session may wait for an answer that never comes.
+                session.abort();
+                Err(error)
+            }
+        }
+    }
+
     async fn rows(
         &self,
         sql: &'static str,
@@ -83,10 +102,15 @@ impl Source {
                     let mut shared = session.lock().await;
                     match shared.as_ref().filter(|session| !session.is_closed()) {
                         Some(session) => session.clone(),
-                        None => shared.insert(Arc::new(Session::open(settings, drop).await?)).clone(),
+                        None => shared.insert(self.open(settings).await?).clone(),
                     }
                 };
-                within(self.limit, session.rows(READ, sql, parameters)).await.unwrap_or_else(|late| {
+                let types: Vec<_> = parameters.iter().map(|(_, of_type)| of_type.clone()).collect();
+                let rows = async {
+                    let sql = session.planned(sql, &types).await?;
+                    session.rows(READ, sql, parameters).await
+                };
+                within(self.limit, rows).await.unwrap_or_else(|late| {
                     // The session may be dead, and the next fetch must not wait for it too.
                     session.abort();
                     Err(late.into())

@@ -21,7 +21,7 @@ mod dirty_keys;
 mod event;
 mod observe;
 mod options;
-mod pooler;
+pub(crate) mod pooler;
 mod snapshot;
 mod state;
 

@@ -31,7 +31,7 @@ use tokio_postgres::{
 
 /// Whether a pooler is in between: the backend that answers is not the one named at login, where poolers
 /// invent an id.
-pub(super) async fn is_between(session: &Session) -> Result<bool, Error> {
+pub(crate) async fn is_between(session: &Session) -> Result<bool, Error> {
     let answering: i32 = column(&session.row(READ, "SELECT pg_catalog.pg_backend_pid()", &[]).await?, 0)?;
     Ok(login_process(session).await != Some(answering))
 }

@@ -85,6 +85,20 @@ async fn a_value_is_read_once_and_again_when_it_changed() {
     eventually("the sessions are gone", async || sessions(&superuser).await == 0).await;
 }
 
+/// Planned once, and without BEGIN and COMMIT around it.
+#[tokio::test]
+async fn a_fetch_is_one_statement() {
+    let database = database().await;
+    let (admin, superuser) = (database.connect(ADMIN).await, database.superuser().await);
+    set(&admin, ANY, "one").await.unwrap();
+    let cache = start(&database, CacheOptions::default()).await;
+    cache.get(ANY).await.unwrap();
+    let last = "SELECT query FROM pg_stat_activity WHERE usename = $1 AND datname = $2";
+    let last = superuser.query(last, &[&READER, &database.name()]).await.unwrap();
+    let last: Vec<String> = last.iter().map(|row| row.get(0)).collect();
+    assert!(last.len() == 2 && !last.contains(&"COMMIT".to_owned()), "{last:?}");
+}
+
 #[tokio::test]
 async fn what_may_not_be_used_is_an_error_and_not_the_last_known_value() {
     let database = database().await;

@@ -32,8 +32,8 @@ TARGETS     := $(if $(filter 16 17 18,$(PG)),--lib --test harness --test e2e --t
 export RUST_BACKTRACE := 0
 export QUICK ROWS
 
-.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench bench-mcp performance deb \
-	test-packages all
+.PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench bench-fanout bench-mcp \
+	performance deb test-packages all
 .DEFAULT_GOAL := help
 
 help: # list the targets
@@ -89,6 +89,9 @@ soak: install # random faults, statements and hostile texts; five minutes each, 
 bench-mcp: install # the MCP server: start, calls a second, memory; a minute
 	cargo build --release --locked --package intcred --bins
 	cargo bench --locked --package tests --bench mcp
+
+bench-fanout: install # thousands of caches on one server; ten minutes
+	cargo bench --locked --package tests --bench fanout
 
 bench: install # against what people write by hand: 15 minutes of a quiet machine, 3 with QUICK=1, or the rows of ROWS=ledger,renewal; writes target/bench
 	cargo bench --quiet --locked --package intcred --bench cache -- $(if $(filter-out 0,$(QUICK)),--quick)

@@ -59,8 +59,9 @@ impl Server {
     }
 
     fn ask(&mut self, method: &str, params: &Value) -> Value {
-        writeln!(self.stdin, "{}", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
-            .unwrap();
+        // In one write, as clients do: `writeln!` makes one of each token, and the server would wake for each.
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        self.stdin.write_all(format!("{request}\n").as_bytes()).unwrap();
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));

@@ -13,7 +13,7 @@
 //! revision is not in the associated data, because only the upsert knows it. So a role that can write to the
 //! table can restore an older ciphertext of the same row.
 
-use crate::frame::{self, bind};
+use crate::frame;
 use crate::keyring::Keyring;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce, aead::AeadInOut};
 use zeroize::{Zeroize, Zeroizing};
@@ -168,9 +168,7 @@ impl<'a> Parts<'a> {
 }
 
 fn associated_data(place: Place<'_>, key_id: &str) -> Vec<u8> {
-    let mut data = vec![VERSION];
-    data.extend(bind(&[place.purpose.as_str(), place.org, place.key, key_id]));
-    data
+    frame::bind(&[VERSION], &[place.purpose.as_str(), place.org, place.key, key_id])
 }
 
 #[cfg(test)]

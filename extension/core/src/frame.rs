@@ -18,9 +18,10 @@ pub fn split(version: u8, frame: &[u8]) -> Option<(&str, &[u8])> {
     (found == version).then_some((id, rest))
 }
 
-/// Concatenates texts, each behind its length, so that different lists never give the same bytes.
-pub fn bind(parts: &[&str]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
+/// Concatenates texts behind a head, each behind its length, so that different lists never give the same bytes.
+pub fn bind(head: &[u8], parts: &[&str]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(head.len() + parts.iter().map(|part| 4 + part.len()).sum::<usize>());
+    data.extend(head);
     for part in parts {
         // Lengths are limited far below u32::MAX, so saturating never makes two places equal.
         data.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());

@@ -187,7 +187,7 @@ fn check_time(issued_at: u64, now: u64) -> Result<(), SealError> {
 }
 
 fn associated_data(Terms { org, key, role }: Terms<'_>, time: [u8; TIME_BYTES]) -> Vec<u8> {
-    let mut data = bind(&[Purpose::Credential.as_str(), org, key, role]);
+    let mut data = bind(&[], &[Purpose::Credential.as_str(), org, key, role]);
     data.extend(time);
     data
 }

@@ -197,9 +197,8 @@ CREATE FUNCTION integration_credentials.get_aggregator_credentials(key text) RET
 
 ------------------------------------------------------------------------------- for admins, readers and auditors
 
--- VOLATILE, though these functions only read: a VOLATILE function takes its snapshot after it has locked the
--- tables. A STABLE one uses the snapshot of the statement, which shows an empty table after an ALTER TABLE
--- has rewritten it.
+-- All entries of the catalog in the order of their keys, each with the state of the org's credential. STABLE, because the
+-- library takes a snapshot after it has locked the tables.
 CREATE FUNCTION integration_credentials.list_integrations()
     RETURNS TABLE (
         key              text,
@@ -212,19 +211,8 @@ CREATE FUNCTION integration_credentials.list_integrations()
         "expiresAt"      timestamptz,
         "hasPrevious"    boolean,       -- a previous value is kept now
         "hasPending"     boolean)
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        SELECT k.integration_key, k.display_name, k.is_enabled,
-               coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
-               coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
-               coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
-        FROM integration_credentials.integration_catalog k
-        LEFT JOIN integration_credentials.configured_integrations c
-            ON c.integration_key = k.integration_key
-           AND c.org_slug = (SELECT integration_credentials.current_org())
-        ORDER BY k.integration_key;
-    END;
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'list_all_integrations';
 
 -- The entries with these keys. A key that the catalog does not have yields no row.
 CREATE FUNCTION integration_credentials.list_integrations(keys text[])
@@ -236,6 +224,8 @@ CREATE FUNCTION integration_credentials.list_integrations(keys text[])
     AS 'MODULE_PATHNAME', 'list_integrations_of';
 
 -- The catalog with the rules and the example that an admin needs to enter a credential.
+-- VOLATILE, though the function only reads: a VOLATILE function takes its snapshot after it has locked the table. A
+-- STABLE one uses the snapshot of the statement, which shows an empty table after an ALTER TABLE has rewritten it.
 CREATE FUNCTION integration_credentials.describe_integrations()
     RETURNS TABLE (
         key text, "displayName" text, "isEnabled" boolean, "docsUrl" text, example text, rules jsonb,

@@ -3,8 +3,7 @@
 
 use super::stored::{ciphertext, keeps_previous};
 use crate::pg::call::{Answer, Call, VOID};
-use crate::pg::index_scan;
-use crate::pg::index_scan::{AsOf, Row};
+use crate::pg::index_scan::{self, Row};
 use crate::pg::prepared::{argument, run, statement};
 use crate::pg::text::{self, Raw};
 use crate::pg::timestamp::Moment;
@@ -195,8 +194,8 @@ fn look_up<'a, R>(
 ) -> Result<(Looked<'a>, Option<R>), Refusal> {
     let key = limits::key(call.text(0))?;
     let org = settings::current_org(call)?;
-    catalog::find_enabled(key)?;
+    let entry = catalog::find_enabled(key)?;
     let row = [(c"org_slug", org.as_str()), (c"integration_key", key)];
-    let found = index_scan::find(table, row, AsOf::Statement, read);
+    let found = index_scan::find_again(table, row, &entry.credential, read);
     Ok((Looked { purpose, org, key }, found))
 }

@@ -1,6 +1,6 @@
 //! Finding an integration in the catalog.
 
-use crate::pg::index_scan::{self, AsOf, Row};
+use crate::pg::index_scan::{self, AsOf, Hint, Row};
 use crate::pg::jsonb::Document;
 use crate::pg::text::{self, Raw, Text};
 use crate::pg::timestamp;
@@ -31,6 +31,8 @@ pub struct Entry {
     pub validator: Option<Registered>,
     /// Its sync handler.
     pub sync: Option<Sync>,
+    /// Where the credential was found last: of the last org, where there are several.
+    pub credential: Hint,
 }
 
 /// A sync handler, as registered.
@@ -113,5 +115,6 @@ fn read(row: &Row) -> Entry {
         sync: registered(c"sync_handler", c"sync_handler_owner")
             .zip(mode)
             .map(|(handler, mode)| Sync { handler, mode }),
+        credential: Hint::default(),
     }
 }

@@ -1,14 +1,19 @@
-//! Reads a row of the extension's tables by its primary key, as a query would, without the executor.
+//! Reads a row of the extension's tables by its primary key, as a query would, without the executor, and without the
+//! index where the row still is in the place where it was found last.
 //!
 //! The scan sees the same rows as a query, under the same locks. Row security does not apply to the owner of
 //! a table, nor do triggers to reads. A snapshot may be older than a lock that had to be waited for; this
 //! module handles that case.
 
 use super::error::Raised;
+use super::row::{attribute, xmin};
 use super::{relation, version};
-use pgrx::{FromDatum, IntoDatum, PgMemoryContexts, pg_sys};
+use pgrx::{IntoDatum, PgMemoryContexts, pg_sys};
+use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::ops::ControlFlow;
+
+pub use super::row::{Column, Columns, Row};
 
 /// `BTEqualStrategyNumber` and `BTGreaterEqualStrategyNumber`, in their type.
 const EQUAL: pg_sys::StrategyNumber = 3;
@@ -17,56 +22,19 @@ const AT_LEAST: pg_sys::StrategyNumber = 4;
 /// `HEAP_XMIN_FROZEN`: older than any snapshot.
 const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
 
-/// A row that was found, while it is being read.
-pub struct Row {
-    descriptor: pg_sys::TupleDesc,
-    tuple: pg_sys::HeapTuple,
-}
+/// Where a row was found last. [`find_again`] looks there first, because the way down the index takes most of the time
+/// of a read. A hint may be wrong: the row may have moved, and the buffer may have another page.
+#[derive(Default)]
+pub struct Hint(Cell<Option<(pg_sys::Buffer, pg_sys::ItemPointerData)>>);
 
-impl Row {
-    /// Whether this transaction has written it, and may still roll it back.
-    pub fn is_uncommitted(&self) -> bool {
-        // SAFETY: a tuple that is being read.
-        unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xmin(self.tuple)) }
-    }
-
-    /// Whether the table has a column, which a table of an earlier version may lack.
-    pub fn has(&self, column: &CStr, type_oid: pg_sys::Oid) -> bool {
-        // SAFETY: the descriptor of an open relation.
-        let mut columns = unsafe { relation::columns(self.descriptor) }.iter();
-        columns.any(|attribute| relation::is_column(attribute, column, type_oid))
-    }
-
-    /// Whether a bytea column has a value, which may be too long to be read for nothing.
-    pub fn has_bytes(&self, column: &CStr) -> bool {
-        let attribute = attribute(self.descriptor, column, pg_sys::BYTEAOID);
-        // SAFETY: an attribute of this tuple.
-        unsafe { !pg_sys::heap_attisnull(self.tuple, attribute.attnum.into(), self.descriptor) }
-    }
-
-    /// A column; `None` is NULL.
-    pub fn get<T: FromDatum + IntoDatum>(&self, column: &CStr) -> Option<T> {
-        // SAFETY: the type is that of the column.
-        self.datum(column, T::type_oid())
-            .and_then(|datum| unsafe { T::from_polymorphic_datum(datum, false, T::type_oid()) })
-    }
-
-    /// How many bytes a column of variable length has, without reading it.
-    pub fn size(&self, column: &CStr, type_oid: pg_sys::Oid) -> usize {
-        // SAFETY: a column of variable length.
-        self.datum(column, type_oid).map_or(0, |datum| unsafe { pg_sys::toast_raw_datum_size(datum) })
-    }
-
-    fn datum(&self, column: &CStr, type_oid: pg_sys::Oid) -> Option<pg_sys::Datum> {
-        let attribute = attribute(self.descriptor, column, type_oid);
-        let mut is_null = false;
-        // SAFETY: an attribute of this tuple, whose type was checked.
-        let datum = unsafe {
-            pg_sys::heap_getattr(self.tuple, attribute.attnum.into(), self.descriptor, &mut is_null)
-        };
-        (!is_null).then_some(datum)
+/// A hint says nothing about what it belongs to.
+impl PartialEq for Hint {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
+
+impl Eq for Hint {}
 
 /// The snapshot to read with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,15 +58,77 @@ pub fn find<const N: usize, R>(
         let relation = relation::open(table, pg_sys::AccessShareLock);
         let found = match as_of {
             AsOf::Now => latest(|| first(relation, &key, &read)),
-            // The statement may have taken its snapshot before it waited for the lock. If the table was
-            // rewritten in between, such a snapshot shows no row, because all rows are new.
-            AsOf::Statement => first(relation, &key, &read).or_else(|| {
-                refuse_if_rewritten(relation);
-                transactions(|| first(relation, &key, &read))
-            }),
+            AsOf::Statement => of_statement(relation, &key, &read),
         };
         relation::close(relation);
         found
+    }
+}
+
+/// Finds a row as of the statement, first where it was found last.
+pub fn find_again<const N: usize, R>(
+    table: &'static CStr,
+    key: [(&CStr, &str); N],
+    hint: &Hint,
+    read: impl Fn(&Row) -> R,
+) -> Option<R> {
+    // SAFETY: as above.
+    unsafe {
+        let relation = relation::open(table, pg_sys::AccessShareLock);
+        let found = at(relation, hint, &key, &read).or_else(|| {
+            of_statement(relation, &key, |row| {
+                hint.0.set(row.place());
+                read(row)
+            })
+        });
+        relation::close(relation);
+        found
+    }
+}
+
+/// The row in the place of a hint, if it has the key and the active snapshot shows it. The key is unique, so no other row
+/// has it in that snapshot.
+unsafe fn at<const N: usize, R>(
+    relation: pg_sys::Relation,
+    hint: &Hint,
+    key: &[(&CStr, &str); N],
+    read: impl Fn(&Row) -> R,
+) -> Option<R> {
+    let (buffer, place) = hint.0.get()?;
+    // SAFETY: an open relation. Reading a page that is not there would be an error, and VACUUM takes empty pages off the
+    // end of a table. A page in a buffer is there and, while the table is locked, stays there.
+    unsafe {
+        if !version::is_in_buffer(relation, place, buffer) {
+            return None;
+        }
+        let mut tuple = pg_sys::HeapTupleData { t_self: place, ..Default::default() };
+        let tuple = &raw mut tuple;
+        let mut buffer = 0;
+        let keeps_invisible = false;
+        if !pg_sys::heap_fetch(relation, pg_sys::GetActiveSnapshot(), tuple, &raw mut buffer, keeps_invisible)
+        {
+            return None;
+        }
+        let row = Row::alone(relation, tuple);
+        let found = key.iter().all(|&(column, text)| row.has_text(column, text)).then(|| read(&row));
+        pg_sys::ReleaseBuffer(buffer);
+        found
+    }
+}
+
+/// The row that the active snapshot shows. The statement may have taken its snapshot before it waited for the lock. If
+/// the table was rewritten in between, such a snapshot shows no row, because all rows are new.
+unsafe fn of_statement<const N: usize, R>(
+    relation: pg_sys::Relation,
+    key: &[(&CStr, &str); N],
+    read: impl Fn(&Row) -> R,
+) -> Option<R> {
+    // SAFETY: the caller vouches for the relation.
+    unsafe {
+        first(relation, key, &read).or_else(|| {
+            refuse_if_rewritten(relation);
+            transactions(|| first(relation, key, &read))
+        })
     }
 }
 
@@ -150,7 +180,7 @@ pub fn visit_existing(
         let snapshot = &raw mut snapshot;
         let index = relation::lock(index, pg_sys::AccessShareLock);
         let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &raw mut key);
-        walk(scan, (*relation).rd_att, |row| {
+        walk(scan, |row| {
             let is_over = (*snapshot).xmin == pg_sys::InvalidTransactionId;
             let flow = memory.switch_to(|_| visit(row, is_over));
             memory.reset();
@@ -179,6 +209,63 @@ pub fn latest_of<const N: usize, R, T>(
             });
             then(found, pg_sys::GetActiveSnapshot())
         });
+        relation::close(relation);
+        result
+    }
+}
+
+/// The rows of a table in the order of its primary key, one at a time.
+pub struct InOrder {
+    /// The columns of the table.
+    pub columns: Columns,
+    scan: pg_sys::SysScanDesc,
+    row: Option<Row>,
+}
+
+impl InOrder {
+    /// Goes on to the next row; `None` after the last.
+    pub fn advance(&mut self) -> Option<&Row> {
+        pg_sys::check_for_interrupts!();
+        // SAFETY: a scan that has not ended.
+        unsafe {
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            self.row = Row::of(self.scan, pg_sys::systable_getnext_ordered(self.scan, forward));
+        }
+        self.row()
+    }
+
+    /// The row that the scan is at, before the first and after the last `None`.
+    pub fn row(&self) -> Option<&Row> {
+        self.row.as_ref()
+    }
+}
+
+/// Reads the rows whose primary key begins with these texts in the order of that key, as of the active snapshot.
+pub fn in_order<const N: usize, R>(
+    table: &'static CStr,
+    key: [(&CStr, &str); N],
+    work: impl FnOnce(&mut InOrder) -> R,
+) -> R {
+    // SAFETY: as above. The rows are used only while the scan goes on.
+    unsafe {
+        let relation = relation::open(table, pg_sys::AccessShareLock);
+        let index = version::primary_key(relation);
+        if index == pg_sys::InvalidOid {
+            Raised::internal(format!("table {table:?} of integration_credentials lacks its primary key"))
+                .throw()
+        }
+        let index = pg_sys::index_open(index, pg_sys::AccessShareLock.cast_signed());
+        let mut keys = scan_keys(relation, &key);
+        let scan = pg_sys::systable_beginscan_ordered(
+            relation,
+            index,
+            pg_sys::GetActiveSnapshot(),
+            c_int::try_from(N).unwrap_or_default(),
+            keys.as_mut_ptr(),
+        );
+        let result = work(&mut InOrder { columns: Columns::of(relation), scan, row: None });
+        pg_sys::systable_endscan_ordered(scan);
+        pg_sys::index_close(index, pg_sys::NoLock.cast_signed());
         relation::close(relation);
         result
     }
@@ -251,10 +338,30 @@ unsafe fn scan<const N: usize>(
 ) {
     // SAFETY: an open relation; names and keys outlive the scan.
     unsafe {
-        let descriptor = (*relation).rd_att;
-        let mut keys = key.map(|(column, text)| {
-            let attribute = attribute(descriptor, column, pg_sys::TEXTOID);
-            let mut key = pg_sys::ScanKeyData::default();
+        let mut keys = scan_keys(relation, key);
+        let index = if N == 0 { pg_sys::InvalidOid } else { version::primary_key(relation) };
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            index,
+            N > 0,
+            pg_sys::GetActiveSnapshot(),
+            c_int::try_from(N).unwrap_or_default(),
+            keys.as_mut_ptr(),
+        );
+        walk(scan, visit);
+    }
+}
+
+/// The conditions that the columns of a key have these texts.
+unsafe fn scan_keys<const N: usize>(
+    relation: pg_sys::Relation,
+    key: &[(&CStr, &str); N],
+) -> [pg_sys::ScanKeyData; N] {
+    key.map(|(column, text)| {
+        let mut key = pg_sys::ScanKeyData::default();
+        // SAFETY: fills in the key, for a column of an open relation.
+        unsafe {
+            let attribute = attribute((*relation).rd_att, column, pg_sys::TEXTOID);
             pg_sys::ScanKeyEntryInitialize(
                 &raw mut key,
                 0,
@@ -265,33 +372,19 @@ unsafe fn scan<const N: usize>(
                 pg_sys::F_TEXTEQ.into(),
                 text.into_datum().unwrap_or(pg_sys::Datum::null()),
             );
-            key
-        });
-        let index = if N == 0 { pg_sys::InvalidOid } else { version::primary_key(relation) };
-        let scan = pg_sys::systable_beginscan(
-            relation,
-            index,
-            N > 0,
-            pg_sys::GetActiveSnapshot(),
-            c_int::try_from(N).unwrap_or_default(),
-            keys.as_mut_ptr(),
-        );
-        walk(scan, descriptor, visit);
-    }
+        }
+        key
+    })
 }
 
 /// Visits the rows of a scan, and ends it.
-unsafe fn walk(
-    scan: pg_sys::SysScanDesc,
-    descriptor: pg_sys::TupleDesc,
-    mut visit: impl FnMut(&Row) -> ControlFlow<()>,
-) {
-    // SAFETY: the caller vouches for the scan of a relation with this descriptor.
+unsafe fn walk(scan: pg_sys::SysScanDesc, mut visit: impl FnMut(&Row) -> ControlFlow<()>) {
+    // SAFETY: the caller vouches for the scan.
     unsafe {
         loop {
             pg_sys::check_for_interrupts!();
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() || visit(&Row { descriptor, tuple }).is_break() {
+            let Some(row) = Row::of(scan, pg_sys::systable_getnext(scan)) else { break };
+            if visit(&row).is_break() {
                 break;
             }
         }
@@ -332,24 +425,4 @@ unsafe fn refuse_if_rewritten(relation: pg_sys::Relation) {
 pub fn sees_an_old_snapshot() -> bool {
     // SAFETY: a variable of the server.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ.cast_signed() }
-}
-
-unsafe fn xmin(tuple: pg_sys::HeapTuple) -> pg_sys::TransactionId {
-    // SAFETY: the header of a tuple on its page, where every tuple has an xmin.
-    unsafe { (*(*tuple).t_data).t_choice.t_heap.t_xmin }
-}
-
-fn attribute<'a>(
-    descriptor: pg_sys::TupleDesc,
-    column: &CStr,
-    type_oid: pg_sys::Oid,
-) -> &'a pg_sys::FormData_pg_attribute {
-    // SAFETY: the descriptor of an open relation.
-    let mut columns = unsafe { relation::columns(descriptor) }.iter();
-    columns.find(|attribute| relation::is_column(attribute, column, type_oid)).unwrap_or_else(|| {
-        let problem = format!(
-            "a table of integration_credentials lacks its column {column:?}, or has it with another type"
-        );
-        Raised::internal(problem).throw()
-    })
 }

@@ -9,8 +9,9 @@
 //! | `owner` | writing to a table as its owner |
 //! | `prepared` | SQL that is planned once a session |
 //! | `relation` | tables of the extension by name, and their invalidations |
-//! | `index_scan`, `heap_insert` | reading a row by its key; appending a row to a log |
-//! | `tuplestore` | a result of many rows, which stays in memory |
+//! | `index_scan`, `heap_insert` | finding a row by its key; appending a row to a log |
+//! | `row` | a row that was found, and its columns |
+//! | `tuplestore` | a result of many rows |
 //! | `latch` | waiting, in a background worker |
 //! | `lock` | advisory locks of the extension, and the lock of NOTIFY |
 //! | `jsonb`, `text`, `tid`, `timestamp` | values of these types |
@@ -27,6 +28,7 @@ pub mod lock;
 pub mod owner;
 pub mod prepared;
 pub mod relation;
+pub mod row;
 pub mod session;
 pub mod text;
 pub mod tid;

@@ -1,4 +1,4 @@
-//! A result of many rows that stays in memory. Above `work_mem`, Postgres writes the rows of an SQL function,
+//! A result of many rows, which stays in memory unless its rows have no secrets. Above `work_mem`, Postgres writes the rows of an SQL function,
 //! or of a function that returns row by row, to a temporary file, and these rows hold plaintext.
 
 use super::call::Call;
@@ -16,11 +16,21 @@ pub struct Rows<const COLUMNS: usize> {
 
 impl<const COLUMNS: usize> Rows<COLUMNS> {
     /// Makes the rows that will be pushed the result of the call.
+    pub fn of(call: &Call) -> Self {
+        Self::within(call, UNLIMITED_KILOBYTES)
+    }
+
+    /// As `of`, for rows that may be in a temporary file, where they take more than `work_mem`.
+    pub fn without_secrets(call: &Call) -> Self {
+        // SAFETY: a setting of this process.
+        Self::within(call, unsafe { pg_sys::work_mem })
+    }
+
     #[allow(
         clippy::cast_ptr_alignment,
         reason = "Postgres' nodes are told apart by their tag, and so aligned"
     )]
-    pub fn of(call: &Call) -> Self {
+    fn within(call: &Call, kilobytes: i32) -> Self {
         let fcinfo = call.raw();
         // SAFETY: a valid call; where its result info is a ReturnSetInfo, the fields are the executor's and
         // outlive it.
@@ -48,7 +58,7 @@ impl<const COLUMNS: usize> Rows<COLUMNS> {
                 }
                 let descriptor = pg_sys::CreateTupleDescCopy(descriptor);
                 let random = modes & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random != 0;
-                let store = pg_sys::tuplestore_begin_heap(random, false, UNLIMITED_KILOBYTES);
+                let store = pg_sys::tuplestore_begin_heap(random, false, kilobytes);
                 (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
                 (*info).setResult = store;
                 (*info).setDesc = descriptor;

@@ -99,6 +99,34 @@ pub unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
     }
 }
 
+/// Whether a buffer has the page of a place in a table.
+///
+/// # Safety
+/// The table is open, and the buffer was one of its.
+pub unsafe fn is_in_buffer(
+    table: pg_sys::Relation,
+    place: pg_sys::ItemPointerData,
+    buffer: pg_sys::Buffer,
+) -> bool {
+    let pg_sys::BlockIdData { bi_hi, bi_lo } = place.ip_blkid;
+    // SAFETY: the caller vouches for both. Postgres compares what the buffer has now.
+    unsafe {
+        let is_there = pg_sys::ReadRecentBuffer(
+            #[cfg(feature = "pg15")]
+            (*table).rd_node,
+            #[cfg(not(feature = "pg15"))]
+            (*table).rd_locator,
+            pg_sys::ForkNumber::MAIN_FORKNUM,
+            u32::from(bi_hi) << 16 | u32::from(bi_lo),
+            buffer,
+        );
+        if is_there {
+            pg_sys::ReleaseBuffer(buffer);
+        }
+        is_there
+    }
+}
+
 /// The first column of a table.
 ///
 /// # Safety

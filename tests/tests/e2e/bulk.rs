@@ -70,6 +70,61 @@ async fn a_list_of_keys_is_listed_as_the_whole_list_has_them() {
     }
 }
 
+/// The statement that a reviewer would write, which the library answers without a query.
+const JOIN: &str = "
+    SELECT k.integration_key, k.display_name, k.is_enabled, coalesce(c.revision, 0) > 0, c.ciphertext IS NOT NULL,
+           coalesce(c.revision, 0), CASE WHEN c.revision > 0 THEN c.updated_at END, c.expires_at,
+           coalesce(c.previous_until > clock_timestamp(), false), c.pending_ciphertext IS NOT NULL
+    FROM integration_credentials.integration_catalog k
+    LEFT JOIN integration_credentials.configured_integrations c
+        ON c.integration_key = k.integration_key AND c.org_slug = integration_credentials.current_org()
+    ORDER BY k.integration_key";
+
+#[tokio::test]
+async fn the_list_is_the_catalog_joined_with_the_credentials_of_the_org() {
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    let check = async |what: &str| {
+        let rows = async |query: &str| {
+            let text = format!("SELECT t::text FROM ({query}) t");
+            let rows = superuser.query(&text, &[]).await.unwrap();
+            rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+        };
+        let joined = rows(JOIN).await;
+        assert_eq!(rows("SELECT * FROM integration_credentials.list_integrations()").await, joined, "{what}");
+        assert!(!joined.is_empty(), "{what}");
+    };
+    check("no credential").await;
+    for key in ["0", "a", "A", "aa", "b", "ä", "pending", "removed", "zz"] {
+        register(&superuser, key, json!({})).await.unwrap();
+    }
+    check("more entries").await;
+    for org in ["aaa", "one", "zzz"] {
+        superuser.batch_execute(&format!("SET integration_credentials.org_slug = {org}")).await.unwrap();
+        check("no credential of this org").await;
+        for key in ["0", "A", "aa", "aa", "b", "ä", "removed", "zz"] {
+            set(&superuser, key, "value").await.unwrap();
+        }
+        remove(&superuser, "removed").await.unwrap();
+        let pending = r#"SELECT integration_credentials.admin_set_integration_credentials('pending', 'value', 'actor', '{"stage": true}')"#;
+        superuser.batch_execute(pending).await.unwrap();
+        enable(&superuser, "zz", org != "zzz").await.unwrap();
+        check(org).await;
+    }
+    for lost in ["0", "aa", "zz", "pending"] {
+        let delete = format!(
+            "DELETE FROM integration_credentials.integration_catalog WHERE integration_key = '{lost}'"
+        );
+        superuser.batch_execute(&delete).await.unwrap();
+        check(&format!("without {lost}")).await;
+    }
+    superuser.batch_execute("BEGIN; SET LOCAL work_mem = '64kB'").await.unwrap();
+    check("more than work_mem has room for").await;
+    superuser.batch_execute("DELETE FROM integration_credentials.integration_catalog").await.unwrap();
+    let list = "SELECT FROM integration_credentials.list_integrations()";
+    assert!(superuser.query(list, &[]).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn a_value_and_its_revision_are_of_one_moment() {
     let database = Cluster::shared().database().await;

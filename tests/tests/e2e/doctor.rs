@@ -241,7 +241,7 @@ async fn bad() -> (Cluster, Database) {
         GRANT SELECT (integration_key) ON {schema}.integration_catalog TO PUBLIC;
         GRANT EXECUTE ON FUNCTION {schema}.get_integration_credentials(text) TO PUBLIC;
         CREATE FUNCTION {schema}."New one"("a b" text) RETURNS void LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC END;
-        ALTER FUNCTION {schema}.list_integrations() RESET search_path;
+        ALTER FUNCTION {schema}.describe_integrations() RESET search_path;
         CREATE ROLE "O'Brien ""x""" LOGIN REPLICATION BYPASSRLS CREATEROLE PASSWORD 'x'
             IN ROLE {schema}_admin, {schema}_reader, pg_read_server_files, pg_monitor;
         GRANT UPDATE ON {schema}.configured_integrations TO "O'Brien ""x""";
@@ -295,7 +295,7 @@ async fn a_bad_cluster_becomes_a_good_one_by_doing_what_it_says() {
         ],
         [
             "definer-functions",
-            &format!("{schema}.list_integrations() runs as its owner with the search_path of its caller"),
+            &format!("{schema}.describe_integrations() runs as its owner with the search_path of its caller"),
         ],
         ["role-settings", "DATABASE \"Odd-Name\": client_min_messages=debug1"],
         ["role-settings", "ROLE \"O'Brien \"\"x\"\"\": debug_print_plan=true"],

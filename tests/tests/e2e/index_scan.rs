@@ -4,8 +4,9 @@ use crate::helpers::calls::{
     ANY, GET, GET_AGGREGATOR, GET_IN_ALL, GET_WITH_REVISION, SET, count, get, register, set,
 };
 use crate::helpers::fixture::{WAITING, sqlstate, until};
+use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
-use tests::{ADMIN, Cluster, Database, READER, installation::Installation};
+use tests::{ADMIN, Cluster, Database, READER, assert_error, installation::Installation};
 use tokio::time::{Duration, sleep};
 
 /// A database that sorts as people do: `9` before `10`, and no capital before every small letter.
@@ -61,6 +62,82 @@ async fn as_of_the_snapshot_of_the_statement() {
     assert_eq!(get(&superuser, ANY).await.unwrap(), "third");
     superuser.batch_execute("ROLLBACK TO s").await.unwrap();
     assert_eq!(get(&superuser, ANY).await.unwrap(), "second");
+}
+
+/// A session remembers where it has found a row. By then another row may be there, or nothing, or no page at all.
+#[tokio::test]
+async fn where_a_row_was_last_is_only_a_hint() {
+    let cluster = Cluster::builder().setting("autovacuum", "off").start();
+    let database = cluster.database().await;
+    let superuser = database.superuser().await;
+    let not_set = async |key: &str| assert_error(get(&superuser, key).await, ErrorCode::CredentialsNotSet);
+    let delete = async |which: &str| {
+        let delete = format!("DELETE FROM integration_credentials.configured_integrations WHERE {which}");
+        superuser.batch_execute(&delete).await.unwrap();
+        let vacuum = "VACUUM (INDEX_CLEANUP ON, TRUNCATE) integration_credentials.configured_integrations";
+        superuser.batch_execute(vacuum).await.unwrap();
+    };
+    let blocks = async || {
+        let size = "SELECT pg_relation_size('integration_credentials.configured_integrations') / 8192";
+        superuser.query_one(size, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let keys: Vec<_> = (0..200).map(|number| format!("key-{number}")).collect();
+    for key in &keys {
+        register(&superuser, key, json!({})).await.unwrap();
+        set(&superuser, key, key).await.unwrap();
+    }
+    let last = blocks().await;
+    assert!(last > 2);
+    for _ in 0..2 {
+        for key in &keys {
+            assert_eq!(get(&superuser, key).await.unwrap(), *key);
+        }
+    }
+
+    // The page is gone.
+    delete("integration_key NOT IN ('key-0', 'key-1')").await;
+    assert!(blocks().await < last);
+    for key in &keys[2..] {
+        not_set(key).await;
+    }
+    // Another row is in the place.
+    delete("integration_key = 'key-0'").await;
+    set(&superuser, "key-2", "key-2").await.unwrap();
+    let place = "SELECT ctid::text FROM integration_credentials.configured_integrations WHERE integration_key = 'key-2'";
+    assert_eq!(superuser.query_one(place, &[]).await.unwrap().get::<_, &str>(0), "(0,1)");
+    not_set("key-0").await;
+    assert_eq!(get(&superuser, "key-2").await.unwrap(), "key-2");
+
+    // The row of another org.
+    for (org, value) in [("one", "of one"), ("two", "of two")] {
+        superuser.batch_execute(&format!("SET integration_credentials.org_slug = {org}")).await.unwrap();
+        not_set("key-1").await;
+        set(&superuser, "key-1", value).await.unwrap();
+    }
+    for (org, value) in [("one", "of one"), ("two", "of two"), ("one", "of one")] {
+        superuser.batch_execute(&format!("SET integration_credentials.org_slug = {org}")).await.unwrap();
+        assert_eq!(get(&superuser, "key-1").await.unwrap(), value);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_read_again_is_found_without_its_index() {
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    register(&superuser, ANY, json!({})).await.unwrap();
+    set(&superuser, ANY, "value").await.unwrap();
+    let scans = async || {
+        superuser.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+        let scans =
+            "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'configured_integrations_pkey'";
+        superuser.query_one(scans, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    get(&superuser, ANY).await.unwrap();
+    let before = scans().await;
+    for _ in 0..100 {
+        assert_eq!(get(&superuser, ANY).await.unwrap(), "value");
+    }
+    assert!(scans().await - before < 10);
 }
 
 #[tokio::test]

@@ -160,6 +160,7 @@ async fn every_function_pins_its_search_path_and_none_is_public() {
             "get_integration_credentials_with_revision",
             "get_valid_integration_credentials",
             "get_aggregator_credentials",
+            "list_all_integrations",
             "list_integrations_of",
         ]
         .contains(&name);

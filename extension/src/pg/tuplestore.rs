@@ -1,5 +1,6 @@
-//! A result of many rows, which stays in memory unless its rows have no secrets. Above `work_mem`, Postgres writes the rows of an SQL function,
-//! or of a function that returns row by row, to a temporary file, and these rows hold plaintext.
+//! A result of many rows, which stays in memory unless its rows have no secrets. Above `work_mem`, Postgres writes the
+//! rows of an SQL function, or of a function that returns row by row, to a temporary file, and these rows hold
+//! plaintext.
 
 use super::call::Call;
 use super::error::Raised;

@@ -94,17 +94,27 @@ async fn where_a_row_was_last_is_only_a_hint() {
         }
     }
 
-    // The page is gone.
-    delete("integration_key NOT IN ('key-0', 'key-1')").await;
-    assert!(blocks().await < last);
+    // The page is gone. A worker that runs meanwhile keeps VACUUM from it.
+    for attempt in 0.. {
+        delete("integration_key NOT IN ('key-0', 'key-1')").await;
+        if blocks().await < last {
+            break;
+        }
+        assert!(attempt < 100, "VACUUM truncates no table");
+    }
     for key in &keys[2..] {
         not_set(key).await;
     }
     // Another row is in the place.
-    delete("integration_key = 'key-0'").await;
-    set(&superuser, "key-2", "key-2").await.unwrap();
     let place = "SELECT ctid::text FROM integration_credentials.configured_integrations WHERE integration_key = 'key-2'";
-    assert_eq!(superuser.query_one(place, &[]).await.unwrap().get::<_, &str>(0), "(0,1)");
+    for attempt in 0.. {
+        delete("integration_key IN ('key-0', 'key-2')").await;
+        set(&superuser, "key-2", "key-2").await.unwrap();
+        if superuser.query_one(place, &[]).await.unwrap().get::<_, &str>(0) == "(0,1)" {
+            break;
+        }
+        assert!(attempt < 100, "the row is elsewhere");
+    }
     not_set("key-0").await;
     assert_eq!(get(&superuser, "key-2").await.unwrap(), "key-2");
 

@@ -33,11 +33,20 @@ impl Effort {
 
     /// Whether these rows are to be measured.
     pub fn measures(&self, name: &str) -> bool {
-        self.rows.is_empty() || self.rows.split(',').any(|wanted| wanted == name)
+        self.rows.is_empty() || self.names(name)
+    }
+
+    /// Whether these rows, which take long, are to be measured.
+    pub fn measures_long(&self, name: &str) -> bool {
+        self.is_whole() || self.names(name)
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.rows.split(',').any(|wanted| wanted == name)
     }
 
     /// Whether nothing is left out.
-    pub fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         self.full && self.rows.is_empty()
     }
 

@@ -76,8 +76,10 @@ async fn main() -> ExitCode {
         tables.push(rotations::hot_updates(&database).await);
     }
     let mut growth = Vec::new();
-    if effort.is_whole() {
+    if effort.measures_long("logging") {
         rows.extend(rows::logging(&effort, &cluster).await);
+    }
+    if effort.measures_long("grown") {
         rows.extend(rows::grown(&effort, &cluster).await);
         tables.extend(rotations::flat(&effort, &cluster).await);
     }

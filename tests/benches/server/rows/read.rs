@@ -19,7 +19,7 @@ const SELECT_ROW: &str = r"\set key random(1, :keys)
 const LIST: &str = "SELECT * FROM integration_credentials.list_integrations();";
 const LIST_PLAIN: &str = r"
     SELECT k.key, k.display_name, k.is_enabled, c.org IS NOT NULL, c.value IS NOT NULL,
-           coalesce(c.revision, 0), c.updated_at
+           coalesce(c.revision, 0), c.updated_at, NULL::timestamptz, false, false
     FROM plain.catalog k
     LEFT JOIN plain.credentials c ON c.key = k.key AND c.org = 'acme'
     ORDER BY k.key;";
@@ -37,6 +37,10 @@ pub async fn read(effort: &Effort, cluster: &Cluster, database: &Database) -> Ve
         Comparison::of("get with decryption, 1 client", SELECT_1, [0, 2]),
     ];
     let mut rows = compare(effort, &sides, comparisons).await;
+    let sides = [GET, SELECT_ROW]
+        .map(|script| Side::Pgbench(Pgbench { clients: 8, ..reads(cluster, database, script) }));
+    let comparison = Comparison::of("get with decryption, 8 clients", SELECT, [0, 1]);
+    rows.extend(compare(effort, &sides, vec![comparison.at_least(1.0)]).await);
 
     let mut sides = Vec::new();
     for function in ["integration_credentials.get_integration_credentials", "plain.get_credential"] {

@@ -5,7 +5,7 @@
 //! resets `ErrorContext`, and then `MessageContext`. A reset callback on each registers the callback on the
 //! other, because a callback that registered itself again would run again at once.
 
-use super::text::{backslashes, go_on_with, holds_secret};
+use super::text::{backslashes, go_on_with, holds_secret, is_secret_text};
 use integration_credentials_core::buffer::Buffer;
 use integration_credentials_core::sql_text::{Dropped, is_masked, mask};
 use pgrx::pg_sys;
@@ -102,7 +102,7 @@ pub fn hide_what_was_not_analyzed() {
     let began = unsafe { pg_sys::MyBEEntry.as_ref() }.map(|entry| entry.st_activity_start_timestamp);
     if began.is_some_and(|began| began != ANALYZED.get().0)
         && let Some(shown) = shown()
-        && holds_secret(shown.to_bytes())
+        && is_secret_text(shown.to_bytes())
         && !is_masked(shown.to_bytes(), backslashes())
     {
         report_masked(shown);

@@ -10,7 +10,7 @@ use std::ptr;
 thread_local! {
     static CURRENT: Cell<Option<(Identity, bool)>> = const { Cell::new(None) };
     static IS_HIDDEN: Cell<bool> = const { Cell::new(false) };
-    static OTHERS: Others = const { [const { Cell::new(None) }; 8] };
+    static OTHERS: Others = const { [const { Cell::new(None) }; 32] };
     /// Whether the running plan is of a statement that may hold a secret.
     static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static HAS_PREPARED: Cell<bool> = const { Cell::new(false) };
@@ -40,23 +40,25 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
                 }
             };
         }
-        let text = CStr::from_ptr(text).to_bytes();
-        if text.len() < SHORT {
-            return holds_secret(text);
-        }
-        OTHERS.with(|others| {
-            let hash = hash_of(text);
-            let place = usize::try_from(hash).unwrap_or_default() % others.len();
-            match others[place].get() {
-                Some((same, answer)) if same == hash => answer,
-                _ => {
-                    let answer = holds_secret(text);
-                    others[place].set(Some((hash, answer)));
-                    answer
-                }
-            }
-        })
+        is_secret_text(CStr::from_ptr(text).to_bytes())
     }
+}
+
+/// The same for a text that is not the client's statement: that of a plan, which is executed again and again, or of
+/// `pg_stat_activity`.
+pub fn is_secret_text(text: &[u8]) -> bool {
+    OTHERS.with(|others| {
+        let hash = hash_of(text);
+        let place = usize::try_from(hash).unwrap_or_default() % others.len();
+        match others[place].get() {
+            Some((same, answer)) if same == hash => answer,
+            _ => {
+                let answer = holds_secret(text);
+                others[place].set(Some((hash, answer)));
+                answer
+            }
+        }
+    })
 }
 
 /// Whether a text may hold a secret, without the cache: for a text that is no running statement, or was just
@@ -64,9 +66,6 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
 pub fn holds_secret(text: &[u8]) -> bool {
     names_one(text) || (HAS_PREPARED.get() && executes(text))
 }
-
-/// A shorter text is not cached.
-const SHORT: usize = 512;
 
 /// The identity of the client's statement: its address, its start time, its first bytes, and whether EXECUTE
 /// counts.
@@ -89,7 +88,7 @@ unsafe fn identity_of(text: *const c_char) -> Identity {
 }
 
 /// Answers for texts that are not the client's, by their hashes.
-type Others = [Cell<Option<(u64, bool)>>; 8];
+type Others = [Cell<Option<(u64, bool)>>; 32];
 
 /// The hash of a text, with the session's state that the answer depends on.
 pub fn hash_of(text: &[u8]) -> u64 {

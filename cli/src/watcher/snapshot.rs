@@ -42,6 +42,8 @@ impl PartialEq for Snapshot {
     }
 }
 
+impl Eq for Snapshot {}
+
 /// The answer to one query.
 #[derive(Clone, Debug)]
 pub(super) struct Listing {

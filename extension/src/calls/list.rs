@@ -4,7 +4,7 @@
 //! five times as long as the reading. The first reads both tables in the order of their keys, with no sort, no hash table
 //! and no memory but the result.
 
-use super::stored::TABLE;
+use super::stored::{TABLE, is_kept};
 use crate::pg::call::{Answer, Call, VOID};
 use crate::pg::index_scan::{self, AsOf, Column, Columns, InOrder, Row};
 use crate::pg::text::Raw;
@@ -56,7 +56,7 @@ impl Credential<'_> {
             has_credentials: row.datum(self.ciphertext).is_some(),
             updated_at: row.read(self.updated_at),
             expires_at: row.read(self.expires_at),
-            has_previous: row.read(self.previous_until).is_some_and(|until| until > now),
+            has_previous: is_kept(row.read(self.previous_until), now),
             has_pending: row.datum(self.pending_ciphertext).is_some(),
         }
     }

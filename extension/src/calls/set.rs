@@ -70,9 +70,6 @@ statement!(volatile REPLACE(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, INT8OID)
 // The new value equals the current one: the previous value stays, so that a set that is tried twice does not destroy
 // what a rollback would bring back.
 statement!(volatile REPEAT(TEXTOID, TEXTOID, BYTEAOID, TIMESTAMPTZOID, INT8OID) upsert!(""));
-/// How often a row is read that another transaction changes in between. That can happen once: from then on the row is
-/// locked.
-const ATTEMPTS: u32 = 3;
 // For tables of 0.1.0, until ALTER EXTENSION UPDATE.
 statement!(volatile UPSERT_0_1_0(TEXTOID, TEXTOID, BYTEAOID) "
     INSERT INTO integration_credentials.configured_integrations AS c (org_slug, integration_key, ciphertext)
@@ -296,8 +293,9 @@ fn save(
     let (state, was_locked, is_unchanged) = match entry.keep_previous {
         Some(keep_previous) => {
             let until = stored::until(given.keep_previous.unwrap_or(keep_previous));
-            let attempt = |_| upsert(change, value, ciphertext, given.expires_at.map(Moment::from), until);
-            (0..ATTEMPTS).find_map(attempt).unwrap_or_else(|| {
+            let attempt = || upsert(change, value, ciphertext, given.expires_at.map(Moment::from), until);
+            // An upsert that updates nothing has locked the row, which then stays as the second attempt reads it.
+            attempt().or_else(attempt).unwrap_or_else(|| {
                 let problem = "a trigger of the table configured_integrations suppresses the row; drop it, then set again";
                 Raised::internal(problem).throw()
             })
@@ -343,7 +341,7 @@ fn upsert(
             revision: row.get(1)?.unwrap_or_default(),
             has_credentials: true,
             updated_at: row.get(2)?.unwrap_or_else(Moment::now),
-            has_previous: row.get::<Moment>(3)?.is_some_and(|until| until > Moment::now()),
+            has_previous: stored::is_kept(row.get(3)?, Moment::now()),
             has_pending: row.get(4)?.unwrap_or_default(),
         };
         let was_locked = row.get(5)?.unwrap_or_default();

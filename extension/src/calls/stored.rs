@@ -53,7 +53,12 @@ impl Stored {
 
 /// Whether a row that is being read keeps a previous value, whose time is not over.
 pub fn keeps_previous(row: &Row) -> bool {
-    row.get::<Moment>(c"previous_until").is_some_and(|until| until > Moment::now())
+    is_kept(row.get(c"previous_until"), Moment::now())
+}
+
+/// Whether a previous value with this time is kept.
+pub fn is_kept(previous_until: Option<Moment>, now: Moment) -> bool {
+    previous_until.is_some_and(|until| until > now)
 }
 
 /// A ciphertext of a row that is being read.

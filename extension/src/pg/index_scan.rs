@@ -27,7 +27,7 @@ const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
 #[derive(Default)]
 pub struct Hint(Cell<Option<(pg_sys::Buffer, pg_sys::ItemPointerData)>>);
 
-/// A hint says nothing about what it belongs to.
+/// Entries of the catalog that differ only in their hints are equal.
 impl PartialEq for Hint {
     fn eq(&self, _: &Self) -> bool {
         true

@@ -102,7 +102,7 @@ pub unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
 /// Whether a buffer has the page of a place in a table.
 ///
 /// # Safety
-/// The table is open, and the buffer was one of its.
+/// The table is open, and the buffer has had a page of a table.
 pub unsafe fn is_in_buffer(
     table: pg_sys::Relation,
     place: pg_sys::ItemPointerData,

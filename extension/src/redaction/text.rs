@@ -44,8 +44,8 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
     }
 }
 
-/// The same for a text that is not the client's statement: that of a plan, which is executed again and again, or of
-/// `pg_stat_activity`.
+/// Whether a text may hold a secret that is not the client's statement: the text of a plan, which is executed again and
+/// again, or of `pg_stat_activity`.
 pub fn is_secret_text(text: &[u8]) -> bool {
     OTHERS.with(|others| {
         let hash = hash_of(text);

@@ -315,8 +315,7 @@ const fn failures(name: &[u8]) -> [usize; LONGEST] {
 mod tests {
     use super::may_be_encoded;
 
-    /// Decoding takes twenty times as long as the first check, and most statements of several lines are of nobody who
-    /// hides a name.
+    /// Decoding takes twenty times as long as the first check, and few statements hide a name.
     #[test]
     fn literals_of_a_statement_of_several_lines_are_not_decoded() {
         for text in ["f(\n    'a', 1)", "VALUES ('a',\n\n'b')", "-- 'a'\n--\nf('b')", "'a'\n--\nx 'b'"] {

@@ -86,7 +86,7 @@ fn promote(
 ) -> Result<(State, Zeroizing<String>), Refusal> {
     let &Change { org, key, .. } = change;
     for _ in 0..ATTEMPTS {
-        let stored = Stored::read(org, key, c"pending_ciphertext");
+        let stored = Stored::read(org, key, entry, c"pending_ciphertext");
         stored::check_expected(key, expected, stored.as_ref().map_or(0, |stored| stored.revision))?;
         let pending = stored.and_then(|stored| stored.ciphertext).ok_or_else(|| Refusal::no_pending(key))?;
         memory::require_copies(&pending, COPIES);

@@ -3,7 +3,7 @@
 
 use super::stored::{ciphertext, keeps_previous};
 use crate::pg::call::{Answer, Call, VOID};
-use crate::pg::index_scan::{self, Row};
+use crate::pg::index_scan::{self, AsOf, Row};
 use crate::pg::prepared::{argument, run, statement};
 use crate::pg::text::{self, Raw};
 use crate::pg::timestamp::Moment;
@@ -196,6 +196,6 @@ fn look_up<'a, R>(
     let org = settings::current_org(call)?;
     let entry = catalog::find_enabled(key)?;
     let row = [(c"org_slug", org.as_str()), (c"integration_key", key)];
-    let found = index_scan::find_again(table, row, &entry.credential, read);
+    let found = index_scan::find_again(table, row, AsOf::Statement, &entry.credential, read);
     Ok((Looked { purpose, org, key }, found))
 }

@@ -219,7 +219,7 @@ fn set(metering: Metering, request: &Request<'_>) -> Answer {
     }
     let given = options.unwrap_or_default();
     if given.is_dry_run {
-        let would_be = foresee(change, value, &given)?;
+        let would_be = foresee(change, &checked, value, &given)?;
         metering.finish(org, actor, None, parameters);
         return Ok(call::json(&json!({"key": key, "wouldBe": would_be})));
     }
@@ -293,7 +293,8 @@ fn save(
     let (state, was_locked, is_unchanged) = match entry.keep_previous {
         Some(keep_previous) => {
             let until = stored::until(given.keep_previous.unwrap_or(keep_previous));
-            let attempt = || upsert(change, value, ciphertext, given.expires_at.map(Moment::from), until);
+            let attempt =
+                || upsert(change, entry, value, ciphertext, given.expires_at.map(Moment::from), until);
             // An upsert that updates nothing has locked the row, which then stays as the second attempt reads it.
             attempt().or_else(attempt).unwrap_or_else(|| {
                 let problem = "a trigger of the table configured_integrations suppresses the row; drop it, then set again";
@@ -314,12 +315,13 @@ fn save(
 /// was locked to be updated, and whether that had the same value.
 fn upsert(
     change: &Change<'_>,
+    entry: &Entry,
     value: &str,
     ciphertext: &[u8],
     expires_at: Option<Moment>,
     until: Option<Moment>,
 ) -> Option<(State, bool, bool)> {
-    let stored = current(change);
+    let stored = current(change, entry);
     let revision = stored.as_ref().map_or(0, |stored| stored.revision);
     let is_unchanged = stored.as_ref().is_some_and(|stored| stored.is(change, value));
     let has_value = stored.is_some_and(|stored| stored.ciphertext.is_some());
@@ -351,8 +353,8 @@ fn upsert(
 }
 
 /// The row with its current value.
-fn current(change: &Change<'_>) -> Option<Stored> {
-    Stored::read(change.org, change.key, c"ciphertext")
+fn current(change: &Change<'_>, entry: &Entry) -> Option<Stored> {
+    Stored::read(change.org, change.key, entry, c"ciphertext")
 }
 
 /// Stores a value as pending.
@@ -373,8 +375,13 @@ fn stage(change: &Change<'_>, ciphertext: &[u8], given: &SetOptions) -> Result<S
 }
 
 /// What a set would do to the current value.
-fn foresee(change: &Change<'_>, value: &str, given: &SetOptions) -> Result<&'static str, Refusal> {
-    let stored = current(change);
+fn foresee(
+    change: &Change<'_>,
+    entry: &Entry,
+    value: &str,
+    given: &SetOptions,
+) -> Result<&'static str, Refusal> {
+    let stored = current(change, entry);
     let revision = stored.as_ref().map_or(0, |stored| stored.revision);
     stored::check_expected(change.key, given.expected_revision, revision)?;
     Ok(match stored {

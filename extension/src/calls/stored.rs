@@ -1,6 +1,7 @@
 //! The stored row of a credential, as of now, and the checks of a change against it.
 
 use super::receipt::Change;
+use crate::catalog::Entry;
 use crate::keyring;
 use crate::memory;
 use crate::pg::index_scan::{self, AsOf, Row};
@@ -24,9 +25,9 @@ pub struct Stored {
 
 impl Stored {
     /// Reads the revision and one of the ciphertexts, as of now; `None` if there is no row.
-    pub fn read(org: &str, key: &str, column: &CStr) -> Option<Self> {
+    pub fn read(org: &str, key: &str, entry: &Entry, column: &CStr) -> Option<Self> {
         let place = [(c"org_slug", org), (c"integration_key", key)];
-        index_scan::find(TABLE, place, AsOf::Now, |row| Self {
+        index_scan::find_again(TABLE, place, AsOf::Now, &entry.credential, |row| Self {
             revision: row.get(c"revision").unwrap_or_default(),
             ciphertext: ciphertext(row, column),
         })

@@ -12,6 +12,7 @@ use pgrx::{IntoDatum, PgMemoryContexts, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::ops::ControlFlow;
+use std::ptr;
 
 pub use super::row::{Column, Columns, Row};
 
@@ -22,8 +23,8 @@ const AT_LEAST: pg_sys::StrategyNumber = 4;
 /// `HEAP_XMIN_FROZEN`: older than any snapshot.
 const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
 
-/// Where a row was found last. [`find_again`] looks there first, because the way down the index takes most of the time
-/// of a read. A hint may be wrong: the row may have moved, and the buffer may have another page.
+/// Where the versions of a row were found last. [`find_again`] looks there first, because the way down the index takes
+/// most of the time of a read. A hint may be wrong: the row may have moved, and the buffer may have another page.
 #[derive(Default)]
 pub struct Hint(Cell<Option<(pg_sys::Buffer, pg_sys::ItemPointerData)>>);
 
@@ -52,35 +53,43 @@ pub fn find<const N: usize, R>(
     as_of: AsOf,
     read: impl Fn(&Row) -> R,
 ) -> Option<R> {
+    // SAFETY: an open relation.
+    search(table, as_of, |relation| unsafe { first(relation, &key, &read) })
+}
+
+/// Finds a row, first where it was found last.
+pub fn find_again<const N: usize, R>(
+    table: &'static CStr,
+    key: [(&CStr, &str); N],
+    as_of: AsOf,
+    hint: &Hint,
+    read: impl Fn(&Row) -> R,
+) -> Option<R> {
+    // SAFETY: an open relation.
+    search(table, as_of, |relation| unsafe {
+        at(relation, hint, &key, &read).or_else(|| {
+            first(relation, &key, |row| {
+                hint.0.set(row.place());
+                read(row)
+            })
+        })
+    })
+}
+
+/// Searches a table under a snapshot. The statement may have taken its snapshot before it waited for the lock. If the
+/// table was rewritten in between, such a snapshot shows no row, because all rows are new.
+fn search<R>(table: &'static CStr, as_of: AsOf, find: impl Fn(pg_sys::Relation) -> Option<R>) -> Option<R> {
     // SAFETY: Postgres closes open relations after an error, and keeps the lock on the table to the end of
     // the transaction, as for a query.
     unsafe {
         let relation = relation::open(table, pg_sys::AccessShareLock);
         let found = match as_of {
-            AsOf::Now => latest(|| first(relation, &key, &read)),
-            AsOf::Statement => of_statement(relation, &key, &read),
+            AsOf::Now => latest(|| find(relation)),
+            AsOf::Statement => find(relation).or_else(|| {
+                refuse_if_rewritten(relation);
+                transactions(|| find(relation))
+            }),
         };
-        relation::close(relation);
-        found
-    }
-}
-
-/// Finds a row as of the statement, first where it was found last.
-pub fn find_again<const N: usize, R>(
-    table: &'static CStr,
-    key: [(&CStr, &str); N],
-    hint: &Hint,
-    read: impl Fn(&Row) -> R,
-) -> Option<R> {
-    // SAFETY: as above.
-    unsafe {
-        let relation = relation::open(table, pg_sys::AccessShareLock);
-        let found = at(relation, hint, &key, &read).or_else(|| {
-            of_statement(relation, &key, |row| {
-                hint.0.set(row.place());
-                read(row)
-            })
-        });
         relation::close(relation);
         found
     }
@@ -94,41 +103,34 @@ unsafe fn at<const N: usize, R>(
     key: &[(&CStr, &str); N],
     read: impl Fn(&Row) -> R,
 ) -> Option<R> {
-    let (buffer, place) = hint.0.get()?;
+    let (buffer, mut place) = hint.0.get()?;
     // SAFETY: an open relation. Reading a page that is not there would be an error, and VACUUM takes empty pages off the
-    // end of a table. A page in a buffer is there and, while the table is locked, stays there.
+    // end of a table. A page in a buffer is there and, while the table is locked, stays there. After an error Postgres
+    // unlocks and unpins it.
     unsafe {
-        if !version::is_in_buffer(relation, place, buffer) {
+        if !version::pin_again(relation, place, buffer) {
             return None;
         }
-        let mut tuple = pg_sys::HeapTupleData { t_self: place, ..Default::default() };
+        let mut tuple = pg_sys::HeapTupleData::default();
         let tuple = &raw mut tuple;
-        let mut buffer = 0;
-        let keeps_invisible = false;
-        if !pg_sys::heap_fetch(relation, pg_sys::GetActiveSnapshot(), tuple, &raw mut buffer, keeps_invisible)
-        {
-            return None;
-        }
-        let row = Row::alone(relation, tuple);
-        let found = key.iter().all(|&(column, text)| row.has_text(column, text)).then(|| read(&row));
+        let (all_dead, is_first) = (ptr::null_mut(), true);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE.cast_signed());
+        let is_found = pg_sys::heap_hot_search_buffer(
+            &raw mut place,
+            relation,
+            buffer,
+            snapshot,
+            tuple,
+            all_dead,
+            is_first,
+        );
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK.cast_signed());
+        let row = is_found.then(|| Row::alone(relation, tuple));
+        let is_it = |row: &Row| key.iter().all(|&(column, text)| row.has_text(column, text));
+        let found = row.filter(is_it).map(|row| read(&row));
         pg_sys::ReleaseBuffer(buffer);
         found
-    }
-}
-
-/// The row that the active snapshot shows. The statement may have taken its snapshot before it waited for the lock. If
-/// the table was rewritten in between, such a snapshot shows no row, because all rows are new.
-unsafe fn of_statement<const N: usize, R>(
-    relation: pg_sys::Relation,
-    key: &[(&CStr, &str); N],
-    read: impl Fn(&Row) -> R,
-) -> Option<R> {
-    // SAFETY: the caller vouches for the relation.
-    unsafe {
-        first(relation, key, &read).or_else(|| {
-            refuse_if_rewritten(relation);
-            transactions(|| first(relation, key, &read))
-        })
     }
 }
 

@@ -8,6 +8,9 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr;
 
+/// No page has more versions of rows: each takes a header of 24 bytes, and 4 for its number. `MaxHeapTuplesPerPage`.
+const MOST_VERSIONS: usize = pg_sys::BLCKSZ as usize / (24 + 4);
+
 /// The columns of a table, while it is open.
 #[derive(Clone, Copy)]
 pub struct Columns(pg_sys::TupleDesc);
@@ -138,20 +141,42 @@ impl Row {
         }
     }
 
-    /// Where the row is: a buffer, and the place in its page; `None` for a row of another kind of table than the heap.
+    /// Where the index finds the row, with all its versions on one page, and the buffer of that page; `None` for a row
+    /// of another kind of table than the heap.
     #[allow(
         clippy::cast_ptr_alignment,
         reason = "the callbacks of a slot tell its type, and so its alignment"
     )]
     pub fn place(&self) -> Option<(pg_sys::Buffer, pg_sys::ItemPointerData)> {
         let slot = self.slot;
-        // SAFETY: a row that is being read.
+        // SAFETY: a row that is being read, whose scan has its page pinned.
         unsafe {
             let is_of_heap =
                 !slot.is_null() && ptr::eq((*slot).tts_ops, &raw const pg_sys::TTSOpsBufferHeapTuple);
-            is_of_heap
-                .then(|| ((*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer, (*self.tuple).t_self))
+            if !is_of_heap {
+                return None;
+            }
+            let buffer = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer;
+            let mut place = (*self.tuple).t_self;
+            let is_first = u32::from((*(*self.tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE == 0;
+            if !is_first {
+                place.ip_posid = root(buffer, place.ip_posid)?;
+            }
+            Some((buffer, place))
         }
+    }
+}
+
+/// The number on its page under which an index has a version of a row.
+unsafe fn root(buffer: pg_sys::Buffer, version: pg_sys::OffsetNumber) -> Option<pg_sys::OffsetNumber> {
+    // SAFETY: the caller vouches for the buffer, which is pinned, so that no version is removed meanwhile. Postgres fills
+    // in as many numbers as a page may have.
+    unsafe {
+        let mut roots = [0; MOST_VERSIONS];
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE.cast_signed());
+        pg_sys::heap_get_root_tuples(pg_sys::BufferGetPage(buffer), roots.as_mut_ptr());
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK.cast_signed());
+        roots.get(usize::from(version).checked_sub(1)?).copied().filter(|&root| root > 0)
     }
 }
 

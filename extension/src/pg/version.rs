@@ -99,11 +99,11 @@ pub unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
     }
 }
 
-/// Whether a buffer has the page of a place in a table.
+/// Pins a buffer, if it still has the page of a place in a table. The caller releases it.
 ///
 /// # Safety
 /// The table is open, and the buffer has had a page of a table.
-pub unsafe fn is_in_buffer(
+pub unsafe fn pin_again(
     table: pg_sys::Relation,
     place: pg_sys::ItemPointerData,
     buffer: pg_sys::Buffer,
@@ -111,7 +111,7 @@ pub unsafe fn is_in_buffer(
     let pg_sys::BlockIdData { bi_hi, bi_lo } = place.ip_blkid;
     // SAFETY: the caller vouches for both. Postgres compares what the buffer has now.
     unsafe {
-        let is_there = pg_sys::ReadRecentBuffer(
+        pg_sys::ReadRecentBuffer(
             #[cfg(feature = "pg15")]
             (*table).rd_node,
             #[cfg(not(feature = "pg15"))]
@@ -119,11 +119,7 @@ pub unsafe fn is_in_buffer(
             pg_sys::ForkNumber::MAIN_FORKNUM,
             u32::from(bi_hi) << 16 | u32::from(bi_lo),
             buffer,
-        );
-        if is_there {
-            pg_sys::ReleaseBuffer(buffer);
-        }
-        is_there
+        )
     }
 }
 

@@ -5,9 +5,9 @@
 //! resets `ErrorContext`, and then `MessageContext`. A reset callback on each registers the callback on the
 //! other, because a callback that registered itself again would run again at once.
 
-use super::text::{backslashes, go_on_with, holds_secret, is_secret_text};
+use super::text::{backslashes, go_on_with, holds_secret, is_hidden, is_secret_text};
 use integration_credentials_core::buffer::Buffer;
-use integration_credentials_core::sql_text::{Dropped, is_masked, mask};
+use integration_credentials_core::sql_text::{Dropped, mask};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
@@ -103,7 +103,7 @@ pub fn hide_what_was_not_analyzed() {
     if began.is_some_and(|began| began != ANALYZED.get().0)
         && let Some(shown) = shown()
         && is_secret_text(shown.to_bytes())
-        && !is_masked(shown.to_bytes(), backslashes())
+        && !is_hidden(shown.to_bytes())
     {
         report_masked(shown);
     }

@@ -1,6 +1,6 @@
 //! Redacts each message on its way to the log. The client gets the same redacted message.
 
-use super::text::{backslashes, current, is_from_client, is_known_hidden, is_running, is_secret};
+use super::text::{backslashes, current, is_from_client, is_hidden, is_known_hidden, is_running, is_secret};
 use super::{activity, shown, transaction_values};
 use crate::memory;
 use crate::pg::error::{self as pg_error, class};
@@ -293,7 +293,7 @@ unsafe fn hide_statement(error: &mut pg_sys::ErrorData, is_secret: bool, is_erro
     if is_error && is_from_client {
         // SAFETY: a failed statement is not parsed any more. A statement that goes on may still be.
         unsafe { shown::mask_in_place(text.as_ptr()) };
-    } else if !shown::is_hidden(text.to_bytes()) {
+    } else if !is_hidden(text.to_bytes()) {
         error.hide_stmt = true;
     }
 }

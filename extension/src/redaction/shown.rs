@@ -2,11 +2,11 @@
 
 use super::activity;
 use super::text::{
-    backslashes, go_on_with, hash_of, holds_secret, is_from_client, is_known_hidden, is_secret, note_call,
-    note_hidden,
+    MOST_BYTES, backslashes, go_on_with, hash_of, holds_secret, is_from_client, is_hidden, is_known_hidden,
+    is_secret, note_call, note_hidden,
 };
 use integration_credentials_core::buffer::Buffer;
-use integration_credentials_core::sql_text::{blank, is_masked, mask, tokens_of};
+use integration_credentials_core::sql_text::{blank, mask, tokens_of};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
@@ -64,14 +64,6 @@ pub unsafe fn mask_in_place(text: *const c_char) {
         }
         note_hidden(text);
     }
-}
-
-/// A longer text is not read, because reading cannot be interrupted.
-pub const MOST_BYTES: usize = 16 << 20;
-
-/// Whether a text that may hold a secret shows none.
-pub fn is_hidden(text: &[u8]) -> bool {
-    text.len() <= MOST_BYTES && is_masked(text, backslashes())
 }
 
 /// Masks a text so that it is still recognized as a call and has the same tokens, or else blanks it.

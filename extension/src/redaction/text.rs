@@ -1,6 +1,6 @@
 //! Which statements may hold a secret.
 
-use integration_credentials_core::sql_text::{executes, names_one, value_is_written};
+use integration_credentials_core::sql_text::{executes, is_masked, names_one, value_is_written};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
@@ -10,7 +10,9 @@ use std::ptr;
 thread_local! {
     static CURRENT: Cell<Option<(Identity, bool)>> = const { Cell::new(None) };
     static IS_HIDDEN: Cell<bool> = const { Cell::new(false) };
-    static OTHERS: Others = const { [const { Cell::new(None) }; 32] };
+    static ARE_SECRET: Answers = const { Answers::none() };
+    static ARE_HIDDEN: Answers = const { Answers::none() };
+    static ARE_WRITTEN: Answers = const { Answers::none() };
     /// Whether the running plan is of a statement that may hold a secret.
     static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static HAS_PREPARED: Cell<bool> = const { Cell::new(false) };
@@ -47,18 +49,16 @@ pub unsafe fn is_secret(text: *const c_char) -> bool {
 /// Whether a text may hold a secret that is not the client's statement: the text of a plan, which is executed again and
 /// again, or of `pg_stat_activity`.
 pub fn is_secret_text(text: &[u8]) -> bool {
-    OTHERS.with(|others| {
-        let hash = hash_of(text);
-        let place = usize::try_from(hash).unwrap_or_default() % others.len();
-        match others[place].get() {
-            Some((same, answer)) if same == hash => answer,
-            _ => {
-                let answer = holds_secret(text);
-                others[place].set(Some((hash, answer)));
-                answer
-            }
-        }
-    })
+    ARE_SECRET.with(|answers| answers.of(text, holds_secret))
+}
+
+/// A longer text is not read, because reading cannot be interrupted.
+pub const MOST_BYTES: usize = 16 << 20;
+
+/// Whether a text that may hold a secret shows none.
+pub fn is_hidden(text: &[u8]) -> bool {
+    text.len() <= MOST_BYTES
+        && ARE_HIDDEN.with(|answers| answers.of(text, |text| is_masked(text, backslashes())))
 }
 
 /// Whether a text may hold a secret, without the cache: for a text that is no running statement, or was just
@@ -87,10 +87,29 @@ unsafe fn identity_of(text: *const c_char) -> Identity {
     }
 }
 
-/// Answers for texts that are not the client's, by their hashes.
-type Others = [Cell<Option<(u64, bool)>>; 32];
+/// The answers to one question about texts that come again and again, by the hashes of the texts.
+struct Answers([Cell<Option<(u64, bool)>>; 32]);
 
-/// The hash of a text, with the session's state that the answer depends on.
+impl Answers {
+    const fn none() -> Self {
+        Self([const { Cell::new(None) }; 32])
+    }
+
+    fn of(&self, text: &[u8], find: impl FnOnce(&[u8]) -> bool) -> bool {
+        let hash = hash_of(text);
+        let place = &self.0[usize::try_from(hash).unwrap_or_default() % self.0.len()];
+        match place.get() {
+            Some((same, answer)) if same == hash => answer,
+            _ => {
+                let answer = find(text);
+                place.set(Some((hash, answer)));
+                answer
+            }
+        }
+    }
+}
+
+/// The hash of a text, with the session's state that answers depend on.
 pub fn hash_of(text: &[u8]) -> u64 {
     foldhash::fast::FixedState::with_seed(0).hash_one((HAS_PREPARED.get(), backslashes(), text))
 }
@@ -192,5 +211,6 @@ pub fn how_the_value_came() -> Came {
 
 fn is_written_in(text: &[u8]) -> bool {
     // A longer text was blanked except for a name.
-    text.len() <= super::shown::MOST_BYTES && value_is_written(text, backslashes())
+    text.len() <= MOST_BYTES
+        && ARE_WRITTEN.with(|answers| answers.of(text, |text| value_is_written(text, backslashes())))
 }

@@ -130,7 +130,7 @@ async fn where_a_row_was_last_is_only_a_hint() {
     }
 }
 
-/// Neither is the row of another session's rotation, which stays on its page. The upsert itself asks the index.
+/// After another session's rotation as well, since the row stays on its page. Each upsert scans the index once.
 #[tokio::test]
 async fn a_row_that_is_read_again_is_found_without_its_index() {
     let database = Cluster::shared().database().await;

@@ -6,14 +6,16 @@
 use super::hide::MAX_BYTES;
 use super::known::FUNCTIONS;
 use super::lexer::{Kind, is_space, tokens};
-use memchr::{memchr, memchr_iter, memchr2_iter, memmem};
+use memchr::{memchr, memchr_iter, memchr2_iter, memchr3, memmem};
 
 /// Whether a text names such a function, other than by its signature (`... ON FUNCTION name(text, text,
 /// text)`).
 #[must_use]
 pub fn names_one(text: &[u8]) -> bool {
+    // Most texts have none of the three characters with which an encoded name begins.
     plain_names(text).any(|(start, end)| !is_signature(text, start, end))
         || (text.len() <= MOST_DECODED
+            && memchr3(b'\\', b'\'', b'&', text).is_some()
             && ((may_be_encoded(text) && spells_one(text))
                 || (memchr_iter(b'&', text).any(|at| is_unicode(text, at)) && spells_one_in_unicode(text))))
 }

@@ -90,7 +90,7 @@ bench-mcp: install # the MCP server: start, calls a second, memory; a minute
 	cargo build --release --locked --package intcred --bins
 	cargo bench --locked --package tests --bench mcp
 
-bench-fanout: install # thousands of caches on one server; ten minutes
+bench-fanout: install # thousands of caches on one server; fifteen minutes
 	cargo bench --locked --package tests --bench fanout
 
 bench: install # against what people write by hand: 15 minutes of a quiet machine, 3 with QUICK=1, or the rows of ROWS=ledger,renewal; writes target/bench

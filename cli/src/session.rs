@@ -96,7 +96,7 @@ impl Session {
             has_extension: true,
             plans: OnceLock::new(),
         };
-        session.refuse_foreign_schema(settings.connect_timeout).await?;
+        session.refuse_foreign_schema(settings.login_timeout()).await?;
         Ok(session)
     }
 

@@ -8,11 +8,13 @@
 //! | `credential` | a cached credential, and a handle on it |
 //! | `single_flight` | one fetch of a key for all callers that wait for it |
 //! | `source` | the connections that credentials are fetched over: one connection, or a pool |
+//! | `own` | the one connection |
 //! | `changes` | a stream of the keys whose cached values were invalidated |
 
 mod changes;
 mod credential;
 mod key_state;
+mod own;
 mod single_flight;
 mod slots;
 mod source;
@@ -49,7 +51,8 @@ pub struct CacheOptions {
     pub grace: Duration,
     /// The name in `rotation_status`. By default the program, the host and the process.
     pub name: Option<String>,
-    /// The limit of a fetch: for the connection, and then again for the answer. 5 seconds by default.
+    /// The limit of a fetch: for the connection, and then again for the answer. 5 seconds by default. The next
+    /// fetch uses a connection that comes later.
     pub timeout: Duration,
 }
 

@@ -1,17 +1,14 @@
 //! The connections that credentials are fetched over: one connection, or a pool.
 
-use super::store::Fetched;
+use super::{own::Own, store::Fetched};
 #[cfg(feature = "pool")]
 use crate::transaction;
-use crate::{
-    Error, Settings,
-    deadline::within,
-    session::{Session, column},
-    transaction::READ,
-    watcher::pooler,
-};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::Mutex;
+use crate::{Error, Settings, deadline::within, session::column, transaction::READ};
+#[cfg(feature = "pool")]
+use std::sync::Arc;
+use std::time::Duration;
+#[cfg(feature = "pool")]
+use tokio::sync::Semaphore;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -24,34 +21,34 @@ pub(super) struct Source {
 }
 
 enum Connections {
-    /// Opened by the first fetch, and again after it broke. Concurrent fetches share the session, pipelined.
-    Own { settings: Box<Settings>, session: Mutex<Option<Arc<Session>>> },
+    /// Concurrent fetches share the session, pipelined.
+    Own(Box<Own>),
     #[cfg(feature = "pool")]
-    Pool { pool: deadpool_postgres::Pool, dbname: String },
+    Pool {
+        pool: deadpool_postgres::Pool,
+        dbname: String,
+        /// Taken while a task waits for a connection that the fetch no longer waits for.
+        left: Arc<Semaphore>,
+    },
 }
 
 impl Source {
-    pub fn own(mut settings: Settings, limit: Duration) -> Self {
-        settings.connect_timeout.get_or_insert(limit);
-        Self {
-            connections: Connections::Own { settings: Box::new(settings), session: Mutex::default() },
-            limit,
-        }
+    pub fn own(settings: Settings, limit: Duration) -> Self {
+        Self { connections: Connections::Own(Box::new(Own::new(settings, limit))), limit }
     }
 
     #[cfg(feature = "pool")]
     pub fn pool(pool: deadpool_postgres::Pool, dbname: &str, limit: Duration) -> Self {
-        Self { connections: Connections::Pool { pool, dbname: dbname.to_owned() }, limit }
+        let left = Arc::new(Semaphore::new(1));
+        Self { connections: Connections::Pool { pool, dbname: dbname.to_owned(), left }, limit }
     }
 
     /// Closes the own connection. A pool replaces broken connections itself.
     pub fn reconnect(&self) {
-        // A fetch that holds the lock is connecting already.
-        if let Connections::Own { session, .. } = &self.connections
-            && let Ok(mut session) = session.try_lock()
-            && let Some(session) = session.take()
-        {
-            session.abort();
+        match &self.connections {
+            Connections::Own(own) => own.close(),
+            #[cfg(feature = "pool")]
+            Connections::Pool { .. } => {}
         }
     }
 
@@ -73,38 +70,14 @@ impl Source {
         self.rows(sql, &[]).await?.iter().map(fetched).collect()
     }
 
-    async fn open(&self, settings: &Settings) -> Result<Arc<Session>, Error> {
-        let session = Session::open(settings, drop).await?;
-        let prepared = async {
-            if !pooler::is_between(&session).await? {
-                session.keep_plans().await?;
-            }
-            Ok(())
-        };
-        match within(self.limit, prepared).await.unwrap_or_else(|late| Err(late.into())) {
-            Ok(()) => Ok(Arc::new(session)),
-            Err(error) => {
-                // Not closed: the session may wait for an answer that never comes.
-                session.abort();
-                Err(error)
-            }
-        }
-    }
-
     async fn rows(
         &self,
         sql: &'static str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
         match &self.connections {
-            Connections::Own { settings, session } => {
-                let session = {
-                    let mut shared = session.lock().await;
-                    match shared.as_ref().filter(|session| !session.is_closed()) {
-                        Some(session) => session.clone(),
-                        None => shared.insert(self.open(settings).await?).clone(),
-                    }
-                };
+            Connections::Own(own) => {
+                let session = own.session().await?;
                 let types: Vec<_> = parameters.iter().map(|(_, of_type)| of_type.clone()).collect();
                 let rows = async {
                     let sql = session.planned(sql, &types).await?;
@@ -117,10 +90,21 @@ impl Source {
                 })
             }
             #[cfg(feature = "pool")]
-            Connections::Pool { pool, dbname } => {
+            Connections::Pool { pool, dbname, left } => {
                 let lost = |reason: &str| Error::Disconnected { reason: reason.to_owned() };
-                let client = within(self.limit, pool.get()).await;
-                let client = client.map_err(|late| lost(&format!("the pool: {late}")))?;
+                let pool = pool.clone();
+                let mut getting = Box::pin(async move { pool.get().await });
+                let client = match within(self.limit, &mut getting).await {
+                    Ok(client) => client,
+                    Err(late) => {
+                        // The pool may be logging in; as in `own`, the login goes on. One task for each
+                        // cache bounds the queue of the pool.
+                        if let Ok(left) = left.clone().try_acquire_owned() {
+                            tokio::spawn(async move { drop((getting.await, left)) });
+                        }
+                        return Err(lost(&format!("the pool: {late}")));
+                    }
+                };
                 let client = client.map_err(|error| match error {
                     deadpool_postgres::PoolError::Backend(error) => {
                         Error::of_login(&error, "the pool's server")

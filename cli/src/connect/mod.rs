@@ -115,7 +115,7 @@ impl Attempt<'_> {
         mode: SslMode,
         encrypted: tokio_postgres::config::SslMode,
     ) -> Result<Connected, Failed> {
-        let connecting = within(self.settings.connect_timeout, self.try_with(mode, encrypted)).await;
+        let connecting = within(self.settings.login_timeout(), self.try_with(mode, encrypted)).await;
         connecting.map_err(|late| self.failed(late.to_string()))?
     }
 
@@ -133,7 +133,9 @@ impl Attempt<'_> {
                     .map_err(|reason| self.failed(reason))?,
             ),
         };
-        let stream = self.address.connect(keepalive, peer.as_deref()).await;
+        let reaching = self.address.connect(keepalive, peer.as_deref());
+        let stream = within(self.settings.connect_timeout, reaching).await;
+        let stream = stream.map_err(|late| self.failed(late.to_string()))?;
         let stream = stream.map_err(|error| self.failed(error.to_string()))?;
         let connected = self.config(encrypted).connect_raw(stream, Tls(connector)).await;
         let (client, mut connection) = connected.map_err(|error| match refusal.reason() {

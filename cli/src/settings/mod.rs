@@ -38,6 +38,9 @@ pub(crate) use tls::{Identity, Revoked, Roots, SslMode, TlsSettings};
 use std::{fmt, time::Duration};
 use tokio_postgres::Config;
 
+/// Time for a server to log in thousands of clients.
+const LONGEST_LOGIN: Duration = Duration::from_mins(1);
+
 /// The settings of a connection: servers, user, password, database, TLS and timeouts.
 #[derive(Clone)]
 pub struct Settings {
@@ -55,6 +58,8 @@ pub struct Settings {
     pub(crate) keepalive: Keepalive,
     /// For each address. `None`: as long as the operating system tries.
     pub(crate) connect_timeout: Option<Duration>,
+    /// How often a client that tries until it succeeds has failed; see [`Self::login_timeout`].
+    failed_attempts: u32,
     warnings: Vec<String>,
 }
 
@@ -76,6 +81,23 @@ impl Settings {
         settings
     }
 
+    /// For each address and the login there: `connect_timeout`, doubled by each failed attempt.
+    ///
+    /// A server that has restarted has a queue of logins. Postgres begins those of clients that have left, too,
+    /// and carries them out unless it has to ask the client. So clients that leave after a fixed time and queue
+    /// again may all of them never get in.
+    pub(crate) fn login_timeout(&self) -> Option<Duration> {
+        self.connect_timeout.map(|limit| {
+            let longer = limit.saturating_mul(2_u32.saturating_pow(self.failed_attempts));
+            longer.min(limit.max(LONGEST_LOGIN))
+        })
+    }
+
+    /// For a client that tries until it succeeds, and again later.
+    pub(crate) fn count_attempt(&mut self, has_succeeded: bool) {
+        self.failed_attempts = if has_succeeded { 0 } else { self.failed_attempts.saturating_add(1) };
+    }
+
     /// The name of the database.
     #[must_use]
     pub fn dbname(&self) -> &str {
@@ -92,5 +114,32 @@ impl fmt::Debug for Settings {
             .field("dbname", &self.config.get_dbname())
             .field("tls", &self.tls)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn login_timeout_doubles_up_to_a_minute_and_is_never_shorter_than_connect_timeout() {
+        for (connect_timeout, expected) in
+            [("10", vec![10, 20, 40, 60, 60]), ("1", vec![1, 2, 4, 8, 16, 32, 60]), ("90", vec![90, 90])]
+        {
+            let mut settings =
+                Settings::resolve(Some(&format!("user=u connect_timeout={connect_timeout}"))).unwrap();
+            for seconds in &expected {
+                assert_eq!(settings.login_timeout(), Some(Duration::from_secs(*seconds)));
+                settings.count_attempt(false);
+            }
+            settings.failed_attempts = u32::MAX;
+            settings.count_attempt(false);
+            assert_eq!(settings.login_timeout().map(|limit| limit.as_secs()), expected.last().copied());
+            settings.count_attempt(true);
+            assert_eq!(settings.login_timeout().map(|limit| limit.as_secs()), expected.first().copied());
+        }
+        let mut without = Settings::resolve(Some("user=u connect_timeout=0")).unwrap();
+        without.count_attempt(false);
+        assert_eq!(without.login_timeout(), None);
     }
 }

@@ -60,6 +60,7 @@ fn resolve(dsn: Option<&str>, environment: &Environment) -> Result<Settings, Set
         keepalive: keepalive(&values)?,
         // As in libpq, zero and below mean no limit.
         connect_timeout: values.seconds("connect_timeout")?.filter(|timeout| !timeout.is_zero()),
+        failed_attempts: 0,
         warnings,
     })
 }

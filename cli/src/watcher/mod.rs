@@ -38,7 +38,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 /// The backoff between two attempts to reconnect.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A stream of [`Event`]s, on a connection of its own. Dropping the watcher closes the connection.
@@ -55,7 +55,12 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Connects, and reads the list. Later the watcher reconnects with backoff and without limit.
+    /// Connects, and reads the list. Later the watcher reconnects without limit, with a backoff of up to 10
+    /// seconds.
+    ///
+    /// `connect_timeout` is the limit for each address, 10 seconds by default. While the watcher reconnects,
+    /// each failed attempt doubles the limit of a login, up to a minute: a server that has restarted may have
+    /// many to carry out. The limit for reaching the address stays.
     ///
     /// On a hot standby, where Postgres refuses LISTEN, the watcher polls every [`WatchOptions::poll`] until
     /// the standby is promoted; see [`Mode`].
@@ -127,17 +132,19 @@ async fn follow(
     states: &watch::Sender<State>,
     accesses: &watch::Sender<Access>,
 ) -> Infallible {
+    let mut settings = settings.clone();
     let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
     loop {
         let Ended { lost, was_healthy } = watch(observer, states).await;
         observer.abort();
-        accesses.send_replace(Access::Disconnected);
+        accesses.send_modify(|access| access.lose(&lost));
         states.send_modify(|state| state.disconnect(lost));
         if was_healthy {
             backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+            settings.count_attempt(true);
         }
         let listing;
-        (*observer, listing) = reconnect(settings, options, &mut backoff, states).await;
+        (*observer, listing) = reconnect(&mut settings, options, &mut backoff, states, accesses).await;
         let mode = observer.mode();
         states.send_modify(|state| state.reconnect(&listing, mode));
         accesses.send_replace(observer.access());
@@ -169,18 +176,25 @@ async fn watch(observer: &mut Observer, states: &watch::Sender<State>) -> Ended 
 /// Reconnects with backoff. Publishes only a reason that differs from that of the outage: a pooler drops
 /// notifications.
 async fn reconnect(
-    settings: &Settings,
+    settings: &mut Settings,
     options: WatchOptions,
     backoff: &mut Backoff,
     states: &watch::Sender<State>,
+    accesses: &watch::Sender<Access>,
 ) -> (Observer, Listing) {
     loop {
         sleep(backoff.next_delay()).await;
         match Observer::start(settings, options).await {
             Ok(started) => return started,
-            Err(error @ Error::NotificationsLost) => states.send_modify(|state| state.disconnect(error)),
+            // The server answers, but the watcher cannot follow: reports need not wait for it.
+            Err(Error::Refused { .. }) => drop(accesses.send_replace(Access::Disconnected)),
+            Err(error @ Error::NotificationsLost) => {
+                accesses.send_replace(Access::Disconnected);
+                states.send_modify(|state| state.disconnect(error));
+            }
             // The outage goes on; the reader knows its reason.
             Err(_) => {}
         }
+        settings.count_attempt(false);
     }
 }

@@ -25,6 +25,7 @@ mod truth;
 mod converged;
 mod failover;
 mod lifecycle;
+mod logins;
 mod network;
 mod pooler;
 mod queue;

@@ -1,11 +1,21 @@
-//! A way to a server over TCP that can stop carrying anything without a word to either side, as a broken network does.
+//! A way to a server over TCP that can stop carrying anything without a word to either side, as a broken network
+//! does, and that can take its time for each connection, as a server does that has restarted.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixStream},
     sync::watch,
     task::JoinHandle,
+    time::sleep,
 };
 
 /// What is carried: everything, until told otherwise.
@@ -14,6 +24,8 @@ pub struct Proxy {
     to_server: watch::Sender<bool>,
     to_client: watch::Sender<bool>,
     cuts: watch::Sender<()>,
+    delay: watch::Sender<Duration>,
+    accepted: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -33,8 +45,13 @@ impl Proxy {
         let (to_server, to_client, cuts) =
             (watch::Sender::new(true), watch::Sender::new(true), watch::Sender::new(()));
         let (up, down, cut) = (to_server.subscribe(), to_client.subscribe(), cuts.subscribe());
+        let (delay, accepted) = (watch::Sender::new(Duration::ZERO), Arc::<AtomicUsize>::default());
+        let (delayed, counted) = (delay.subscribe(), accepted.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let delay = *delayed.borrow();
+                sleep(delay).await;
                 let (socket, up, down, mut cut) = (socket.clone(), up.clone(), down.clone(), cut.clone());
                 cut.mark_unchanged();
                 tokio::spawn(async move {
@@ -45,7 +62,7 @@ impl Proxy {
                 });
             }
         });
-        Self { port, to_server, to_client, cuts, accepting }
+        Self { port, to_server, to_client, cuts, delay, accepted, accepting }
     }
 
     pub fn port(&self) -> u16 {
@@ -62,6 +79,16 @@ impl Proxy {
     pub fn resume(&self) {
         self.to_server.send_replace(true);
         self.to_client.send_replace(true);
+    }
+
+    /// From now on takes so long for each connection, one after the other, even if the client has left.
+    pub fn delay(&self, each: Duration) {
+        self.delay.send_replace(each);
+    }
+
+    /// How many connections there were.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Closes the connections that there are, towards both sides.

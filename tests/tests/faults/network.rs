@@ -8,12 +8,14 @@ use crate::{
 };
 use intcred::EventKind;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(15);
 /// Longer than it takes the vigilant to find out.
 const OUTAGE: Duration = Duration::from_millis(2500);
 const PAUSE: Duration = Duration::from_millis(5);
+/// Connections, of a pool at least one: the watcher's, two of the first cache and two of the second, and one of each other.
+const OVER_THE_PROXY: usize = 7;
 
 /// Under load, everybody agrees with a server that was out of reach of some for a moment. The admins always reach it.
 async fn outlives(what: &str, out_of_reach: impl AsyncFn(&Proxy)) {
@@ -29,6 +31,12 @@ async fn outlives(what: &str, out_of_reach: impl AsyncFn(&Proxy)) {
     observers.cache_over("fetches over the proxy", &scene.reader(), pool(&way), BY_NOTIFICATION).await;
     let load = Load::start(&scene, &scene.admin(), PAUSE, fastrand::Rng::new());
     load.go_on(100).await;
+    let all_are_there = async {
+        while proxy.accepted() < OVER_THE_PROXY {
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(LIMIT, all_are_there).await.expect("all go over the proxy");
     out_of_reach(&proxy).await;
     let since = Instant::now();
     load.finish().await;

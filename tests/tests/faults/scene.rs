@@ -65,9 +65,10 @@ impl Scene {
         Proxy::start(self.socket()).await
     }
 
-    /// How readers get there over a proxy.
+    /// How readers get there over a proxy. There is no other host in it, which a pool would try first.
     pub fn over(&self, proxy: &Proxy) -> String {
-        format!("{} host=127.0.0.1 port={} sslmode=disable connect_timeout=1", self.reader(), proxy.port())
+        let (name, port) = (self.database.name(), proxy.port());
+        format!("host=127.0.0.1 port={port} dbname={name} user={READER} sslmode=disable connect_timeout=1")
     }
 
     fn socket(&self) -> PathBuf {

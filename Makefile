@@ -30,6 +30,8 @@ E2E         := --test e2e --test faults --test mcp_clients
 TARGETS     := $(if $(filter 16 17 18,$(PG)),--lib --test harness --test e2e --test faults)
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
+# The tests against live clusters wait for longer than they compute.
+export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
 export QUICK ROWS
 
 .PHONY: help demo test test-majors lint unit e2e generate fuzz docs install cli deps clean soak bench bench-fanout bench-mcp \

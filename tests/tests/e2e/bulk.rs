@@ -181,9 +181,7 @@ async fn one_value_that_cannot_be_decrypted_has_an_error_in_its_row_and_the_othe
         set(&admin, key, "value").await.unwrap();
     }
     let spoil = "UPDATE integration_credentials.configured_integrations
-                 SET ciphertext = set_byte(ciphertext, length(ciphertext) - 1, 0) WHERE integration_key = 'bad';
-                 UPDATE integration_credentials.configured_integrations
-                 SET ciphertext = set_byte(ciphertext, length(ciphertext) - 2, 0) WHERE integration_key = 'bad'";
+                 SET ciphertext = set_byte(ciphertext, 50, get_byte(ciphertext, 50) # 1) WHERE integration_key = 'bad'";
     database.superuser().await.batch_execute(spoil).await.unwrap();
     let sql =
         "SELECT key, value, revision, error FROM integration_credentials.get_all_integration_credentials()";

@@ -123,7 +123,7 @@ async fn import_that_is_refused_names_key_and_rule_and_changes_nothing() {
         (&["-"], format!("any={secret}\n{secret}\n"), 2, "line 2: invalid syntax"),
         (&["-"], format!("any=1\nsecond='{secret}\n\n"), 2, "line 2: unterminated quote"),
         (&["-"], format!("any=1\nsecond={secret}#{secret}\n"), 2, "line 2: # would begin a comment"),
-        (&["-"], format!("{{\"any\": \"{secret}\", \"second\": {secret}}}"), 2, "line 1: it is not JSON"),
+        (&["-"], format!("{{\"any\": \"{secret}\", \"second\": x{secret}}}"), 2, "line 1: it is not JSON"),
         (
             &["-"],
             format!("{{\"any\":\n{{\"{secret}\": 1}}}}"),

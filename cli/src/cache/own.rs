@@ -67,6 +67,8 @@ impl Own {
             match &*opening.borrow() {
                 Some(Ok(session)) if session.is_closed() => settings.count_attempt(true),
                 Some(Err(_)) => settings.count_attempt(false),
+                // Its task has ended without an outcome, as with its runtime.
+                None if opening.has_changed().is_err() => {}
                 None | Some(Ok(_)) => return opening.clone(),
             }
         }
@@ -98,5 +100,31 @@ async fn open(settings: &Settings, limit: Duration) -> Result<Arc<Session>, Erro
             session.abort();
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn opening_that_ended_with_its_runtime_is_tried_again() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let dsn = format!("host=127.0.0.1 port={port} user=u sslmode=disable");
+        let settings = Settings::resolve(Some(&dsn)).unwrap();
+        let own = Own::new(settings, Duration::from_secs(1));
+        let reason = |patience: Duration| {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { within(patience, own.session()).await.map(Result::err) })
+        };
+        assert!(
+            reason(Duration::from_millis(20)).is_err(),
+            "the runtime ends while the session is being opened"
+        );
+        let reason = reason(Duration::from_secs(10)).unwrap().unwrap().to_string();
+        assert!(reason.contains("no answer within"), "{reason}");
     }
 }

@@ -12,7 +12,7 @@ pub(crate) enum Access {
     Listening(Arc<Session>),
     /// By a session to a standby.
     Polling,
-    /// By none, since this error; the next one is on its way.
+    /// By none, since this error: the watcher opens another session.
     Reconnecting(Error),
     /// By none, although the server answers; or by none, after a session to a standby.
     #[default]

@@ -158,8 +158,8 @@ impl Row {
             }
             let buffer = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).buffer;
             let mut place = (*self.tuple).t_self;
-            let is_first = u32::from((*(*self.tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE == 0;
-            if !is_first {
+            let is_later = u32::from((*(*self.tuple).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0;
+            if is_later {
                 place.ip_posid = root(buffer, place.ip_posid)?;
             }
             Some((buffer, place))

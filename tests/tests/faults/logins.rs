@@ -9,7 +9,6 @@ use crate::{
 use deadpool_postgres::{Manager, Pool};
 use intcred::{CacheOptions, CredentialCache, EventKind, Watcher};
 use std::time::Duration;
-use tests::READER;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::NoTls;
 
@@ -73,8 +72,7 @@ async fn a_cache_has_one_login_at_a_time_for_each_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_ends_the_login_that_it_began() {
     let (scene, proxy) = scene().await;
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(proxy.port()).user(READER).dbname(scene.database.name());
+    let config = scene.over(&proxy).parse().unwrap();
     let pool = Pool::builder(Manager::new(config, NoTls)).max_size(1).build().unwrap();
     // Who watches is told at once.
     let cache = CredentialCache::over_pool(&settings(&scene.reader()), pool, options()).await.unwrap();

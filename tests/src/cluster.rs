@@ -14,7 +14,7 @@ use nix::{
 use std::{
     fmt::Write,
     fs::{self, File, Permissions},
-    io,
+    io, iter,
     net::TcpListener,
     os::unix::{
         fs::{PermissionsExt, symlink},
@@ -328,8 +328,15 @@ fn send(postmaster: &Child, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the postmaster takes our signals");
 }
 
-/// A port that was free a moment ago. Somebody else may take it before the server does, which then says so.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+/// A port on which nobody listened a moment ago. It is none that a connection going out is given, for such a connection
+/// could have it while the server restarts: Linux gives those from 32768 on.
+#[must_use]
+pub fn free_port() -> u16 {
+    iter::repeat_with(|| {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).expect("random bytes");
+        10_000 + u16::from_ne_bytes(random) % 20_000
+    })
+    .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+    .expect("a free port")
 }

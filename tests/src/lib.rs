@@ -33,9 +33,9 @@ pub mod wire;
 
 pub use builder::Builder;
 pub use canary::Canary;
-pub use cluster::{Cluster, Shutdown};
+pub use cluster::{Cluster, Shutdown, free_port};
 pub use database::{ADMIN, AUDITOR, Database, OUTSIDER, READER, SUPERUSER};
-pub use process::{Output, intcred, run};
+pub use process::{Output, intcred, run, write_executable};
 pub use refusal::assert_error;
 pub use session::Session;
 pub use wire::Wire;

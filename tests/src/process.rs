@@ -1,6 +1,12 @@
 //! Running a program: arguments and standard input in, exit code and output back.
 
-use std::{env, io::ErrorKind, path::PathBuf, process, time::Duration};
+use std::{
+    env,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process,
+    time::Duration,
+};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 /// Longer than any program under test takes on a busy machine.
@@ -69,6 +75,17 @@ pub fn intcred_path() -> PathBuf {
     let path = target.join(format!("intcred{}", env::consts::EXE_SUFFIX));
     assert!(path.exists(), "{} is missing: build it with `cargo build -p intcred`", path.display());
     path
+}
+
+/// Writes a program that the caller can execute at once. Another process writes the file: a child that another thread is
+/// just starting inherits each file that is open here, and Linux executes no file that anybody has open for writing.
+pub fn write_executable(path: &Path, program: &[u8]) {
+    let mut install = process::Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(process::Stdio::piped());
+    let mut child = install.spawn().unwrap_or_else(|error| panic!("{install:?}: {error}"));
+    child.stdin.take().expect("standard input is a pipe").write_all(program).expect("the program is written");
+    let status = child.wait().expect("the program is our child");
+    assert!(status.success(), "{install:?}: {status}");
 }
 
 /// Removes the environment variables that libpq, Postgres, `intcred` and the languages of functions read.

@@ -4,13 +4,17 @@ use integration_credentials_core::error::{ErrorCode, Refusal};
 use std::{
     os::unix::{fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
-    process::Stdio,
-    sync::OnceLock,
+    process::{self, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::Duration,
 };
 use tests::{
     ADMIN, AUDITOR, Canary, Cluster, OUTSIDER, READER, SUPERUSER, Shutdown, Wire, assert_error,
-    installation::Installation, intcred, run, wire::Statement,
+    installation::Installation, intcred, run, wire::Statement, write_executable,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -335,4 +339,27 @@ async fn a_wire_hears_rows_errors_and_the_end_of_its_session() {
     database.superuser().await.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
     let ended = wire.run(Statement { sql: None, ..statement }).await;
     assert!(ended.is_lost && ended.sqlstate.as_deref() == Some("57P01"), "{ended:?}");
+}
+
+#[test]
+fn program_that_a_test_writes_runs_at_once_beside_others_that_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(process::Command::new("true").status().unwrap().success());
+                }
+            });
+        }
+        let runs = (0..300).map(|run| {
+            let program = dir.path().join(run.to_string());
+            write_executable(&program, b"#!/bin/sh\n");
+            process::Command::new(&program).status()
+        });
+        let failures: Vec<_> = runs.filter_map(Result::err).collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(failures.is_empty(), "{failures:?}");
+    });
 }

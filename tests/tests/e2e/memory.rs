@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
 };
-use tests::{ADMIN, Canary, Cluster, READER, intcred, run};
+use tests::{ADMIN, Canary, Cluster, READER, process::intcred_path, run, write_executable};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 /// The server's user, who may be another than ours, and a copy of the client where that user can read it: what cannot be
@@ -26,7 +26,7 @@ impl OrdinaryUser {
     fn of(cluster: &Cluster) -> Self {
         let metadata = fs::metadata(cluster.dir()).unwrap();
         let intcred_copy = cluster.dir().join("intcred");
-        fs::copy(intcred().as_std().get_program(), &intcred_copy).unwrap();
+        write_executable(&intcred_copy, &fs::read(intcred_path()).unwrap());
         Self { uid: metadata.uid(), gid: metadata.gid(), intcred: intcred_copy }
     }
 

@@ -6,7 +6,8 @@ use crate::helpers::calls::{ANY, register, set};
 use serde_json::json;
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tests::{
-    ADMIN, Cluster, Output, SUPERUSER, document::read, installation::Installation, process::intcred_path, run,
+    ADMIN, Cluster, Output, SUPERUSER, document::read, installation::Installation, process::intcred_path,
+    run, write_executable,
 };
 
 /// What stands below a heading, up to the next one of its level.
@@ -38,8 +39,7 @@ impl Machine {
             assert_eq!(made.code, 0, "{made:?}");
         }
         let built = machine.0.dir().join("target/release/intcred");
-        fs::copy(intcred_path(), &built).unwrap();
-        fs::set_permissions(&built, fs::Permissions::from_mode(0o755)).unwrap();
+        write_executable(&built, &fs::read(intcred_path()).unwrap());
         machine
     }
 
@@ -229,12 +229,8 @@ impl Office {
             CREATE ROLE web LOGIN IN ROLE integration_credentials_reader;
             INSERT INTO integration_credentials.lease_epoch (began_at) VALUES (now() - interval '1 day')";
         superuser.batch_execute(roles).await.unwrap();
-        for (name, script) in [("probe", "#!/bin/sh\ngrep -q xoxb"), ("revoke", "#!/bin/sh\ncat >> revoked")]
-        {
-            let path = cluster.dir().join(name);
-            fs::write(&path, script).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        write_executable(&cluster.dir().join("probe"), b"#!/bin/sh\ngrep -q xoxb");
+        write_executable(&cluster.dir().join("revoke"), b"#!/bin/sh\ncat >> revoked");
         let service = app.connect("web").await;
         tokio::spawn(async move {
             let report = "SELECT integration_credentials.report_held_revisions(
@@ -300,13 +296,8 @@ async fn scripts_of_the_rotation_give_the_key_to_curl_and_to_no_argument() {
     let mut run_so_far = 0;
     for (_, script) in scripts {
         let dir = tempfile::tempdir().unwrap();
-        let curl = dir.path().join("curl");
-        fs::write(
-            &curl,
-            "#!/bin/sh\necho \"$@\" > \"$DIR/arguments\"; cat > \"$DIR/input\"; echo '{\"ok\":true}'",
-        )
-        .unwrap();
-        fs::set_permissions(&curl, fs::Permissions::from_mode(0o755)).unwrap();
+        let curl = b"#!/bin/sh\necho \"$@\" > \"$DIR/arguments\"; cat > \"$DIR/input\"; echo '{\"ok\":true}'";
+        write_executable(&dir.path().join("curl"), curl);
         let mut command = tokio::process::Command::new("sh");
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
         command.args(["-c", &script]).env("PATH", path).env("DIR", dir.path());

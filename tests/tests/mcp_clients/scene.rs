@@ -6,9 +6,9 @@ use crate::{
 };
 use axum::http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use std::{fs, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 use tempfile::TempDir;
-use tests::{ADMIN, Cluster, Database, READER, Session, intcred, process::intcred_path, run};
+use tests::{ADMIN, Cluster, Database, READER, Session, free_port, intcred, process::intcred_path, run};
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
@@ -105,7 +105,7 @@ impl Scene {
 
     /// A server behind the proxy, to which the proxy leads now.
     pub async fn replica(&self, proxy: &Proxy, wrap: &[&str], options: &[&str]) -> Replica {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (listen, public) = (address.to_string(), format!("http://{}", proxy.address));
         let mut command = wrapped(wrap);
         command.args(["--dsn", &self.database.dsn("postgres"), "mcp", "--http", &listen]);

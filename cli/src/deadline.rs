@@ -4,6 +4,9 @@ use crate::Error;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// As good as no limit, without a clock that overflows.
+pub const LONGEST: Duration = Duration::from_hours(365 * 24);
+
 /// The server gave no answer within this time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", .0.as_secs_f64())]

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tokio_postgres::{
     AsyncMessage, CancelToken, Row, Statement,
     types::{ToSql, Type},
@@ -43,12 +43,17 @@ const FOR_SUPERUSER: &str = "\
             LIMIT 1) \
     FROM pg_catalog.pg_roles AS s WHERE s.rolname OPERATOR(pg_catalog.=) session_user AND s.rolsuper";
 
+/// For the answers under way once nobody has the session any more.
+const END: Duration = Duration::from_secs(1);
+
 /// An argument of a statement, and its type.
 pub(crate) type Argument<'a> = (&'a (dyn ToSql + Sync), Type);
 
 pub(crate) struct Session {
     client: tokio_postgres::Client,
     driver: JoinHandle<()>,
+    /// Dropped with the session.
+    _in_use: oneshot::Sender<()>,
     /// Why the connection ended, for the calls in flight, whose own error does not say.
     end_reason: Arc<OnceLock<String>>,
     dbname: String,
@@ -69,7 +74,8 @@ impl Session {
         let (client, mut connection) = connect(settings).await?;
         check_version(connection.parameter("server_version").unwrap_or_default())?;
         let end_reason = Arc::new(OnceLock::new());
-        let driver = tokio::spawn({
+        let (in_use, ended) = oneshot::channel::<()>();
+        let drive = {
             let end_reason = end_reason.clone();
             let dbname = settings.dbname().to_owned();
             async move {
@@ -87,10 +93,18 @@ impl Session {
                     }
                 }
             }
+        };
+        let driver = tokio::spawn(async move {
+            tokio::select! {
+                () = drive => {}
+                // tokio-postgres says goodbye after the last answer, which a lost server never gives.
+                () = async { let _ = ended.await; sleep(END).await } => {}
+            }
         });
         let mut session = Self {
             client,
             driver,
+            _in_use: in_use,
             end_reason,
             dbname: settings.dbname().to_owned(),
             has_extension: true,
@@ -270,11 +284,12 @@ impl Session {
         Error::Disconnected { reason: reason.to_owned() }
     }
 
-    /// Closes the connection, and waits for at most a second.
+    /// Closes the connection, and waits for at most a second. So does dropping the session, without waiting.
     pub async fn close(self) {
-        drop(self.client);
-        // A lost server does not answer.
-        let _ = timeout(Duration::from_secs(1), self.driver).await;
+        let Self { client, driver, _in_use: in_use, .. } = self;
+        drop((client, in_use));
+        // Fails only while the runtime shuts down.
+        let _ = driver.await;
     }
 
     /// Drops the connection without waiting.

@@ -1,5 +1,5 @@
 //! Each call in a transaction of its own, whatever `default_transaction_isolation` and `_read_only` say. No
-//! setting of the session changes, because the session may belong to a pool; but for a watcher's, which does not.
+//! setting of the session changes, because the session may belong to a pool; but for those of a watcher and a cache.
 
 use crate::backoff::Backoff;
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub use credential::Credential;
 
 use crate::{
     Error, EventKind, Lease, Mode, Settings, WatchOptions, Watcher,
-    deadline::within,
+    deadline::{LONGEST, within},
     lease::{self, Clock, Permit, Primary, Reporter, Terms},
 };
 use key_state::Authority;
@@ -33,7 +33,7 @@ use single_flight::SingleFlight;
 use source::Source;
 use std::{fmt, sync::Arc, time::Duration};
 use store::Store;
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 /// From this many outdated values on, one round trip for all is cheaper.
 const MANY: usize = 16;
@@ -51,8 +51,9 @@ pub struct CacheOptions {
     pub grace: Duration,
     /// The name in `rotation_status`. By default the program, the host and the process.
     pub name: Option<String>,
-    /// The limit of a fetch: for the connection, and then again for the answer. 5 seconds by default. The next
-    /// fetch uses a connection that comes later.
+    /// The limit of a fetch: for the connection, and then again for the answer. 5 seconds by default. A
+    /// `connect_timeout` of the settings takes its place for each host. The next fetch uses a connection that
+    /// comes later.
     pub timeout: Duration,
 }
 
@@ -67,11 +68,20 @@ impl Default for CacheOptions {
     }
 }
 
+impl CacheOptions {
+    /// Without a time that a clock cannot count to.
+    fn bounded(self) -> Self {
+        let Self { watch, grace, name, timeout } = self;
+        Self { watch: watch.bounded(), grace: grace.min(LONGEST), name, timeout: timeout.min(LONGEST) }
+    }
+}
+
 /// A cache of an org's credentials. A value is invalidated as soon as a change of its key is announced.
 ///
 /// The first [`get`](Self::get) of a key fetches the value. Later ones read it from memory without a lock,
 /// until it changes; then the cache fetches the new value at once. See [Guarantees](crate#guarantees). Clones
-/// share the cache; dropping the last clone closes the connections.
+/// share the cache; dropping the last clone closes the connections. All of it runs in the tokio runtime that
+/// starts the cache, whichever asks for a value; once that has ended, so has the cache.
 #[derive(Clone)]
 pub struct CredentialCache(Arc<Inner>);
 
@@ -89,8 +99,7 @@ impl CredentialCache {
     /// Those of [`Watcher::start`], which also says which settings are suitable. Once started, the cache
     /// reconnects with backoff and without limit.
     pub async fn start(settings: &Settings, options: CacheOptions) -> Result<Self, Error> {
-        let source = Source::own(settings.clone(), options.timeout);
-        Self::with_source(settings, source, options, Clock::default()).await
+        Self::start_with_clock(settings, options, Clock::default()).await
     }
 
     /// [`Self::start`] with a clock of a test.
@@ -103,7 +112,8 @@ impl CredentialCache {
         options: CacheOptions,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let source = Source::own(settings.clone(), options.timeout);
+        let options = options.bounded();
+        let source = Source::own(settings.clone(), options.timeout, Handle::current());
         Self::with_source(settings, source, options, clock).await
     }
 
@@ -118,6 +128,7 @@ impl CredentialCache {
         pool: deadpool_postgres::Pool,
         options: CacheOptions,
     ) -> Result<Self, Error> {
+        let options = options.bounded();
         let source = Source::pool(pool, settings.dbname(), options.timeout);
         Self::with_source(settings, source, options, Clock::default()).await
     }
@@ -145,8 +156,10 @@ impl CredentialCache {
             permit.free();
             None
         };
-        let single_flight = Arc::new(SingleFlight::new(store.clone(), source, timeout, reporter));
-        let follower = tokio::spawn(follow(watcher, store.clone(), single_flight.clone(), grace));
+        let runtime = Handle::current();
+        let single_flight = Arc::new(SingleFlight::new(runtime, store.clone(), source, timeout, reporter));
+        let following = Following(store.clone());
+        let follower = tokio::spawn(follow(watcher, following, single_flight.clone(), grace));
         Ok(Self(Arc::new(Inner { store, single_flight, follower })))
     }
 
@@ -248,8 +261,24 @@ impl Drop for Inner {
     }
 }
 
-/// Applies what the watcher reads to the store, and fetches the new values of invalidated keys.
-async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<SingleFlight>, grace: Duration) {
+/// The values are used while somebody follows their changes.
+struct Following(Arc<Store>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.expire_in(Duration::ZERO);
+    }
+}
+
+/// Applies what the watcher reads to the store, and fetches the new values of invalidated keys. Ends with the runtime, or
+/// with the cache.
+async fn follow(
+    mut watcher: Watcher,
+    following: Following,
+    single_flight: Arc<SingleFlight>,
+    grace: Duration,
+) {
+    let store = &following.0;
     while let Some(event) = watcher.recv().await {
         match event.kind {
             EventKind::Synced { mode, .. } | EventKind::Reconnected { mode } => {
@@ -283,6 +312,4 @@ async fn follow(mut watcher: Watcher, store: Arc<Store>, single_flight: Arc<Sing
             }
         }
     }
-    // The watcher ends only when the runtime shuts down.
-    store.expire_in(Duration::ZERO);
 }

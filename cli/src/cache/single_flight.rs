@@ -6,13 +6,13 @@ use super::{
     store::{Admission, Store},
 };
 use crate::{Error, deadline::within, lease::Reporter};
-use integration_credentials_core::error::ErrorCode;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry as Slot},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
+    runtime::Handle,
     sync::watch,
     time::{Instant, sleep},
 };
@@ -26,8 +26,9 @@ const LATER: Duration = Duration::from_millis(100);
 type Outcome = Result<Arc<Entry>, Error>;
 type Pending = watch::Receiver<Option<Outcome>>;
 
-/// The fetches in flight. A fetch goes on when its callers no longer wait.
+/// The fetches in flight. A fetch goes on when its callers no longer wait, in the runtime of the cache.
 pub(super) struct SingleFlight {
+    runtime: Handle,
     store: Arc<Store>,
     source: Source,
     /// For how long a fetch is repeated.
@@ -38,8 +39,14 @@ pub(super) struct SingleFlight {
 }
 
 impl SingleFlight {
-    pub fn new(store: Arc<Store>, source: Source, limit: Duration, reporter: Option<Reporter>) -> Self {
-        Self { store, source, limit, reporter, in_flight: Mutex::default() }
+    pub fn new(
+        runtime: Handle,
+        store: Arc<Store>,
+        source: Source,
+        limit: Duration,
+        reporter: Option<Reporter>,
+    ) -> Self {
+        Self { runtime, store, source, limit, reporter, in_flight: Mutex::default() }
     }
 
     pub fn reporter(&self) -> Option<&Reporter> {
@@ -54,24 +61,36 @@ impl SingleFlight {
 
     /// Waits for the one fetch of this key.
     pub async fn fetch(self: &Arc<Self>, key: &str) -> Outcome {
+        let entry = self.outcome(key).await?;
+        if self.store.is_behind(key, entry.revision) {
+            // That fetch began before a change that the caller may know of. This one does not.
+            return self.outcome(key).await;
+        }
+        Ok(entry)
+    }
+
+    async fn outcome(self: &Arc<Self>, key: &str) -> Outcome {
         let mut pending = self.start(key);
         let outcome = pending.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| Err(Error::Unexpected("the fetch was cancelled".to_owned())))
+        outcome.unwrap_or_else(|| Err(ended()))
     }
 
     /// Starts to fetch a key, unless a fetch is in flight.
     pub fn start(self: &Arc<Self>, key: &str) -> Pending {
-        let mut in_flight = self.in_flight();
-        if let Some(pending) = in_flight.get(key) {
-            return pending.clone();
-        }
         let (sender, pending) = watch::channel(None);
-        in_flight.insert(key.to_owned(), pending.clone());
-        let (single_flight, key) = (self.clone(), key.to_owned());
-        tokio::spawn(async move {
-            let outcome = single_flight.fetch_current(&key).await;
-            single_flight.in_flight().remove(&key);
-            sender.send_replace(Some(outcome));
+        let key = match self.in_flight().entry(key.to_owned()) {
+            Slot::Occupied(in_flight) => return in_flight.get().clone(),
+            Slot::Vacant(slot) => {
+                let key = slot.key().clone();
+                slot.insert(pending.clone());
+                key
+            }
+        };
+        let flight = Flight { of: self.clone(), key, outcome: None, sender };
+        // A runtime that has ended drops the task at once.
+        self.runtime.spawn(async move {
+            let outcome = flight.of.fetch_current(&flight.key).await;
+            flight.land(outcome);
         });
         pending
     }
@@ -80,7 +99,7 @@ impl SingleFlight {
     /// wait for that. Whoever asks for the value does not wait.
     pub fn start_later(self: &Arc<Self>, key: &str) {
         let (single_flight, key) = (self.clone(), key.to_owned());
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             if let (Some(number), Some(reporter)) =
                 (single_flight.store.has_to_report(), &single_flight.reporter)
             {
@@ -112,9 +131,7 @@ impl SingleFlight {
                 // The refusal may be out of date: the key changed during the fetch.
                 Err(error) if error.code().is_some() && self.store.has_changed(key, version) => Err(error),
                 Err(error) => {
-                    if error.code() == Some(ErrorCode::IntegrationNotFound) {
-                        self.store.forget(key);
-                    }
+                    self.store.forget(key);
                     return Err(error);
                 }
             };
@@ -128,7 +145,13 @@ impl SingleFlight {
 
     /// Fetches all credentials in one round trip, and returns how many were cached. A key that changes during
     /// the fetch is not cached.
-    pub async fn fetch_all(&self) -> Result<usize, Error> {
+    pub async fn fetch_all(self: &Arc<Self>) -> Result<usize, Error> {
+        let single_flight = self.clone();
+        let fetch = self.runtime.spawn(async move { single_flight.fetch_all_here().await });
+        fetch.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    async fn fetch_all_here(&self) -> Result<usize, Error> {
         let mut may_reconnect = true;
         let (version, all) = loop {
             let version = self.store.version();
@@ -162,4 +185,30 @@ impl SingleFlight {
     fn in_flight(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A fetch in flight. However its task ends, the next caller starts another.
+struct Flight {
+    of: Arc<SingleFlight>,
+    key: String,
+    outcome: Option<Outcome>,
+    sender: watch::Sender<Option<Outcome>>,
+}
+
+impl Flight {
+    fn land(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.of.in_flight().remove(&self.key);
+        self.sender.send_replace(self.outcome.take());
+    }
+}
+
+/// The task of a fetch has ended without an outcome.
+fn ended() -> Error {
+    Error::Unexpected("the runtime that the cache was started in has ended".to_owned())
 }

@@ -1,12 +1,13 @@
 //! The connections that credentials are fetched over: one connection, or a pool.
 
 use super::{own::Own, store::Fetched};
-#[cfg(feature = "pool")]
-use crate::transaction;
 use crate::{Error, Settings, deadline::within, session::column, transaction::READ};
+#[cfg(feature = "pool")]
+use crate::{settings::LONGEST_LOGIN, transaction};
 #[cfg(feature = "pool")]
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 #[cfg(feature = "pool")]
 use tokio::sync::Semaphore;
 use tokio_postgres::{
@@ -27,19 +28,19 @@ enum Connections {
     Pool {
         pool: deadpool_postgres::Pool,
         dbname: String,
-        /// Taken while a task waits for a connection that the fetch no longer waits for.
+        /// One for each connection of the pool. Taken while a task waits for a connection that no fetch waits for.
         left: Arc<Semaphore>,
     },
 }
 
 impl Source {
-    pub fn own(settings: Settings, limit: Duration) -> Self {
-        Self { connections: Connections::Own(Box::new(Own::new(settings, limit))), limit }
+    pub fn own(settings: Settings, limit: Duration, runtime: Handle) -> Self {
+        Self { connections: Connections::Own(Box::new(Own::new(settings, limit, runtime))), limit }
     }
 
     #[cfg(feature = "pool")]
     pub fn pool(pool: deadpool_postgres::Pool, dbname: &str, limit: Duration) -> Self {
-        let left = Arc::new(Semaphore::new(1));
+        let left = Arc::new(Semaphore::new(pool.status().max_size));
         Self { connections: Connections::Pool { pool, dbname: dbname.to_owned(), left }, limit }
     }
 
@@ -97,10 +98,10 @@ impl Source {
                 let client = match within(self.limit, &mut getting).await {
                     Ok(client) => client,
                     Err(late) => {
-                        // The pool may be logging in; as in `own`, the login goes on. One task for each
-                        // cache bounds the queue of the pool.
+                        // The pool may be logging in; as in `own`, the login goes on. A server that has accepted
+                        // the connection may be silent for good.
                         if let Ok(left) = left.clone().try_acquire_owned() {
-                            tokio::spawn(async move { drop((getting.await, left)) });
+                            tokio::spawn(async move { drop((within(LONGEST_LOGIN, getting).await, left)) });
                         }
                         return Err(lost(&format!("the pool: {late}")));
                     }
@@ -132,4 +133,35 @@ fn fetched(row: &Row) -> Result<Fetched, Error> {
         org: column(row, 3)?,
         key: column(row, 4)?,
     })
+}
+
+#[cfg(all(test, feature = "pool"))]
+mod tests {
+    use super::*;
+    use deadpool_postgres::{Manager, Pool};
+    use std::{iter, net::TcpListener};
+    use tokio::time::sleep;
+    use tokio_postgres::NoTls;
+
+    #[tokio::test(start_paused = true)]
+    async fn slot_of_a_pool_is_free_again_when_its_login_is_never_answered() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let mut logins = Vec::new();
+        let mut accepted = || {
+            logins.extend(iter::from_fn(|| silent.accept().ok()));
+            logins.len()
+        };
+        let dsn = format!("host=127.0.0.1 port={} user=u", silent.local_addr().unwrap().port());
+        let pool = Pool::builder(Manager::new(dsn.parse().unwrap(), NoTls)).max_size(1).build().unwrap();
+        let source = Source::pool(pool, "u", Duration::from_secs(5));
+        for _ in 0..2 {
+            let error = source.fetch("k").await.err().unwrap().to_string();
+            assert!(error.contains("the pool: no answer within 5 s"), "{error}");
+            assert_eq!(accepted(), 1, "the login goes on");
+        }
+        sleep(LONGEST_LOGIN).await;
+        drop(source.fetch("k").await);
+        assert_eq!(accepted(), 2);
+    }
 }

@@ -109,6 +109,11 @@ impl Store {
         self.keys().version
     }
 
+    /// Whether a later revision of the key was seen or returned.
+    pub fn is_behind(&self, key: &str, revision: i64) -> bool {
+        self.keys().by_key.get(key).is_some_and(|tracked| revision < tracked.min_revision)
+    }
+
     /// Whether the watcher has reported a change of the key since this version.
     pub fn has_changed(&self, key: &str, since: u64) -> bool {
         self.keys().by_key.get(key).is_some_and(|tracked| tracked.changed_at > since)
@@ -272,7 +277,7 @@ impl Store {
         (keys.is_leased && keys.has_news()).then_some(keys.promises.number())
     }
 
-    /// No longer reports a key that the catalog does not have.
+    /// No longer reports a key of which nothing is known: the catalog does not have it, or nobody has answered.
     pub fn forget(&self, key: &str) {
         let keys = &mut *self.keys();
         if keys.by_key.get(key).is_none_or(|tracked| tracked.state.is_none() && tracked.held().0.is_none()) {

@@ -51,7 +51,7 @@ pub(crate) use reporter::{Holder, Reporter, Terms};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lease {
-    /// The lease runs.
+    /// The lease runs, even if the server does not answer just now.
     Running,
     /// The lease has run out, or there is none yet: values cannot be used until the server answers again.
     Lapsed {

@@ -231,6 +231,8 @@ impl<H: Holder> Work<H> {
             Err((_, error)) if self.is_leased == Some(false) => {
                 Lease::Unsupported { reason: error.to_string() }
             }
+            // The server counts on it, and values are used.
+            Err(_) if self.term.is_running(self.permit.now()) => Lease::Running,
             Err((_, error)) => Lease::Lapsed { reason: error.to_string() },
         };
         let (number, failure) = match &outcome {

@@ -39,7 +39,7 @@ use std::{fmt, time::Duration};
 use tokio_postgres::Config;
 
 /// Time for a server to log in thousands of clients.
-const LONGEST_LOGIN: Duration = Duration::from_mins(1);
+pub(crate) const LONGEST_LOGIN: Duration = Duration::from_mins(1);
 
 /// The settings of a connection: servers, user, password, database, TLS and timeouts.
 #[derive(Clone)]

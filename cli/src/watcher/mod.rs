@@ -69,7 +69,7 @@ impl Watcher {
     /// Any error of the first connection. [`Error::NotificationsLost`] if the settings lead through a pooler
     /// in transaction mode, which drops notifications.
     pub async fn start(settings: &Settings, options: WatchOptions) -> Result<Self, Error> {
-        let mut settings = settings.clone();
+        let (mut settings, options) = (settings.clone(), options.bounded());
         settings.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         let (mut observer, first) = Observer::start(&settings, options).await?;
         let state = State::first(&first, observer.mode());

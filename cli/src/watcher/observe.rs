@@ -147,10 +147,12 @@ impl Observer {
 
     async fn list(&mut self, scope: Scope) -> Result<Listing, Error> {
         let began = Instant::now();
-        let mut listing = self.read(scope).await?;
-        // The org of the session has changed, so the whole snapshot is out of date.
-        if listing.scope != Scope::Whole && self.org.as_ref() != Some(&listing.org) {
-            listing = self.read(Scope::Whole).await?;
+        let listing = self.read(scope).await?;
+        if self.org.as_ref().is_some_and(|org| *org != listing.org) {
+            return Err(Error::Disconnected {
+                reason: "the org of the session has changed, and the watcher reconnects for the new one"
+                    .into(),
+            });
         }
         let now = Instant::now();
         self.next_query = now + PAUSE;

@@ -1,5 +1,6 @@
 //! How often a watcher queries, and its timeout.
 
+use crate::deadline::LONGEST;
 use std::time::Duration;
 
 /// How often a watcher queries, and its timeout.
@@ -13,6 +14,18 @@ pub struct WatchOptions {
     pub timeout: Duration,
     /// How often to read the whole list from a standby, which cannot listen. 1 second by default.
     pub poll: Duration,
+}
+
+impl WatchOptions {
+    /// Without a time that a clock cannot count to.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            heartbeat: self.heartbeat.min(LONGEST),
+            timeout: self.timeout.min(LONGEST),
+            poll: self.poll.min(LONGEST),
+            ..self
+        }
+    }
 }
 
 impl Default for WatchOptions {

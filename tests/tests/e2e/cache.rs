@@ -10,7 +10,10 @@ use intcred::{CacheOptions, Change, Credential, CredentialCache, Error, ErrorCod
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 use tests::{ADMIN, Cluster, Database, READER, SUPERUSER, Session, Shutdown};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{Instant, sleep, timeout},
+};
 use tokio_postgres::NoTls;
 
 fn settings(database: &Database) -> Settings {
@@ -351,4 +354,91 @@ async fn an_update_of_the_extension_goes_unnoticed() {
         set(&superuser, ANY, value).await.unwrap();
         becomes(&cache, ANY, value).await;
     }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn cache_outlives_the_runtimes_of_its_callers_and_ends_with_its_own() {
+    let (harness, own) = (runtime(), Runtime::new().unwrap());
+    let (database, superuser) = harness.block_on(async {
+        let database = database().await;
+        set(&database.connect(ADMIN).await, ANY, "value").await.unwrap();
+        let superuser = database.superuser().await;
+        (database, superuser)
+    });
+    let options = CacheOptions { grace: Duration::ZERO, ..CacheOptions::default() };
+    let cache = own.block_on(start(&database, options));
+
+    let lock = "BEGIN; LOCK TABLE integration_credentials.configured_integrations";
+    harness.block_on(superuser.batch_execute(lock)).unwrap();
+    let caller = runtime();
+    caller.block_on(async { timeout(Duration::from_millis(100), cache.get(ANY)).await }).unwrap_err();
+    drop(caller);
+    harness.block_on(superuser.batch_execute("COMMIT")).unwrap();
+    let callers = [runtime(), runtime()];
+    for caller in &callers {
+        assert_eq!(seen(caller.block_on(cache.get(ANY))), ("value".into(), 1));
+    }
+    // Nobody follows the changes of a value any more.
+    drop(own);
+    let over = "the runtime that the cache was started in has ended";
+    for caller in &callers {
+        for error in
+            [caller.block_on(cache.get(ANY)).unwrap_err(), caller.block_on(cache.warm()).unwrap_err()]
+        {
+            assert!(error.to_string().contains(over), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cache_takes_times_without_end() {
+    let database = database().await;
+    let (admin, superuser) = (database.connect(ADMIN).await, database.superuser().await);
+    set(&admin, ANY, "one").await.unwrap();
+    let end = Duration::MAX;
+    let watch = WatchOptions { heartbeat: end, timeout: end, poll: end, ..WatchOptions::default() };
+    let options = CacheOptions { watch, grace: end, timeout: end, ..CacheOptions::default() };
+    let cache = start(&database, options).await;
+    becomes(&cache, ANY, "one").await;
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND usename = $1";
+    superuser.execute(sql, &[&READER]).await.unwrap();
+    set(&admin, ANY, "two").await.unwrap();
+    becomes(&cache, ANY, "two").await;
+}
+
+#[tokio::test]
+async fn cache_follows_when_its_sessions_get_another_org() {
+    let cluster = Cluster::private();
+    let database = cluster.database().await;
+    let superuser = database.superuser().await;
+    register(&superuser, ANY, json!({})).await.unwrap();
+    let reset = format!("ALTER DATABASE {} RESET integration_credentials.org_slug", database.name());
+    superuser.batch_execute(&reset).await.unwrap();
+    let move_to = async |org: &str| {
+        let sql = format!("ALTER SYSTEM SET integration_credentials.org_slug = '{org}'");
+        superuser.batch_execute(&sql).await.unwrap();
+        cluster.reload();
+        let of_session = async || {
+            let session = database.superuser().await;
+            let row = session.query_one("SELECT integration_credentials.current_org()", &[]).await;
+            row.is_ok_and(|row| row.get::<_, &str>(0) == org)
+        };
+        eventually("new sessions are of the org", of_session).await;
+    };
+    move_to("acme").await;
+    set(&database.superuser().await, ANY, "of acme").await.unwrap();
+    let heartbeat = Duration::from_millis(100);
+    let watch = WatchOptions { heartbeat, ..WatchOptions::default() };
+    let cache = start(&database, CacheOptions { watch, ..CacheOptions::default() }).await;
+    becomes(&cache, ANY, "of acme").await;
+    // No credential of another org changes, appears or disappears with this.
+    move_to("globex").await;
+    becomes_refused(&cache, ANY, ErrorCode::CredentialsNotSet).await;
+    set(&database.superuser().await, ANY, "of globex").await.unwrap();
+    becomes(&cache, ANY, "of globex").await;
 }

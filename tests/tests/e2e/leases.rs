@@ -121,6 +121,10 @@ async fn without_the_server_values_are_used_until_the_lease_is_over_and_then_by_
     cluster.stop(Shutdown::Immediate);
     let since = Instant::now();
     assert_eq!((handle.expose().unwrap(), cache.get(ANY).await.unwrap().expose().unwrap()), ("one", "one"));
+    assert!(cache.get("some-name").await.is_err());
+    // Reports have failed by now, and the lease runs.
+    let (lease, used) = (cache.lease(), handle.expose());
+    assert!(lease == Lease::Running || used.is_err(), "{lease:?}");
     eventually("it is over", async || handle.expose().is_err()).await;
     assert!(since.elapsed() > Duration::from_secs(1) && since.elapsed() < Duration::from_secs(4));
     assert!(cache.get(ANY).await.is_err());
@@ -130,6 +134,7 @@ async fn without_the_server_values_are_used_until_the_lease_is_over_and_then_by_
     eventually("the value is used again", async || handle.expose().is_ok()).await;
     let admin = database.superuser().await;
     assert_eq!(cache.get(ANY).await.unwrap().expose().unwrap(), "one");
+    assert_eq!(held(&admin, "web").await, Some(json!({ANY: [1, 1]})), "no name that nobody knows");
     // A handle on a value that is no longer current after the lapse is dead for good.
     cluster.stop(Shutdown::Immediate);
     drop(admin);

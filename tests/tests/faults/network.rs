@@ -2,12 +2,12 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT},
+    observers::{BY_NOTIFICATION, Observers, VIGILANT, settings},
     proxy::{Proxy, Way},
     scene::{Scene, pool},
 };
-use intcred::EventKind;
-use std::time::Duration;
+use intcred::{CacheOptions, CredentialCache, EventKind};
+use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -80,4 +80,36 @@ async fn connections_cut() {
         }
     };
     outlives("connections cut five times", cut).await;
+}
+
+/// How many connections of this machine to a port are open, as the client sees them.
+fn connected_to(port: u16) -> usize {
+    let port = format!(":{port:04X}");
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let is_open = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[2].ends_with(&port) && fields[3] == "01"
+    };
+    sockets.lines().filter(is_open).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cache_that_is_dropped_in_silence_closes_its_connections() {
+    let scene = Scene::new(2).await;
+    let proxy = scene.proxy().await;
+    let options = CacheOptions { timeout: Duration::from_secs(1), ..CacheOptions::default() };
+    let cache = CredentialCache::start(&settings(&scene.over(&proxy)), options).await.unwrap();
+    cache.get(&scene.keys[0]).await.unwrap();
+    assert_eq!(connected_to(proxy.port()), 2);
+    // What the client sends is taken, and never answered.
+    proxy.stall(Way::ToClient);
+    let unanswered = timeout(Duration::from_millis(200), cache.get(&scene.keys[1])).await;
+    assert!(unanswered.is_err());
+    drop(cache);
+    let closed = async {
+        while connected_to(proxy.port()) > 0 {
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(LIMIT, closed).await.expect("the connections are closed");
 }

@@ -277,3 +277,24 @@ fn values_used_without_a_lease_are_reported_once_there_is_one() {
     store.confirm(&begun, &[("k".to_owned(), 5)].into(), true);
     assert_eq!(handle.expose().unwrap(), "5");
 }
+
+#[test]
+fn key_of_which_nothing_is_known_is_not_reported_for_good() {
+    let store = leased();
+    for key in ["k", "unknown"] {
+        store.must_report(key);
+    }
+    assert_eq!(store.begin().held.len(), 2);
+    for key in ["k", "unknown"] {
+        store.forget(key);
+    }
+    assert_eq!(store.begin().held.keys().map(|key| &**key).collect::<Vec<_>>(), ["k"]);
+}
+
+#[test]
+fn revision_is_behind_once_a_later_one_was_seen() {
+    let store = store(state(1));
+    assert!(!store.is_behind("k", 1) && !store.is_behind("unknown", 1));
+    store.apply("k", Some(&state(2)), Authority::Current);
+    assert!(store.is_behind("k", 1) && !store.is_behind("k", 2));
+}

@@ -26,7 +26,19 @@ const FROZEN: u32 = pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID;
 /// Where the versions of a row were found last. [`find_again`] looks there first, because the way down the index takes
 /// most of the time of a read. A hint may be wrong: the row may have moved, and the buffer may have another page.
 #[derive(Default)]
-pub struct Hint(Cell<Option<(pg_sys::Buffer, pg_sys::ItemPointerData)>>);
+pub struct Hint(Cell<Option<Place>>);
+
+#[derive(Clone, Copy)]
+struct Place {
+    buffer: pg_sys::Buffer,
+    row: pg_sys::ItemPointerData,
+    /// How often a read has looked there.
+    uses: u8,
+}
+
+/// So many reads later the index is read again. A buffer that is pinned by its number does not count as used, and
+/// Postgres would evict a page that everybody reads as if nobody did.
+const MOST_USES: u8 = 64;
 
 /// Entries of the catalog that differ only in their hints are equal.
 impl PartialEq for Hint {
@@ -69,7 +81,8 @@ pub fn find_again<const N: usize, R>(
     search(table, as_of, |relation| unsafe {
         at(relation, hint, &key, &read).or_else(|| {
             first(relation, &key, |row| {
-                hint.0.set(row.place());
+                let place = row.place().map(|(buffer, row)| Place { buffer, row, uses: 0 });
+                hint.0.set(place);
                 read(row)
             })
         })
@@ -103,12 +116,14 @@ unsafe fn at<const N: usize, R>(
     key: &[(&CStr, &str); N],
     read: impl Fn(&Row) -> R,
 ) -> Option<R> {
-    let (buffer, mut place) = hint.0.get()?;
+    let place = hint.0.get().filter(|place| place.uses < MOST_USES)?;
+    hint.0.set(Some(Place { uses: place.uses + 1, ..place }));
+    let Place { buffer, mut row, .. } = place;
     // SAFETY: an open relation. Reading a page that is not there would be an error, and VACUUM takes empty pages off the
     // end of a table. A page in a buffer is there and, while the table is locked, stays there. After an error Postgres
     // unlocks and unpins it.
     unsafe {
-        if !version::pin_again(relation, place, buffer) {
+        if !version::pin_again(relation, row, buffer) {
             return None;
         }
         let mut tuple = pg_sys::HeapTupleData::default();
@@ -117,7 +132,7 @@ unsafe fn at<const N: usize, R>(
         let snapshot = pg_sys::GetActiveSnapshot();
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE.cast_signed());
         let is_found = pg_sys::heap_hot_search_buffer(
-            &raw mut place,
+            &raw mut row,
             relation,
             buffer,
             snapshot,

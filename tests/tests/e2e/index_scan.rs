@@ -130,7 +130,8 @@ async fn where_a_row_was_last_is_only_a_hint() {
     }
 }
 
-/// After another session's rotation as well, since the row stays on its page. Each upsert scans the index once.
+/// After another session's rotation as well, since the row stays on its page. Each upsert scans the index once, and now
+/// and then a read does, for Postgres to see that the page is in use.
 #[tokio::test]
 async fn a_row_that_is_read_again_is_found_without_its_index() {
     let database = Cluster::shared().database().await;
@@ -150,7 +151,8 @@ async fn a_row_that_is_read_again_is_found_without_its_index() {
     for _ in 0..100 {
         assert_eq!(get(&superuser, ANY).await.unwrap(), "value");
     }
-    assert!(scans().await - before < 10);
+    let reads = scans().await - before;
+    assert!((1..10).contains(&reads), "{reads}");
     set(&other, ANY, "value 0").await.unwrap();
     let before = scans().await;
     for turn in 1..=100 {

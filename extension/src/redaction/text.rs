@@ -1,5 +1,7 @@
 //! Which statements may hold a secret.
 
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
 use integration_credentials_core::sql_text::{executes, is_masked, names_one, value_is_written};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -109,9 +111,11 @@ impl Answers {
     }
 }
 
-/// The hash of a text, with the session's state that answers depend on.
+/// The hash of a text, with the session's state that answers depend on. Of this process alone: nobody can make a text
+/// that gets the answer of another, as a client could who shares the session by a pooler.
 pub fn hash_of(text: &[u8]) -> u64 {
-    foldhash::fast::FixedState::with_seed(0).hash_one((HAS_PREPARED.get(), backslashes(), text))
+    let seed = SharedSeed::global_random();
+    SeedableRandomState::with_seed(0, seed).hash_one((HAS_PREPARED.get(), backslashes(), text))
 }
 
 /// Whether a text is the client's statement, in a buffer that this process may write to. In other kinds of

@@ -195,7 +195,8 @@ fn decoded_by_any(text: &[u8], at: usize) -> Option<Character> {
         4
     };
     let (code, length, end) = number(text, digits, 16, count);
-    let byte = u8::try_from(code).ok().filter(|byte| length == count && byte.is_ascii_graphic())?;
+    let is_of_code = |byte: &u8| byte.is_ascii_graphic() || is_space(*byte);
+    let byte = u8::try_from(code).ok().filter(|byte| length == count && is_of_code(byte))?;
     Some(Character { byte: byte.to_ascii_lowercase(), is_escaped: true, end })
 }
 
@@ -212,6 +213,10 @@ fn decoded(text: &[u8], at: usize) -> Character {
         Some(b'u') => (digits + 1, 16, 4),
         Some(b'U') => (digits + 1, 16, 8),
         Some(b'0'..=b'7') => (digits, 8, 3),
+        // A space of the code within the literal, where literals of that code continue in a next line.
+        Some(b'n' | b'r' | b't' | b'f' | b'b') => {
+            return Character { byte: b'\n', is_escaped: true, end: digits + 1 };
+        }
         _ => return plain,
     };
     let (code, length, end) = number(text, digits, radix, most);

@@ -417,7 +417,7 @@ mod tests {
             let began = std::time::Instant::now();
             let error = Rules::compile(&rules.to_string()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
-            assert!(began.elapsed().as_secs() < 5, "{expected}");
+            assert!(began.elapsed().as_secs() < 30, "{expected}");
         }
         for rules in [
             json!({"pattern": r"sk_live_\w{40}"}),

@@ -2,7 +2,10 @@
 
 use crate::{
     command_line::{PATIENCE, database, eventually},
-    helpers::calls::{ANY, enable, register, remove, set},
+    helpers::{
+        calls::{ANY, enable, register, remove, set},
+        fixture::until,
+    },
     listen::{admit, sessions},
 };
 use deadpool_postgres::{Manager, Pool};
@@ -140,7 +143,7 @@ async fn all_are_read_in_one_go_and_outlive_the_server_for_a_while() {
         register(&admin, key, json!({})).await.unwrap();
         set(&admin, key, key).await.unwrap();
     }
-    let options = |grace| CacheOptions { grace, timeout: Duration::from_secs(1), ..CacheOptions::default() };
+    let options = |grace| CacheOptions { grace, timeout: Duration::from_secs(3), ..CacheOptions::default() };
     let (patient, strict) =
         (start(&database, options(PATIENCE)).await, start(&database, options(Duration::ZERO)).await);
     assert_eq!((patient.warm().await.unwrap(), strict.warm().await.unwrap()), (50, 50));
@@ -208,9 +211,10 @@ async fn one_fetch_serves_all_who_ask_even_if_the_first_gives_up() {
             tokio::spawn(async move { seen(cache.get(ANY).await) })
         })
         .collect();
-    sleep(Duration::from_millis(200)).await;
     let fetching = "SELECT FROM pg_stat_activity
                     WHERE datname = current_database() AND application_name = 'pool' AND state = 'active'";
+    until(&superuser, &format!("{fetching} AND wait_event_type = 'Lock'")).await;
+    sleep(Duration::from_millis(200)).await;
     assert_eq!(superuser.query(fetching, &[]).await.unwrap().len(), 1);
     superuser.batch_execute("COMMIT").await.unwrap();
     for asked in asking {

@@ -3,7 +3,8 @@
 use crate::helpers::calls::{ANY, enable, get, register, revision, set};
 use integration_credentials_core::tool::{REMOVE, SET, SET_SEALED, UNREGISTER};
 use nix::{
-    pty::openpty,
+    fcntl::OFlag,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
     sys::{
         signal::{
             Signal::{SIGINT, SIGTERM},
@@ -18,7 +19,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
+    },
     path::Path,
     process::Stdio,
     sync::{Arc, Mutex},
@@ -800,8 +804,15 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn start(program: &Command) -> Self {
-        let pty = openpty(None, None).unwrap();
-        let slave = || Stdio::from(pty.slave.try_clone().unwrap());
+        // Neither is inherited by a program that another test is just starting, which would keep the terminal open.
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = || {
+            let mut options = File::options();
+            options.read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits());
+            Stdio::from(options.open(ptsname_r(&master).unwrap()).unwrap())
+        };
         // It makes its standard input the controlling terminal, which is what a prompt is shown on.
         let child = Command::new("setsid")
             .args(["--ctty", "--wait"])
@@ -815,7 +826,7 @@ impl Terminal {
             .spawn()
             .unwrap();
         let shown = Arc::<Mutex<Vec<u8>>>::default();
-        let master = File::from(pty.master);
+        let master = File::from(OwnedFd::from(master));
         std::thread::spawn({
             let (mut master, shown) = (master.try_clone().unwrap(), shown.clone());
             move || {

@@ -119,14 +119,14 @@ async fn rotation_waits_for_who_holds_the_old_value_and_names_them() {
 async fn lease_counts_for_its_whole_term_and_no_longer() {
     let (_database, admin, reader) = rotating().await;
     let dead = Consumer::new(&reader, "dead").await;
+    let reported = Instant::now();
     dead.report(json!({ANY: [1, 1]}), "1 s").await.unwrap();
-    let answered = Instant::now();
     while status(&admin, ANY).await.verdict == "waiting" {
-        assert!(answered.elapsed() < Duration::from_secs(5));
+        assert!(reported.elapsed() < Duration::from_secs(30));
         sleep(Duration::from_millis(20)).await;
     }
-    // Less by the time between the report's execution and its answer.
-    assert!(answered.elapsed() > Duration::from_millis(900), "{:?}", answered.elapsed());
+    // By two clocks.
+    assert!(reported.elapsed() > Duration::from_millis(990), "{:?}", reported.elapsed());
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn standby_takes_no_report_and_gives_no_verdict() {
 
 #[tokio::test]
 async fn verdict_is_unknown_for_a_term_after_a_crash_and_right_after_it() {
-    let mut cluster = Cluster::builder().setting("integration_credentials.max_lease", "3s").start();
+    let mut cluster = Cluster::builder().setting("integration_credentials.max_lease", "10s").start();
     let database = cluster.database().await;
     let admin = database.connect(ADMIN).await;
     register(&admin, ANY, json!({})).await.unwrap();
@@ -240,7 +240,7 @@ async fn verdict_is_unknown_for_a_term_after_a_crash_and_right_after_it() {
     let reader = database.connect(READER).await;
     let id = {
         let holder = Consumer::new(&reader, "holder").await;
-        holder.report(json!({ANY: [1, 1]}), "3 s").await.unwrap();
+        holder.report(json!({ANY: [1, 1]}), "10 s").await.unwrap();
         holder.id
     };
     set(&admin, ANY, "new-value").await.unwrap();
@@ -262,11 +262,11 @@ async fn verdict_is_unknown_for_a_term_after_a_crash_and_right_after_it() {
             break;
         }
         assert_eq!(found.verdict, "unknown");
-        holder.report(json!({ANY: [1, 1]}), "3 s").await.unwrap();
+        holder.report(json!({ANY: [1, 1]}), "10 s").await.unwrap();
         sleep(Duration::from_millis(100)).await;
     }
-    assert!(crashed.elapsed() > Duration::from_secs(3));
-    holder.report(json!({ANY: [2, 2]}), "3 s").await.unwrap();
+    assert!(crashed.elapsed() > Duration::from_secs(10));
+    holder.report(json!({ANY: [2, 2]}), "10 s").await.unwrap();
     assert_eq!(status(&admin, ANY).await.verdict, "converged");
     assert_eq!(get(&reader, ANY).await.unwrap(), "new-value");
 }

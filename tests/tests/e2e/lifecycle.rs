@@ -242,8 +242,14 @@ async fn previous_value_is_kept_for_its_time() {
     set_with(&admin, ANY, "second", json!({"keepPrevious": 0})).await.unwrap();
     assert_error(which(&reader, ANY, "previous").await, ErrorCode::CredentialsNotSet);
     set_with(&admin, ANY, "third", json!({"keepPrevious": 1})).await.unwrap();
-    assert_eq!(which(&reader, ANY, "previous").await.unwrap(), "second");
     admin.batch_execute("SELECT pg_sleep(1.1)").await.unwrap();
+    assert_error(which(&reader, ANY, "previous").await, ErrorCode::CredentialsNotSet);
+    set_with(&admin, ANY, "second", json!({"keepPrevious": 0})).await.unwrap();
+    set_with(&admin, ANY, "third", json!({"keepPrevious": 60})).await.unwrap();
+    assert_eq!(which(&reader, ANY, "previous").await.unwrap(), "second");
+    let over =
+        "UPDATE integration_credentials.configured_integrations SET previous_until = clock_timestamp()";
+    database.superuser().await.batch_execute(over).await.unwrap();
     assert_error(which(&reader, ANY, "previous").await, ErrorCode::CredentialsNotSet);
     assert_eq!(valid(&reader, ANY).await.len(), 1);
     assert_error(rollback(&admin, ANY).await, ErrorCode::CredentialsNotSet);

@@ -309,7 +309,7 @@ async fn signals_end_it_at_once_with_status_0_connected_or_not() {
         let sent = Instant::now();
         listener.signal(signal);
         assert_eq!(finish(listener.child).await, (0, String::new()), "{signal}, connected: {connected}");
-        assert!(sent.elapsed() < Duration::from_secs(5), "{signal}, connected: {connected}");
+        assert!(sent.elapsed() < Duration::from_secs(15), "{signal}, connected: {connected}");
         eventually("its session is gone", async || sessions(&superuser).await == 0).await;
         admit(&database, true).await;
     }
@@ -399,7 +399,7 @@ async fn a_connection_that_died_in_silence_is_noticed_and_replaced() {
     let dsn = format!("{} host=127.0.0.1 port={} sslmode=disable", database.dsn(READER), proxy.port);
     let options = WatchOptions {
         heartbeat: Duration::from_millis(200),
-        timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(3),
         ..WatchOptions::default()
     };
     let settings = Settings::resolve(Some(&dsn)).unwrap();
@@ -413,7 +413,7 @@ async fn a_connection_that_died_in_silence_is_noticed_and_replaced() {
     set(&admin, ANY, "two").await.unwrap();
     set(&admin, ANY, "three").await.unwrap();
     let EventKind::Disconnected { reason, since } = next(&mut watcher).await else { panic!() };
-    assert_eq!(reason, "no answer within 1 s");
+    assert_eq!(reason, "no answer within 3 s");
     assert!(since.0.elapsed().unwrap() >= options.timeout);
     assert_eq!(next(&mut watcher).await, EventKind::Reconnected { mode: Mode::Listening });
     assert_eq!(next(&mut watcher).await, changed(3));

@@ -257,7 +257,7 @@ async fn rules_and_functions_of_the_own_transaction_see_no_sealed_value() {
         set_sealed(superuser, ANY, &sealed).await.unwrap();
         superuser.batch_execute("COMMIT").await.unwrap();
     }
-    register(superuser, ANY, json!({"prefix": "no"})).await.unwrap();
+    register(superuser, ANY, json!({"prefix": "no-"})).await.unwrap();
     assert_error(set_sealed(superuser, ANY, &sealed).await, ErrorCode::InvalidCredentials);
     register(superuser, ANY, json!({})).await.unwrap();
     set_sealed(superuser, ANY, &sealed).await.unwrap();

@@ -1,7 +1,7 @@
 //! The example service: under load, a rotation makes no request fail.
 
 use crate::{
-    command_line::{PATIENCE, database},
+    command_line::{PATIENCE, database, eventually},
     helpers::calls::{ANY, set},
 };
 use axum::{
@@ -27,6 +27,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -100,20 +101,20 @@ async fn under_load_a_rotation_makes_no_request_fail() {
     let (_service, service) = start(&database, &url).await;
 
     let is_over = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..8)
-        .map(|_| {
-            let (is_over, service) = (is_over.clone(), service.clone());
+    let requests = Arc::new([const { AtomicUsize::new(0) }; 8]);
+    let clients: Vec<_> = (0..requests.len())
+        .map(|number| {
+            let (is_over, requests, service) = (is_over.clone(), requests.clone(), service.clone());
             let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
             tokio::spawn(async move {
-                let mut requests = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     assert_eq!(client.get(service.clone()).await.unwrap().status(), StatusCode::OK);
-                    requests += 1;
+                    requests[number].fetch_add(1, Ordering::Relaxed);
                 }
-                requests
             })
         })
         .collect();
+    let answered = || requests.each_ref().map(|requests| requests.load(Ordering::Relaxed));
     for rotation in 1..=20 {
         let token = format!("token-{rotation}");
         api.issue(&token);
@@ -124,12 +125,19 @@ async fn under_load_a_rotation_makes_no_request_fail() {
         }
         api.revoke_all_but_the_last();
         sleep(Duration::from_millis(50)).await;
+        // A request that was refused is tried once more, with the token that is accepted now.
+        let before = answered();
+        eventually("every request of before is answered", async || {
+            clients.iter().any(JoinHandle::is_finished)
+                || answered().iter().zip(before).all(|(now, before)| *now > before)
+        })
+        .await;
     }
     is_over.store(true, Ordering::Relaxed);
-    let mut requests = 0;
     for client in clients {
-        requests += client.await.unwrap();
+        client.await.unwrap();
     }
+    let requests: usize = answered().iter().sum();
     let refused = api.refused.load(Ordering::Relaxed);
     println!("{requests} requests through 20 rotations, none failed; {refused} were tried a second time");
     assert!(requests > 200);

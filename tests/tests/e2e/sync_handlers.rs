@@ -317,7 +317,11 @@ async fn with_remote() -> (Fixture, Cluster, Database) {
 const INSERT: &str = "INSERT INTO app.keys VALUES (org_slug, key, value)";
 
 async fn remote_values(remote: &Database) -> Vec<String> {
-    let rows = remote.superuser().await.query("SELECT value FROM keys", &[]).await.unwrap();
+    values_of(&remote.superuser().await).await
+}
+
+async fn values_of(remote: &Session) -> Vec<String> {
+    let rows = remote.query("SELECT value FROM keys", &[]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }
 
@@ -349,13 +353,14 @@ async fn a_remote_database_may_be_away_and_come_back() {
 async fn a_remote_database_may_give_up_on_a_statement() {
     let (fixture, _remote, database) = with_remote().await;
     let impatient = format!("ALTER DATABASE {} SET statement_timeout = '100ms'", database.name());
-    database.superuser().await.batch_execute(&impatient).await.unwrap();
+    let remote = database.superuser().await;
+    remote.batch_execute(&impatient).await.unwrap();
     fixture.handler("surface", &format!("{INSERT}; PERFORM FROM app.slow")).await;
     // The same SQLSTATE as a cancel of the caller, and yet not one.
     let message = failure(set(&fixture.admin, ANY, "value").await);
     assert_eq!(message, "canceling statement due to statement timeout");
     assert_eq!(revision(&fixture.admin, ANY).await, 1);
-    assert_eq!(remote_values(&database).await, [""; 0]);
+    assert_eq!(values_of(&remote).await, [""; 0]);
 }
 
 #[tokio::test]
@@ -382,24 +387,31 @@ async fn a_remote_database_that_goes_away_during_the_call_ends_it() {
 
 #[tokio::test]
 async fn a_remote_database_that_is_lost_when_the_handler_has_ended_leaves_a_sound_session() {
+    const GATE: &str = "pg_advisory_xact_lock(4711)";
     let (fixture, _remote, database) = with_remote().await;
-    fixture.handler("surface", &format!("{INSERT}; PERFORM pg_sleep(1)")).await;
+    fixture.handler("surface", &format!("{INSERT}; PERFORM {GATE}")).await;
     let remote = database.superuser().await;
     let before = fixture.state().await;
+    let gate = &fixture.superuser;
     let lose = async || {
-        until(&fixture.superuser, ASLEEP).await;
+        let waits = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted";
+        until(gate, waits).await;
         let all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
         remote.query(all, &[]).await.unwrap();
+        gate.batch_execute("COMMIT").await.unwrap();
     };
+    let close = format!("BEGIN; SELECT {GATE}");
     let canary = Canary::new();
     let call =
         format!("PERFORM integration_credentials.admin_set_integration_credentials('{ANY}', 'v', 'actor')");
     let caught = format!("DO $$ BEGIN {call}; EXCEPTION WHEN OTHERS THEN NULL; END $$");
+    gate.batch_execute(&close).await.unwrap();
     let (plain, ()) = tokio::join!(set(&fixture.admin, ANY, canary.as_str()), lose());
     canary.assert_absent(&plain);
     assert!(plain.is_err());
     fixture.admin.batch_execute("SELECT").await.unwrap();
+    gate.batch_execute(&close).await.unwrap();
     let (caught, ()) = tokio::join!(fixture.admin.batch_execute(&caught), lose());
     assert!(caught.is_err(), "postgres_fdw does not let it commit");
     assert_eq!(fixture.state().await, before);

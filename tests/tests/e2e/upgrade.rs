@@ -176,7 +176,7 @@ async fn pg_upgrade_keeps_everything() {
     let mut to = builder.start();
     to.stop(Shutdown::Fast);
     let mut upgrade = to.tool("pg_upgrade");
-    upgrade.env_remove("PGHOST").env_remove("PGPORT").args(["--username", SUPERUSER]);
+    upgrade.env_remove("PGHOST").env_remove("PGPORT").args(["--username", SUPERUSER, "--no-sync"]);
     upgrade.arg("--old-bindir").arg(old.programs()).arg("--new-bindir").arg(new.programs());
     upgrade.arg("--old-datadir").arg(from.data_dir()).arg("--new-datadir").arg(to.data_dir());
     let output = run(&mut upgrade, b"").await;

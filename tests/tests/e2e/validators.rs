@@ -110,6 +110,7 @@ async fn a_cancel_or_a_timeout_ends_the_call_and_nothing_else() {
     let cancelled = fixture.set_and_cancel(canary.as_str()).await;
     admin.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
     let late = set(admin, ANY, canary.as_str()).await;
+    admin.batch_execute("RESET statement_timeout").await.unwrap();
     for ended in [cancelled, late] {
         canary.assert_absent(&ended);
         assert_eq!(sqlstate(ended), "57014");

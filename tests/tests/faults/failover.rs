@@ -2,7 +2,7 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT, settings},
+    observers::{BY_NOTIFICATION, Observers, VIGILANT, patiently, settings},
     scene::{Scene, pool},
 };
 use intcred::{EventKind, Mode, WatchOptions, Watcher};
@@ -75,7 +75,7 @@ async fn a_standby_is_promoted() {
     observers.cache("cache of the standby", &any, VIGILANT).await;
     observers.cache_over("watches the primary, fetches from the standby", &write, pool(&any), VIGILANT).await;
     let options = WatchOptions { initial: false, ..VIGILANT };
-    let mut poller = Watcher::start(&settings(&any), options).await.unwrap();
+    let mut poller = patiently(async || Watcher::start(&settings(&any), options).await).await.unwrap();
     assert_eq!(poller.mode(), Mode::Polling);
 
     let admin = either(primary, &standby, &copy, ADMIN, "read-write");

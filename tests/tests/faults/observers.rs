@@ -7,7 +7,7 @@ use crate::{
     truth::{self, History, State},
 };
 use deadpool_postgres::Pool;
-use intcred::{CacheOptions, CredentialCache, EventKind, Settings, WatchOptions, Watcher};
+use intcred::{CacheOptions, CredentialCache, Error, EventKind, Settings, WatchOptions, Watcher};
 use std::{
     collections::BTreeMap,
     io::{Write, stdout},
@@ -25,6 +25,16 @@ pub const VIGILANT: WatchOptions =
 
 const fn watch(heartbeat: Duration, timeout: Duration, poll: Duration) -> WatchOptions {
     WatchOptions { initial: true, heartbeat, timeout, poll }
+}
+
+/// Starts a watcher or a cache, again if a busy machine does not answer in the time of its options.
+pub async fn patiently<T>(start: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    loop {
+        match start().await {
+            Err(Error::Disconnected { .. } | Error::Connect { .. }) => {}
+            started => return started,
+        }
+    }
 }
 
 /// Caches with their readers, and watchers.
@@ -50,18 +60,21 @@ impl Observers {
     }
 
     pub async fn watch(&mut self, name: &str, dsn: &str, options: WatchOptions) {
-        let watcher = Watcher::start(&settings(dsn), options).await.unwrap();
+        let watcher = patiently(async || Watcher::start(&settings(dsn), options).await).await.unwrap();
         self.watched.push(Watched::start(name, watcher));
     }
 
     pub async fn cache(&mut self, name: &str, dsn: &str, watch: WatchOptions) {
-        let cache = CredentialCache::start(&settings(dsn), cache_options(watch)).await.unwrap();
+        let start = async || CredentialCache::start(&settings(dsn), cache_options(watch)).await;
+        let cache = patiently(start).await.unwrap();
         self.cached.push(Cached::start(name, cache, &self.keys));
     }
 
     /// A cache that watches by the DSN and fetches over the pool.
     pub async fn cache_over(&mut self, name: &str, dsn: &str, pool: Pool, watch: WatchOptions) {
-        let cache = CredentialCache::over_pool(&settings(dsn), pool, cache_options(watch)).await.unwrap();
+        let start =
+            async || CredentialCache::over_pool(&settings(dsn), pool.clone(), cache_options(watch)).await;
+        let cache = patiently(start).await.unwrap();
         self.cached.push(Cached::start(name, cache, &self.keys));
     }
 

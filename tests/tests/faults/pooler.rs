@@ -2,7 +2,7 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT, cache_options, print, settings},
+    observers::{BY_NOTIFICATION, Observers, VIGILANT, cache_options, patiently, print, settings},
     pgbouncer::PgBouncer,
     scene::{Scene, pool},
 };
@@ -60,16 +60,17 @@ async fn in_transaction_mode_it_is_found_out_at_the_start_and_later() {
     let pgbouncer = PgBouncer::start(&scene.cluster, "transaction").await;
     let settings = settings(&pgbouncer.reader(&scene.database));
     let began = Instant::now();
-    let watcher = Watcher::start(&settings, VIGILANT).await;
+    let watcher = patiently(async || Watcher::start(&settings, VIGILANT).await).await;
     assert!(matches!(watcher, Err(Error::NotificationsLost)), "{watcher:?}");
     let found_out = began.elapsed();
-    let cache = CredentialCache::start(&settings, cache_options(VIGILANT)).await;
+    let cache = patiently(async || CredentialCache::start(&settings, cache_options(VIGILANT)).await).await;
     assert!(matches!(cache, Err(Error::NotificationsLost)), "{cache:?}");
     pgbouncer.stop().await;
 
     // Somebody changes the mode of one that worked, and back again.
     let pgbouncer = PgBouncer::start(&scene.cluster, "session").await;
-    let mut watcher = Watcher::start(&settings, WatchOptions { initial: false, ..VIGILANT }).await.unwrap();
+    let options = WatchOptions { initial: false, ..VIGILANT };
+    let mut watcher = patiently(async || Watcher::start(&settings, options).await).await.unwrap();
     let mut next = async || timeout(PATIENCE, watcher.recv()).await.expect("an event").unwrap().kind;
     assert!(matches!(next().await, EventKind::Synced { .. }));
     pgbouncer.stop().await;

@@ -89,6 +89,10 @@ async fn a_backend_killed() {
     let ended = async |superuser: &Session| {
         let Some(row) = superuser.query_opt(watcher, &[]).await.unwrap() else { return false };
         kill(Pid::from_raw(row.get(0)), Signal::SIGKILL).unwrap();
+        // The server ends all sessions once it has noticed.
+        while superuser.batch_execute("SELECT").await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
+        }
         true
     };
     outlives_ends("kill -9 of a backend", ended).await;

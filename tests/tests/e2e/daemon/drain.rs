@@ -61,7 +61,7 @@ async fn a_second_signal_ends_it_at_once_and_the_hook_with_it() {
         let sent = Instant::now();
         daemon.signal(second);
         assert_eq!(daemon.ended().await, 0);
-        assert!(sent.elapsed() < Duration::from_secs(5));
+        assert!(sent.elapsed() < Duration::from_secs(15));
         eventually("the hook is gone", async || !is_alive(&pid)).await;
     }
 }

@@ -47,7 +47,7 @@ async fn the_service_manager_learns_how_the_daemon_stands() {
     for _ in 0..3 {
         let asked = Instant::now();
         assert_eq!(next(&manager).await, ["WATCHDOG=1"]);
-        assert!(asked.elapsed() < Duration::from_secs(2));
+        assert!(asked.elapsed() < Duration::from_secs(20));
     }
     cluster.stop(Shutdown::Fast);
     let told = news(&manager).await;

@@ -1,6 +1,9 @@
 //! Messages and statements that ended a session, or the whole server.
 
-use crate::helpers::calls::{ANY, register, set};
+use crate::helpers::{
+    calls::{ANY, register, set},
+    fixture::{ASLEEP, until},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -70,8 +73,9 @@ async fn the_report_of_a_crash_can_be_read_and_has_no_value() {
     let canary = Canary::new();
     let mut wire = Wire::open(&database, ADMIN, &[]).await;
     let pid = wire.pid();
+    let witness = database.superuser().await;
     let ends = async {
-        sleep(Duration::from_millis(300)).await;
+        until(&witness, ASLEEP).await;
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     };
     let statement = format!("SELECT {F}('{ANY}', '{canary}', 'me'), pg_sleep(60)");

@@ -3,9 +3,12 @@
 use super::page::post;
 use super::scene::{LIST, REMOVE, SET, Scene, modern, modern_with, opens_links};
 use crate::{command_line::eventually, helpers::calls::ANY};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// Few, so that a busy machine makes more. The default is in docs/cli.md, which a test generates.
 #[tokio::test]
@@ -78,7 +81,12 @@ async fn a_key_has_8_calls_at_once_of_which_32_wait_in_all() {
         });
         let (request, address) =
             (modern_with("tools/call", params, &opens_links()).key(&keys[index]), address.clone());
-        calls.spawn(async move { request.send(&address).await });
+        calls.spawn(async move {
+            loop {
+                request.send(&address).await;
+                sleep(Duration::from_millis(500)).await;
+            }
+        });
     };
     for _ in 0..8 {
         wait(0);
@@ -97,15 +105,19 @@ async fn a_key_has_8_calls_at_once_of_which_32_wait_in_all() {
             wait(index);
         }
     }
-    sleep(Duration::from_secs(2)).await;
-    // 32 wait. The next is not kept waiting.
+    // Once 32 wait, the next is not kept waiting.
     let params = json!({
         "name": SET, "arguments": {"integration_key": ANY}, "requestState": states[4],
         "inputResponses": {"credential": {"action": "accept"}},
     });
-    let answer = served.send(&modern_with("tools/call", params, &opens_links()).key(&keys[4])).await;
-    let object: Value = answer.json()["result"]["structuredContent"].clone();
-    assert!(object["pending"]["url"].is_string(), "{answer:?}");
+    let next = modern_with("tools/call", params, &opens_links()).key(&keys[4]);
+    eventually("the next is told to come again", async || {
+        // Time for one that came too late to take the place of the attempt before.
+        sleep(Duration::from_secs(1)).await;
+        let answer = timeout(Duration::from_secs(1), served.send(&next)).await;
+        answer.is_ok_and(|answer| answer.json()["result"]["structuredContent"]["pending"]["url"].is_string())
+    })
+    .await;
     calls.abort_all();
 }
 
@@ -151,8 +163,12 @@ async fn connections_of_the_database_are_shared_and_few() {
     let superuser = scene.database.superuser().await;
     let open =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'icred%'";
-    let count: i64 = superuser.query_one(open, &[]).await.unwrap().get(0);
-    assert!((1..=32).contains(&count), "{count}");
+    // A backend whose client has left ends a moment later.
+    let has_few = async |open: &str, most: i64| {
+        let count: i64 = superuser.query_one(open, &[]).await.unwrap().get(0);
+        (1..=most).contains(&count)
+    };
+    eventually("32 at most", async || has_few(open, 32).await).await;
     let mut calls = JoinSet::new();
     for _ in 0..8 {
         let (request, address) = (modern("tools/list", json!({})).key(&keys[0]), served.address());
@@ -160,8 +176,7 @@ async fn connections_of_the_database_are_shared_and_few() {
     }
     assert!(calls.join_all().await.iter().all(|status| *status == 200));
     let of_one = format!("{open} AND usename = '{}'", &keys[0][..16]);
-    let count: i64 = superuser.query_one(&of_one, &[]).await.unwrap().get(0);
-    assert!((1..=2).contains(&count), "{count}");
+    eventually("two of a key at most", async || has_few(&of_one, 2).await).await;
 }
 
 #[tokio::test]

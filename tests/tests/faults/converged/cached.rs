@@ -1,7 +1,7 @@
 //! The library's caches, with callers who keep their handles for a while.
 
 use super::simulated::Clock;
-use crate::observers::settings;
+use crate::observers::{patiently, settings};
 use fastrand::Rng;
 use intcred::{CacheOptions, Credential, CredentialCache, WatchOptions, testing};
 use std::{
@@ -42,10 +42,12 @@ pub fn options(lease: Duration, name: &str) -> CacheOptions {
 impl Cached {
     pub async fn start(dsn: &str, lease: Duration, keys: &[String], mut random: Rng) -> Self {
         let clock = Clock::random(&mut random, 0.004);
-        let clock = testing::Clock::of(move || clock.now());
-        let options = options(lease, "cached");
-        let cache = CredentialCache::start_with_clock(&settings(dsn), options, clock).await;
-        Self::of(cache.unwrap(), lease, keys, random)
+        let cache = patiently(async || {
+            let clock = testing::Clock::of(move || clock.now());
+            CredentialCache::start_with_clock(&settings(dsn), options(lease, "cached"), clock).await
+        });
+        let cache = cache.await.unwrap();
+        Self::of(cache, lease, keys, random)
     }
 
     pub fn of(cache: CredentialCache, lease: Duration, keys: &[String], mut random: Rng) -> Self {

@@ -109,16 +109,19 @@ async fn link_expires_after_ten_minutes() {
     let (_client, link) = scene.link(&Scene::over_http(&proxy, &key)).await;
     let mut browser = Browser::start(&scene.file("profile")).await;
     // Another replica, whose clock is ahead.
-    let _nearly = scene.replica(&proxy, &["faketime", "-f", "+9m"], &[]).await;
+    let nearly = scene.replica(&proxy, &["faketime", "-f", "+9m"], &[]).await;
     browser.enter(&link, Some(&key)).await;
     browser.says(INVITATION).await;
-    let _later = scene.replica(&proxy, &["faketime", "-f", "+11m"], &[]).await;
+    let later = scene.replica(&proxy, &["faketime", "-f", "+11m"], &[]).await;
     browser.fill("Credential", "xoxb-too-late").await;
     browser.click("Store").await;
     browser.says("expired").await;
     browser.enter(&link, Some(&key)).await;
     browser.says("expired").await;
     assert_eq!(revision(&scene).await, 0);
+    for server in [nearly, later] {
+        server.kill().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
     sync::OnceCell,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// An integration with a rule that a typed value may break: [`PREFIX`].
@@ -32,11 +32,20 @@ pub struct Scene {
 const ID_CHARS: usize = 16;
 
 /// A server over HTTP.
-pub struct Replica(Child);
+pub struct Replica {
+    process: Child,
+    address: SocketAddr,
+}
 
 impl Replica {
     pub async fn kill(mut self) {
-        self.0.kill().await.unwrap();
+        self.process.kill().await.unwrap();
+        let is_gone = async {
+            while TcpStream::connect(self.address).await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), is_gone).await.expect("nobody listens any more");
     }
 }
 
@@ -119,7 +128,7 @@ impl Scene {
             sleep(Duration::from_millis(10)).await;
         }
         proxy.lead_to(address);
-        Replica(process)
+        Replica { process, address }
     }
 
     /// Where a client finds the server over HTTP.
@@ -159,7 +168,9 @@ pub async fn pending(client: &mut Client) -> String {
 fn wrapped(wrap: &[&str]) -> Command {
     let Some((program, arguments)) = wrap.split_first() else { return intcred() };
     let mut command = Command::new(program);
-    command.args(arguments).arg(intcred_path()).env("HOME", "/nonexistent");
+    // A program may run the server as its child, and leave it behind when it is killed.
+    command.args(arguments).args(["setpriv", "--pdeathsig", "KILL"]);
+    command.arg(intcred_path()).env("HOME", "/nonexistent");
     command
 }
 

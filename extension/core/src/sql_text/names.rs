@@ -213,9 +213,16 @@ fn decoded(text: &[u8], at: usize) -> Character {
         Some(b'u') => (digits + 1, 16, 4),
         Some(b'U') => (digits + 1, 16, 8),
         Some(b'0'..=b'7') => (digits, 8, 3),
-        // A space of the code within the literal, where literals of that code continue in a next line.
-        Some(b'n' | b'r' | b't' | b'f' | b'b') => {
-            return Character { byte: b'\n', is_escaped: true, end: digits + 1 };
+        // A space or a line end of the code within the literal, where literals of that code continue in a next line.
+        Some(&letter @ (b'n' | b'r' | b't' | b'f' | b'b')) => {
+            let byte = match letter {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'f' => 0x0c,
+                _ => 0x08,
+            };
+            return Character { byte, is_escaped: true, end: digits + 1 };
         }
         _ => return plain,
     };

@@ -96,6 +96,7 @@ fn names_are_found_in_every_spelling() {
         "SELECT f(U&'SELECT U&\"!!+000061dmin!!005f!!+'\n'000073et_integration_credentials\"' UESCAPE '!')",
         "DO 'BEGIN EXECUTE E''SELECT admin\\x'\n'5fset_integration_credentials(1)''; END'",
         "DO E'BEGIN EXECUTE ''SELECT admin_set_''\\n''integration_credentials(1)''; END'",
+        "DO E'BEGIN EXECUTE ''SELECT admin_set_'' --a\\tb\\n''integration_credentials(1)''; END'",
         "DO U&'BEGIN EXECUTE ''SELECT admin_set_''!000a''integration_credentials(1)''; END' UESCAPE '!'",
         "DO '-- BEGIN'\n' PERFORM admin_set_'\n 'integration_credentials(1); END'",
         "DO E'BEGIN EXECUTE E\\'SELECT admin\\\\x5fset_integration_credentials(1)\\'; END'",

@@ -80,8 +80,8 @@ impl CacheOptions {
 ///
 /// The first [`get`](Self::get) of a key fetches the value. Later ones read it from memory without a lock,
 /// until it changes; then the cache fetches the new value at once. See [Guarantees](crate#guarantees). Clones
-/// share the cache; dropping the last clone closes the connections. All of it runs in the tokio runtime that
-/// starts the cache, whichever asks for a value; once that has ended, so has the cache.
+/// share the cache; dropping the last clone closes the connections. All tasks of a cache run in the tokio runtime
+/// that starts the cache, and the cache ends with that runtime. Callers may have runtimes of their own.
 #[derive(Clone)]
 pub struct CredentialCache(Arc<Inner>);
 
@@ -292,9 +292,8 @@ async fn follow(
                         single_flight.start_later(&key);
                     }
                 } else {
-                    let single_flight = single_flight.clone();
                     // A caller of `get` fetches a key that this did not, or not yet.
-                    tokio::spawn(async move { single_flight.fetch_all().await });
+                    drop(single_flight.start_all());
                 }
             }
             EventKind::Changed { key, .. }

@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::watch,
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
@@ -143,15 +144,19 @@ impl SingleFlight {
         }
     }
 
-    /// Fetches all credentials in one round trip, and returns how many were cached. A key that changes during
-    /// the fetch is not cached.
+    /// Waits for [`Self::start_all`].
     pub async fn fetch_all(self: &Arc<Self>) -> Result<usize, Error> {
-        let single_flight = self.clone();
-        let fetch = self.runtime.spawn(async move { single_flight.fetch_all_here().await });
-        fetch.await.unwrap_or_else(|_| Err(ended()))
+        self.start_all().await.unwrap_or_else(|_| Err(ended()))
     }
 
-    async fn fetch_all_here(&self) -> Result<usize, Error> {
+    /// Starts to fetch all credentials in one round trip. Returns how many were cached. A key that changes during
+    /// the fetch is not cached.
+    pub fn start_all(self: &Arc<Self>) -> JoinHandle<Result<usize, Error>> {
+        let single_flight = self.clone();
+        self.runtime.spawn(async move { single_flight.fetch_all_current().await })
+    }
+
+    async fn fetch_all_current(&self) -> Result<usize, Error> {
         let mut may_reconnect = true;
         let (version, all) = loop {
             let version = self.store.version();

@@ -23,15 +23,19 @@ pub const BY_NOTIFICATION: WatchOptions =
 pub const VIGILANT: WatchOptions =
     watch(Duration::from_millis(500), Duration::from_secs(1), Duration::from_millis(50));
 
+/// Longer than the busiest machine takes for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 const fn watch(heartbeat: Duration, timeout: Duration, poll: Duration) -> WatchOptions {
     WatchOptions { initial: true, heartbeat, timeout, poll }
 }
 
 /// Starts a watcher or a cache, again if a busy machine does not answer in the time of its options.
 pub async fn patiently<T>(start: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let since = Instant::now();
     loop {
         match start().await {
-            Err(Error::Disconnected { .. } | Error::Connect { .. }) => {}
+            Err(Error::Disconnected { .. } | Error::Connect { .. }) if since.elapsed() < PATIENCE => {}
             started => return started,
         }
     }

@@ -7,7 +7,7 @@ use nix::{
 };
 use std::time::Duration;
 use tests::{Cluster, Session, Shutdown};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// After an outage that is short.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -90,9 +90,12 @@ async fn a_backend_killed() {
         let Some(row) = superuser.query_opt(watcher, &[]).await.unwrap() else { return false };
         kill(Pid::from_raw(row.get(0)), Signal::SIGKILL).unwrap();
         // The server ends all sessions once it has noticed.
-        while superuser.batch_execute("SELECT").await.is_ok() {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let noticed = async {
+            while superuser.batch_execute("SELECT").await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(LIMIT, noticed).await.expect("the server notices");
         true
     };
     outlives_ends("kill -9 of a backend", ended).await;

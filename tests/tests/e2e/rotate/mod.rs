@@ -114,8 +114,8 @@ fn steps(lines: &str) -> Vec<String> {
     lines.lines().map(step).collect()
 }
 
-/// Writes its input to a file. Not where there is none: one that outlives a rotation that was killed would empty the file of
-/// the next.
+/// Writes its input to a file, unless the input is empty. A test may outlive a rotation that was killed, and would empty the
+/// file that the next rotation writes.
 const TEST: &str = r#"value=$(cat); [ -z "$value" ] || printf %s "$value" > "$DIR/tested""#;
 const REVOKE: &str = r#"value=$(cat); [ -z "$value" ] || printf %s "$value" > "$DIR/revoked""#;
 

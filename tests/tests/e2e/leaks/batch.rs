@@ -110,7 +110,8 @@ async fn intervene(operator: &Session, holder: &Session, views: &Views<'_>, cell
         }
         End::Killed => {
             for pid in pids {
-                kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+                // The server may have ended it already, because of the one before.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
         End::Released | End::AtOnce | End::TimedOut => holder.batch_execute("ROLLBACK").await.unwrap(),
@@ -119,8 +120,7 @@ async fn intervene(operator: &Session, holder: &Session, views: &Views<'_>, cell
 
 /// The backends of the cells, once all of them wait.
 async fn held_up(operator: &Session, cells: &[&Cell]) -> Vec<i32> {
-    let waiting = "SELECT pid FROM pg_stat_activity WHERE usename = ANY ($1) AND wait_event_type = 'Lock'
-                   ORDER BY backend_start";
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE usename = ANY ($1) AND wait_event_type = 'Lock'";
     let roles: Vec<_> = cells.iter().map(|cell| cell.role.as_str()).collect();
     let all = async {
         loop {

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, error::DbError};
 
 /// Longer than a notification ever takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A client, with the notices and notifications of the server.
 pub struct Session {

@@ -198,12 +198,13 @@ async fn switching_is_announced_to_every_org_that_has_a_row_and_to_the_callers_o
     let acme = fixture.connect_as(ADMIN, "acme").await;
     let globex = fixture.connect_as(ADMIN, "globex").await;
     let initech = fixture.connect_as(ADMIN, "initech").await;
+    let mut listener = fixture.listener().await;
     set(&acme, ANY, VALUE).await.unwrap();
     set(&globex, ANY, VALUE).await.unwrap();
     remove(&globex, ANY).await.unwrap();
     set(&initech, TRUSTRADIUS, VALUE).await.unwrap();
+    assert_eq!(heard(&mut listener, 4).await.len(), 4);
 
-    let mut listener = fixture.listener().await;
     let audited = count(&fixture.superuser, "webapp_org_admin_audit_log").await;
     for (switch, operation) in
         [(true, None), (false, Some(Operation::Disable)), (false, None), (true, Some(Operation::Enable))]

@@ -3,11 +3,12 @@
 
 use crate::doctor::is_well;
 use crate::helpers::calls::{ANY, register, set};
+use crate::helpers::fixture::until;
 use serde_json::json;
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
 use tests::{
-    ADMIN, Cluster, Output, SUPERUSER, document::read, installation::Installation, process::intcred_path,
-    run, write_executable,
+    ADMIN, Cluster, Output, SUPERUSER, Session, document::read, installation::Installation,
+    process::intcred_path, run, write_executable,
 };
 
 /// What stands below a heading, up to the next one of its level.
@@ -210,6 +211,7 @@ async fn hook_of_the_services_keeps_the_token() {
 /// The roles of the document of rotations, a service that follows, and stand-ins for the vendor's commands.
 struct Office {
     cluster: Cluster,
+    superuser: Session,
     /// How many tokens were minted: each command is given another one.
     tokens: u32,
 }
@@ -232,16 +234,17 @@ impl Office {
         write_executable(&cluster.dir().join("probe"), b"#!/bin/sh\ngrep -q xoxb");
         write_executable(&cluster.dir().join("revoke"), b"#!/bin/sh\ncat >> revoked");
         let service = app.connect("web").await;
+        let report = "SELECT integration_credentials.report_held_revisions(
+            '6f3a3d2e-0000-4000-8000-000000000002', 'web-1',
+            jsonb_build_object(key, jsonb_build_array(revision, revision)), '1 minute')
+            FROM integration_credentials.list_integrations() WHERE key = 'slack'";
+        service.batch_execute(report).await.unwrap();
         tokio::spawn(async move {
-            let report = "SELECT integration_credentials.report_held_revisions(
-                '6f3a3d2e-0000-4000-8000-000000000002', 'web-1',
-                jsonb_build_object(key, jsonb_build_array(revision, revision)), '1 minute')
-                FROM integration_credentials.list_integrations() WHERE key = 'slack'";
             while service.batch_execute(report).await.is_ok() {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         });
-        Self { cluster, tokens: 0 }
+        Self { cluster, superuser, tokens: 0 }
     }
 
     async fn go(&mut self, role: &str, line: &str) -> Output {
@@ -265,6 +268,9 @@ async fn commands_of_the_rotation_do_what_the_document_shows() {
         ("intcred rollback", "intcred set slack"),
         ("intcred import", "echo SLACK_TOKEN=$(cat) > tokens.env"),
     ];
+    /// The reader of the document takes longer than the service.
+    const CONVERGED: &str =
+        "SELECT FROM integration_credentials.rotation_status('slack') WHERE verdict = 'converged'";
     let mut office = Office::new().await;
     assert!(is_well(&office.go("robin", "intcred set slack").await));
     let (mut printed, mut run) = (String::new(), 0);
@@ -276,6 +282,9 @@ async fn commands_of_the_rotation_do_what_the_document_shows() {
                     for (_, before) in BEFORE.iter().filter(|(beginning, _)| command.starts_with(beginning)) {
                         let output = office.go("robin", before).await;
                         assert!(is_well(&output), "{before}: {output:?}");
+                    }
+                    if command.starts_with("intcred retire") {
+                        until(&office.superuser, CONVERGED).await;
                     }
                     let output = office.go(role, command).await;
                     assert_eq!(output.code, 0, "{line}: {output:?}");

@@ -17,9 +17,11 @@ async fn null_accepts_and_a_text_refuses() {
         };
         fixture.as_owner(&format!("CREATE FUNCTION {function}")).await;
         fixture.register("validator", &[&ANY, &"app.check(text)"]).await.unwrap();
+        let mut listener = fixture.listener().await;
         set(&fixture.admin, ANY, "good").await.unwrap();
+        assert_eq!(heard(&mut listener, 1).await.len(), 1);
 
-        let (mut listener, before) = (fixture.listener().await, fixture.state().await);
+        let before = fixture.state().await;
         let canary = Canary::new();
         let refused = set(&fixture.admin, ANY, &format!("bad{canary}")).await;
         let error = assert_error(refused, ErrorCode::InvalidCredentials);

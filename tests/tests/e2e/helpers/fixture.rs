@@ -5,7 +5,7 @@ use integration_credentials_core::error::ErrorCode;
 use serde_json::{Value, json};
 use tests::{ADMIN, Canary, Cluster, Database, Session, assert_error};
 use tokio::time::{Duration, sleep, timeout};
-use tokio_postgres::{Error, NoTls, types::ToSql};
+use tokio_postgres::{Error, types::ToSql};
 
 /// A database with the integration [`ANY`] and a schema `app` for somebody's functions.
 pub struct Fixture {
@@ -82,12 +82,10 @@ impl Fixture {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// A session that hears of every change.
+    /// A session that hears of every change, and of one before it that the worker has still to send.
     pub async fn listener(&self) -> Session {
-        let mut listener = self.database.superuser().await;
+        let listener = self.database.superuser().await;
         listener.batch_execute("LISTEN integration_credentials; LISTEN app").await.unwrap();
-        // What the worker had still to send.
-        heard(&mut listener, 0).await;
         listener
     }
 
@@ -99,11 +97,11 @@ impl Fixture {
 
     /// A set call that is cancelled in a function that sleeps.
     pub async fn set_and_cancel(&self, value: &str) -> Result<Value, Error> {
+        let pid = self.admin.pid().await;
         let cancel = async {
             until(&self.superuser, ASLEEP).await;
-            self.admin.cancel_token().cancel_query(NoTls).await.unwrap();
-            // Up to 17 Postgres signals a cancel twice, and the second may be late.
-            sleep(Duration::from_millis(200)).await;
+            // Signals once, and before it returns. A cancel by the protocol does neither.
+            self.superuser.execute("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
         };
         tokio::join!(set(&self.admin, ANY, value), cancel).0
     }

@@ -48,6 +48,7 @@ pub async fn run(database: &Database, to: &SealingKey, cells: &[&Cell], evidence
         return problems;
     }
     holder.batch_execute("ROLLBACK").await.unwrap();
+    idle(&operator, cells).await;
     views.look(Channel::After).await;
     log_memory_contexts(&operator, cells).await;
     for (mut caller, _) in called {
@@ -139,6 +140,18 @@ async fn held_up(operator: &Session, cells: &[&Cell]) -> Vec<i32> {
         panic!("not all of {} calls are held up: {}", cells.len(), states.unwrap_or_default());
     };
     pids
+}
+
+/// Waits until no backend of the cells works any more: a client has an error before the backend is done with it.
+async fn idle(operator: &Session, cells: &[&Cell]) {
+    let working = "SELECT FROM pg_stat_activity WHERE usename = ANY ($1) AND state = 'active'";
+    let roles: Vec<_> = cells.iter().map(|cell| cell.role.as_str()).collect();
+    let all = async {
+        while !operator.query(working, &[&roles]).await.unwrap().is_empty() {
+            sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, all).await.expect("a backend does not become idle");
 }
 
 /// Has each backend log what it has in memory, which names statements.

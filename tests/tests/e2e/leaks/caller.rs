@@ -104,8 +104,13 @@ impl Caller {
             },
             Step::ByName(sql) => {
                 let name = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql";
-                let name = simple(&session.simple_query(name).await.unwrap());
-                session.simple_query(&sql.replace("{name}", name.trim())).await.map(|rows| simple(&rows))
+                match session.simple_query(name).await.map(|rows| simple(&rows)) {
+                    Ok(name) => {
+                        let sql = sql.replace("{name}", name.trim());
+                        session.simple_query(&sql).await.map(|rows| simple(&rows))
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Step::Bind { sql, value, format, r#type } => {
                 let parameter = Parameter(&value, format);
@@ -170,10 +175,10 @@ impl Caller {
         const VIEWS: &str = "SELECT 'pg_prepared_statements ' || v FROM pg_prepared_statements v
             UNION ALL SELECT 'pg_cursors ' || v FROM pg_cursors v
             UNION ALL SELECT 'pg_backend_memory_contexts ' || v FROM pg_backend_memory_contexts v";
-        if self.session.is_closed() {
+        let mut rows = self.session.simple_query(VIEWS).await;
+        if rows.as_ref().is_err_and(tokio_postgres::Error::is_closed) {
             return String::new();
         }
-        let mut rows = self.session.simple_query(VIEWS).await;
         if rows.is_err() {
             // The transaction of a cursor that failed.
             self.session.batch_execute("ROLLBACK").await.unwrap();

@@ -64,7 +64,8 @@ const EXPRESSIONS: &[Way] = expressions![
     "operator": r#"('x' OPERATOR("{value}".+) 'x')"#,
     "window": r#"max('x') OVER "{value}""#,
     "name of an argument": r#""{value}" => 'x'"#,
-    "time zone": "(now() AT TIME ZONE '/{value}')::text",
+    // Without the last character, a value with few digits is a time zone, as EST5EDT is.
+    "time zone": "(now() AT TIME ZONE '/{value}-')::text",
     "part of a date": "date_part('{value}', now())::text",
     "to_date": "to_date('x{value}', 'YYYY')::text",
     "XML": "'<{value}'::xml::text",

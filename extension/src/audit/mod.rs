@@ -109,7 +109,7 @@ fn count_session() -> bool {
 
 /// `audit_seal()`: asks for a worker.
 pub fn ask_to_seal() -> Option<pg_sys::Datum> {
-    maintenance::request();
+    maintenance::request_look();
     VOID
 }
 

@@ -180,6 +180,26 @@ async fn long_transactions_leave_their_own_rows_unsettled_and_no_others() {
     assert_eq!(problems(&database, &head).await, [""; 0]);
 }
 
+/// A worker that was asked to look, and has found nothing yet, is asked again by the commit.
+#[tokio::test]
+async fn row_is_sealed_whose_session_has_asked_for_it_before_its_commit() {
+    const UNTIL_THE_NEXT_ROUND: &str = "
+        SELECT pg_sleep(extract(epoch FROM state_change + interval '960 ms' - clock_timestamp()))
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'integration_credentials maintenance'";
+    let database = Cluster::shared().database().await;
+    let superuser = database.superuser().await;
+    register(&superuser, ANY, json!({})).await.unwrap();
+    for number in 0..3 {
+        sealed(&superuser).await;
+        superuser.batch_execute("BEGIN").await.unwrap();
+        set(&superuser, ANY, &format!("value-{number}")).await.unwrap();
+        let ask = "SELECT integration_credentials.audit_seal(); SELECT pg_sleep(0.08); COMMIT";
+        superuser.batch_execute(&format!("{UNTIL_THE_NEXT_ROUND}; {ask}")).await.unwrap();
+    }
+    sealed(&superuser).await;
+}
+
 /// Calls that need no encryption work without a keyring; their rows are in no block, and it is said why.
 #[tokio::test]
 async fn rows_from_before_the_keyring_are_from_before() {

@@ -28,6 +28,8 @@ CALLS       := arguments:: audit:: cache:: catalog:: catalog_cache:: listen:: me
 E2E         := --test e2e --test faults --test mcp_clients
 # The clients of `intcred mcp` care for no major: they are tested on one.
 TARGETS     := $(if $(filter 16 17 18,$(PG)),--lib --test harness --test e2e --test faults)
+# The registries may have a bad moment.
+export CARGO_NET_RETRY := 10
 # So that a panic in a test is one line, and what the server's environment says plays no part.
 export RUST_BACKTRACE := 0
 # The tests against live clusters wait for longer than they compute.

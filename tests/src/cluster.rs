@@ -12,6 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     fs::{self, File, Permissions},
     io, iter,
@@ -22,7 +23,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
-    sync::{OnceLock, atomic::AtomicU32},
+    sync::{Mutex, OnceLock, atomic::AtomicU32},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -74,7 +75,8 @@ impl Cluster {
     /// The cluster that the tests of this process share, each in databases of its own. It does not wait for the disk.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| Self::builder().setting("fsync", "off").start())
+        let of_many = || Self::builder().setting("fsync", "off").setting("max_connections", "300");
+        SHARED.get_or_init(|| of_many().start())
     }
 
     pub(crate) fn create(mut builder: Builder) -> Self {
@@ -328,15 +330,17 @@ fn send(postmaster: &Child, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the postmaster takes our signals");
 }
 
-/// A port on which nobody listened a moment ago. It is none that a connection going out is given, for such a connection
-/// could have it while the server restarts: Linux gives those from 32768 on.
+/// A port on which nobody listened a moment ago, and that no other test of this process has. It is none that a connection
+/// going out is given, for such a connection could have it while the server restarts: Linux gives those from 32768 on.
 #[must_use]
 pub fn free_port() -> u16 {
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let is_new = |port: &u16| TAKEN.lock().expect("no thread panics with the lock").insert(*port);
     iter::repeat_with(|| {
         let mut random = [0; 2];
         getrandom::fill(&mut random).expect("random bytes");
         10_000 + u16::from_ne_bytes(random) % 20_000
     })
-    .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+    .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok() && is_new(port))
     .expect("a free port")
 }

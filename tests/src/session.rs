@@ -11,8 +11,8 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, error::DbError};
 
-/// Longer than a notification ever takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longer than a notification ever takes on a busy machine. Postgres 15 may start a worker that sends a minute late.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A client, with the notices and notifications of the server.
 pub struct Session {

@@ -21,8 +21,8 @@ use tokio_postgres::{Row, types::Type};
 const BATCH: i64 = 20;
 /// The most problems of one kind that are named.
 const MAX_NAMED: usize = 1000;
-/// How long a row may take to get into a block.
-const PATIENCE: u32 = 10;
+/// How many seconds a row may take to get into a block. Where many databases have rows, each waits for its turn.
+const PATIENCE: u32 = 30;
 
 /// Like every statement of this crate, these do not depend on the `search_path`.
 const BLOCKS: &str = "\

@@ -9,6 +9,9 @@ const context = await chromium.launchPersistentContext(process.argv[2], {
   args: ['--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 const page = context.pages()[0];
+// As long as a test waits for an answer, nearly.
+page.setDefaultTimeout(110_000);
+page.setDefaultNavigationTimeout(110_000);
 const complaints = [];
 page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
 page.on('pageerror', (error) => complaints.push(String(error)));

@@ -360,7 +360,7 @@ async fn who_waits_goes_by_the_catalog_of_afterwards() {
 async fn with_an_old_snapshot_a_slow_validator_and_an_unregistration_do_not_deadlock() {
     let fixture = fixture().await;
     let other = fixture.database.connect(ADMIN).await;
-    fixture.validator("PERFORM pg_sleep(1); RETURN NULL").await;
+    fixture.validator("PERFORM pg_sleep(3); RETURN NULL").await;
     fixture.admin.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
     let setting = set(&fixture.admin, ANY, VALUE);
     let unregistering = async {

@@ -249,6 +249,8 @@ async fn use_refused_while_a_server_of_the_dsn_lacks_the_key() {
     let status = json_of(keyring_by(dsn, &["status", &file]).await);
     assert!(status["keys"][1]["lacking"][0].as_str().unwrap().starts_with(&of_standby), "{status}");
     // A DSN that leaves the standby out is warned about.
+    let streams = "SELECT FROM pg_stat_replication WHERE state = 'streaming'";
+    until(&database.superuser().await, streams).await;
     let alone = keyring(&database, &["status", &file]).await;
     assert!(alone.stderr.contains("1 standby(s) follow these servers, and the DSN names 0"), "{alone:?}");
 

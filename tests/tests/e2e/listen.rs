@@ -107,10 +107,10 @@ pub async fn sessions(superuser: &Session) -> usize {
     superuser.query(SESSIONS, &[]).await.unwrap().len()
 }
 
-/// Ends the one session of `intcred`.
+/// Ends the one session of `intcred`. One that was ended before may still be there for a moment.
 pub async fn terminate(superuser: &Session) {
     let sql = format!("SELECT pg_terminate_backend(pid) FROM ({SESSIONS} OFFSET 0) AS s");
-    assert_eq!(superuser.query(&sql, &[]).await.unwrap().len(), 1);
+    assert!(!superuser.query(&sql, &[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -399,7 +399,7 @@ async fn a_connection_that_died_in_silence_is_noticed_and_replaced() {
     let dsn = format!("{} host=127.0.0.1 port={} sslmode=disable", database.dsn(READER), proxy.port);
     let options = WatchOptions {
         heartbeat: Duration::from_millis(200),
-        timeout: Duration::from_secs(3),
+        timeout: Duration::from_secs(10),
         ..WatchOptions::default()
     };
     let settings = Settings::resolve(Some(&dsn)).unwrap();
@@ -413,7 +413,7 @@ async fn a_connection_that_died_in_silence_is_noticed_and_replaced() {
     set(&admin, ANY, "two").await.unwrap();
     set(&admin, ANY, "three").await.unwrap();
     let EventKind::Disconnected { reason, since } = next(&mut watcher).await else { panic!() };
-    assert_eq!(reason, "no answer within 3 s");
+    assert_eq!(reason, "no answer within 10 s");
     assert!(since.0.elapsed().unwrap() >= options.timeout);
     assert_eq!(next(&mut watcher).await, EventKind::Reconnected { mode: Mode::Listening });
     assert_eq!(next(&mut watcher).await, changed(3));
@@ -518,6 +518,8 @@ async fn a_standby_is_polled_until_it_is_promoted() {
 async fn only_what_was_named_is_read_and_everything_if_nothing_can_be_made_of_it() {
     let database = database().await;
     let superuser = database.superuser().await;
+    // So that no event is on its way when the watcher starts.
+    superuser.batch_execute("SET integration_credentials.notify = 'transaction'").await.unwrap();
     for key in [ANY, "silent"] {
         register(&superuser, key, json!({})).await.unwrap();
         set(&superuser, key, "value").await.unwrap();

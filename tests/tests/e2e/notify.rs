@@ -1,6 +1,7 @@
 //! Notifications, whoever sends them: the transaction itself, or the worker that it hands them over to.
 
 use crate::helpers::calls::{ANY, get, register, revision, set};
+use crate::helpers::fixture::until;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tests::{ADMIN, Cluster, Database, READER, Session, Shutdown};
@@ -26,6 +27,11 @@ async fn crowd(database: &Database) -> Crowd {
     listener.batch_execute("LISTEN integration_credentials").await.unwrap();
     let admin = database.connect(ADMIN).await;
     register(&admin, ANY, json!({})).await.unwrap();
+    // Before it waits for the first time, nothing is handed over to the worker.
+    let attends = "SELECT FROM pg_stat_activity
+                   WHERE backend_type = 'integration_credentials notifier' AND wait_event_type = 'Extension'
+                   UNION ALL SELECT WHERE current_setting('max_worker_processes') = '0'";
+    until(&database.superuser().await, attends).await;
     Crowd { admin, listener, others }
 }
 

@@ -317,13 +317,18 @@ async fn python_with_pyhpke() -> PathBuf {
         let import = tokio::process::Command::new(&python).args(["-c", "import pyhpke"]).output().await;
         import.is_ok_and(|output| output.status.success())
     };
-    if !has_it().await {
+    // The registry may have a bad moment.
+    for _ in 0..3 {
+        if has_it().await {
+            return python;
+        }
         let mut make = tokio::process::Command::new("python3");
         let _ = run(make.args(["-m", "venv", "--clear"]).arg(&venv), b"").await.success();
         let mut install = tokio::process::Command::new(&python);
         let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"];
-        let _ = run(install.args(quiet).arg(PYHPKE), b"").await.success();
+        install.args(quiet).arg(PYHPKE).status().await.unwrap();
     }
+    assert!(has_it().await, "pip has not installed {PYHPKE}");
     python
 }
 

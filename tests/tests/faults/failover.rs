@@ -10,7 +10,7 @@ use std::time::Duration;
 use tests::{ADMIN, Cluster, Database, READER, SUPERUSER, Session};
 use tokio::time::{Instant, sleep, timeout};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(2);
 

@@ -2,7 +2,7 @@
 //! on each of them, even if the client has left. So clients that leave and come again must not keep everybody out.
 
 use crate::{
-    observers::{BY_NOTIFICATION, print, settings},
+    observers::{BY_NOTIFICATION, patiently, print, settings},
     proxy::Proxy,
     scene::Scene,
 };
@@ -54,7 +54,8 @@ fn options() -> CacheOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_waits_for_longer_each_time() {
     let (scene, proxy) = scene().await;
-    let mut watcher = Watcher::start(&settings(&scene.over(&proxy)), BY_NOTIFICATION).await.unwrap();
+    let settings = settings(&scene.over(&proxy));
+    let mut watcher = patiently(async || Watcher::start(&settings, BY_NOTIFICATION).await).await.unwrap();
     let back =
         async { while !matches!(watcher.recv().await.unwrap().kind, EventKind::Reconnected { .. }) {} };
     assert!(connections("a watcher", &scene, &proxy, back).await <= 3);
@@ -63,8 +64,9 @@ async fn a_watcher_waits_for_longer_each_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_has_one_login_at_a_time_for_each_connection() {
     let (scene, proxy) = scene().await;
-    let cache = CredentialCache::start(&settings(&scene.over(&proxy)), options()).await.unwrap();
-    cache.get(&scene.keys[0]).await.unwrap();
+    let settings = settings(&scene.over(&proxy));
+    let cache = patiently(async || CredentialCache::start(&settings, options()).await).await.unwrap();
+    patiently(async || cache.get(&scene.keys[0]).await).await.unwrap();
     let back = has_new_value(&cache, &scene.keys[0]);
     assert!(connections("a cache", &scene, &proxy, back).await <= 6);
 }
@@ -75,8 +77,10 @@ async fn a_pool_ends_the_login_that_it_began() {
     let config = scene.over(&proxy).parse().unwrap();
     let pool = Pool::builder(Manager::new(config, NoTls)).max_size(1).build().unwrap();
     // Who watches is told at once.
-    let cache = CredentialCache::over_pool(&settings(&scene.reader()), pool, options()).await.unwrap();
-    cache.get(&scene.keys[0]).await.unwrap();
+    let settings = settings(&scene.reader());
+    let start = async || CredentialCache::over_pool(&settings, pool.clone(), options()).await;
+    let cache = patiently(start).await.unwrap();
+    patiently(async || cache.get(&scene.keys[0]).await).await.unwrap();
     let back = has_new_value(&cache, &scene.keys[0]);
     assert!(connections("a pool", &scene, &proxy, back).await == 1);
 }

@@ -13,10 +13,10 @@ use nix::{
 };
 use std::time::Duration;
 use tests::{READER, Session};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Less than any heartbeat.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(1);
 /// From so many sessions on, the process sends.
 const CROWD: usize = 20;
@@ -35,7 +35,15 @@ async fn a_listener_sleeps_while_the_queue_grows() {
     sleepers.watch("watcher that slept", &dsn, BY_NOTIFICATION).await;
     let observers = Observers::direct(&scene).await;
     let asleep = "SELECT pid FROM pg_stat_activity WHERE application_name = 'sleeper' AND state = 'idle'";
-    let pid = Pid::from_raw(superuser.query_one(asleep, &[]).await.unwrap().get(0));
+    let idle = async {
+        loop {
+            if let [row] = superuser.query(asleep, &[]).await.unwrap().as_slice() {
+                break row.get(0);
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    let pid = Pid::from_raw(timeout(LIMIT, idle).await.expect("one session of the watcher"));
     kill(pid, Signal::SIGSTOP).unwrap();
 
     let load = Load::start(&scene, &scene.admin(), PAUSE, fastrand::Rng::new());

@@ -112,6 +112,8 @@ fn is_plausible(error: &Error, key: &str) -> bool {
         | Error::Disconnected { .. }
         | Error::Behind { .. }
         | Error::LeaseOver { .. } => true,
+        // The statement_timeout of a watcher that reports for the reader.
+        Error::Database { sqlstate, .. } => sqlstate == "57014",
         Error::Refused { code, .. } => {
             is_fickle(key) && matches!(code, ErrorCode::IntegrationDisabled | ErrorCode::CredentialsNotSet)
         }

@@ -10,7 +10,7 @@ use tests::{Cluster, Session, Shutdown};
 use tokio::time::{Instant, sleep, timeout};
 
 /// After an outage that is short.
-const LIMIT: Duration = Duration::from_secs(15);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Changes that are made while everybody comes back; they take some ms.
 const AFTERWARDS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -88,7 +88,9 @@ async fn a_backend_killed() {
     let watcher = "SELECT pid FROM pg_stat_activity WHERE application_name = 'intcred' LIMIT 1";
     let ended = async |superuser: &Session| {
         let Some(row) = superuser.query_opt(watcher, &[]).await.unwrap() else { return false };
-        kill(Pid::from_raw(row.get(0)), Signal::SIGKILL).unwrap();
+        if kill(Pid::from_raw(row.get(0)), Signal::SIGKILL).is_err() {
+            return false;
+        }
         // The server ends all sessions once it has noticed.
         let noticed = async {
             while superuser.batch_execute("SELECT").await.is_ok() {

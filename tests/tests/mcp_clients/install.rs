@@ -40,7 +40,13 @@ async fn pip(folder: &Path, lock: &str) {
     succeed(&mut pip).await;
 }
 
+/// A registry may have a bad moment.
 async fn succeed(command: &mut Command) {
+    for _ in 0..2 {
+        if command.status().await.is_ok_and(|status| status.success()) {
+            return;
+        }
+    }
     let status = command.status().await.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

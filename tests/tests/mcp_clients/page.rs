@@ -106,10 +106,10 @@ async fn link_expires_after_ten_minutes() {
     let key = scene.key(&["--scope", "admin"]).await;
     let proxy = scene.proxy(None).await;
     let _now = scene.replica(&proxy, &[], &[]).await;
-    let (_client, link) = scene.link(&Scene::over_http(&proxy, &key)).await;
     let mut browser = Browser::start(&scene.file("profile")).await;
+    let (_client, link) = scene.link(&Scene::over_http(&proxy, &key)).await;
     // Another replica, whose clock is ahead.
-    let nearly = scene.replica(&proxy, &["faketime", "-f", "+9m"], &[]).await;
+    let nearly = scene.replica(&proxy, &["faketime", "-f", "+8m"], &[]).await;
     browser.enter(&link, Some(&key)).await;
     browser.says(INVITATION).await;
     let later = scene.replica(&proxy, &["faketime", "-f", "+11m"], &[]).await;
@@ -135,8 +135,14 @@ async fn link_is_neither_framed_nor_burnt_by_a_preview() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let mut browser = Browser::start(&scene.file("profile")).await;
     browser.open(&foreign).await;
-    let complaints = browser.complaints().await;
-    assert!(complaints.iter().any(|text| text.contains("frame-ancestors 'none'")), "{complaints:?}");
+    let mut complaints = Vec::new();
+    let complained = async {
+        while !complaints.iter().any(|text: &String| text.contains("frame-ancestors 'none'")) {
+            complaints.extend(browser.complaints().await);
+        }
+    };
+    let complained = timeout(Duration::from_secs(30), complained).await;
+    assert!(complained.is_ok(), "{complaints:?}");
     // A bot reads the page, and all that it links to, a few times.
     browser
         .evaluate(&format!("Promise.allSettled([1, 2, 3].map(() => fetch('{link}', {{mode: 'no-cors'}})))"))

@@ -42,7 +42,8 @@ impl Proxy {
             to: Arc::new(Mutex::new(address)),
             added,
             kept: Arc::new(Mutex::new(File::options().append(true).create(true).open(kept).unwrap())),
-            http: Client::builder(TokioExecutor::new()).build_http(),
+            // A server closes a connection that is idle, and a request could meet that.
+            http: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http(),
         };
         let carry = |State(proxy): State<Self>, request: Request| async move { proxy.carry(request).await };
         let router = Router::new().fallback(carry).with_state(proxy.clone());

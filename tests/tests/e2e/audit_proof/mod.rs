@@ -37,6 +37,9 @@ pub async fn sealed(superuser: &Session) {
 async fn three_blocks(cluster: &Cluster) -> Database {
     let database = cluster.database().await;
     let (admin, superuser) = (database.connect(ADMIN).await, database.superuser().await);
+    // Holds the lock of the chain, so that no worker looks while the rows of a transaction become visible.
+    let keeper = database.superuser().await;
+    let keep = "BEGIN; SELECT integration_credentials.audit_prune('2000-01-01')";
     for (block, sets) in [(0, 6), (1, 3), (2, 2)] {
         admin.batch_execute("BEGIN").await.unwrap();
         if block == 0 {
@@ -45,7 +48,9 @@ async fn three_blocks(cluster: &Cluster) -> Database {
         for number in 0..sets {
             set(&admin, ANY, &format!("value-{block}-{number}")).await.unwrap();
         }
+        keeper.batch_execute(keep).await.unwrap();
         admin.batch_execute("COMMIT").await.unwrap();
+        keeper.batch_execute("COMMIT").await.unwrap();
         sealed(&superuser).await;
     }
     let ranges = "SELECT string_agg(format('%s to %s', first_id, last_id), ', ' ORDER BY number)

@@ -47,8 +47,8 @@ async fn a_newer_change_takes_the_place_of_a_retry() {
     let admin = database.connect(ADMIN).await;
     let daemon = Daemon::start(&database, &["--exec", HOOK, "--exec-retries", "1000"]).await;
     set(&admin, ANY, "value").await.unwrap();
-    // By now the next try is two seconds away, or more.
-    eventually("four tries", async || daemon.stderr().matches("retrying").count() >= 4).await;
+    // By now the next try is four seconds away, or more.
+    eventually("five tries", async || daemon.stderr().matches("retrying").count() >= 5).await;
     let tries = daemon.read("log");
     set(&admin, ANY, "value").await.unwrap();
     eventually("the newer one", async || daemon.read("log").ends_with("any 2\n")).await;
@@ -71,7 +71,7 @@ async fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     let database = database().await;
     let admin = database.connect(ADMIN).await;
     register(&admin, "other", json!({})).await.unwrap();
-    let options = ["--exec", HOOK, "--exec-timeout", "3", "--exec-retries", "0", "--exec-concurrency", "1"];
+    let options = ["--exec", HOOK, "--exec-timeout", "10", "--exec-retries", "0", "--exec-concurrency", "1"];
     let daemon = Daemon::start(&database, &options).await;
     set(&admin, ANY, "value").await.unwrap();
     eventually("all of them run", async || {
@@ -80,7 +80,7 @@ async fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     .await;
     let pids = [1, 2, 3].map(|number| daemon.read(&format!("pid-{number}")));
     assert!(pids.iter().all(|pid| is_alive(pid)), "{pids:?}");
-    daemon.tells("failed: killed after 3 s; given up (attempts: 1)").await;
+    daemon.tells("failed: killed after 10 s; given up (attempts: 1)").await;
     eventually("they are gone", async || pids.iter().all(|pid| !is_alive(pid))).await;
     assert_eq!(daemon.read("terminated"), "terminated\n");
     // Its place is free again.

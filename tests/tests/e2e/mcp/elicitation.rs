@@ -52,19 +52,26 @@ async fn a_call_waits_for_the_person_and_has_the_receipt_at_once() {
     let scene = Scene::new().await;
     let served = scene.serve().await;
     let key = scene.key("admin").await;
-    let (link, state) = asked(&ask(&served, &key, &json!({})).await);
-    let entering = async {
-        sleep(Duration::from_secs(2)).await;
-        enter(&served, &key, &link, "typed").await;
-        Instant::now()
-    };
-    let waiting = async {
-        let message = ask(&served, &key, &answered(&state, "accept")).await;
-        (message, Instant::now())
-    };
-    let (entered, (message, got)) = tokio::join!(entering, waiting);
-    // The next look would be seconds later.
-    assert!(got.saturating_duration_since(entered) < Duration::from_millis(900), "not by the next look");
+    let (mut took, mut last) = (Vec::new(), None);
+    for number in 0..5 {
+        let (link, state) = asked(&ask(&served, &key, &json!({})).await);
+        let entering = async {
+            sleep(Duration::from_secs(2)).await;
+            enter(&served, &key, &link, &format!("typed-{number}")).await;
+            Instant::now()
+        };
+        let waiting = async {
+            let message = ask(&served, &key, &answered(&state, "accept")).await;
+            (message, Instant::now())
+        };
+        let (entered, (message, got)) = tokio::join!(entering, waiting);
+        took.push(got.saturating_duration_since(entered));
+        last = Some((state, message));
+    }
+    // The looks are a second apart, and a busy machine may take long for one of these.
+    took.sort_unstable();
+    assert!(took[2] < Duration::from_millis(300), "not by the next look: {took:?}");
+    let (state, message) = last.unwrap();
     let receipt = &message["result"]["structuredContent"];
     assert_eq!((&receipt["hasCredentials"], &message["result"]["isError"]), (&json!(true), &json!(false)));
     assert_eq!(receipt.get("pending"), None);

@@ -221,11 +221,12 @@ async fn five_failures_of_an_address_in_a_minute_are_the_last() {
     assert_eq!(served.send(&request.clone().key(&good)).await.status, 200);
     let wrong = other_secret(&other);
     let mut statuses = Vec::new();
-    for _ in 0..1000 {
+    // Few, so that a busy machine has made them before the minute is over.
+    for _ in 0..100 {
         statuses.push(served.send(&request.clone().key(&wrong)).await.status);
     }
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 5);
-    assert_eq!(statuses[5..].iter().filter(|status| **status == 429).count(), 995);
+    assert_eq!(statuses[5..].iter().filter(|status| **status == 429).count(), 95);
     let late = served.send(&request.clone().key(&other)).await;
     assert_eq!((late.status, late.header("retry-after")), (429, Some("60")));
     assert_eq!(served.send(&request.key(&good)).await.status, 200, "who is in stays in");

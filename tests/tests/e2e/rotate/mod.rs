@@ -184,7 +184,7 @@ async fn value_whose_test_fails_is_discarded() {
 async fn consumers_are_waited_for_and_the_old_value_revoked_only_then() {
     let rotation = Rotation::with_value("old").await;
     rotation.hold("web-1", 1, 300).await;
-    let mut command = rotation.intcred(&["rotate", ANY, "--revoke", REVOKE, "--timeout", "1s"]);
+    let mut command = rotation.intcred(&["rotate", ANY, "--revoke", REVOKE, "--timeout", "5s"]);
     let output = run(&mut command, b"new").await;
     assert_eq!(output.code, 1);
     let progress = "intcred: any: 0/1 consumers, waiting for web-1\n";
@@ -295,8 +295,8 @@ async fn value_staged_by_another_caller_is_not_promoted_untested() {
 #[tokio::test]
 async fn time_of_the_old_value_that_ends_too_early_is_told() {
     let rotation = Rotation::with_value("old").await;
-    let kept = rotation.run(&["catalog", "keep-previous", ANY, "2s"], "").await;
-    assert_eq!(kept.success(), "any: a previous value is kept for 2s\n");
+    let kept = rotation.run(&["catalog", "keep-previous", ANY, "10s"], "").await;
+    assert_eq!(kept.success(), "any: a previous value is kept for 10s\n");
     rotation.hold("web-1", 1, 300).await;
     let output = rotation.run(&["rotate", ANY, "--revoke", REVOKE], "new").await;
     let message = "the time of the old value of any is over, and it may still be in use: 0/1 consumers, waiting for web-1";

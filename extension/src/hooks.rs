@@ -7,7 +7,7 @@
 use crate::announce::{announce_resync, queue, two_phase};
 use crate::audit;
 use crate::calls::reencrypt;
-use crate::maintenance::{self, board};
+use crate::maintenance::board;
 use crate::pg::ffi::{standard_ExecutorStart, standard_ProcessUtility, standard_planner};
 use crate::pg::version;
 use crate::progress;
@@ -172,9 +172,8 @@ unsafe extern "C-unwind" fn utility(
         if has_events {
             quietly(announce_resync);
         }
-        // It may have audit rows.
         if is_commit_prepared {
-            quietly(maintenance::request);
+            quietly(audit::prepared_transaction_committed);
         }
     }
 }

@@ -72,7 +72,8 @@ impl Cluster {
         Self::builder().start()
     }
 
-    /// The cluster that the tests of this process share, each in databases of its own. It does not wait for the disk.
+    /// The cluster that the tests of this process share, each in databases of its own. It does not wait for the disk, and
+    /// has room for the sessions of all of them.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         let of_many = || Self::builder().setting("fsync", "off").setting("max_connections", "300");

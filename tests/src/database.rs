@@ -66,7 +66,7 @@ impl Cluster {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let database = self.named_database(&format!("test_{number}"));
         let superuser = self.named_database("postgres").superuser().await;
-        // Nobody is ever connected to this template, autovacuum neither.
+        // Nobody is ever connected to this template, nor is autovacuum.
         let create = format!("CREATE DATABASE {} TEMPLATE template0", database.name);
         superuser.batch_execute(&create).await.expect("a database");
         database

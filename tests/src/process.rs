@@ -10,7 +10,7 @@ use std::{
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 /// Longer than any program under test takes on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How a program ended.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification, error::DbError};
 
-/// Longer than a notification ever takes on a busy machine. Postgres 15 may start a worker that sends a minute late.
+/// Longer than a notification ever takes on a busy machine. Postgres 15 may take a minute to start the notifier
+/// again.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A client, with the notices and notifications of the server.

@@ -28,6 +28,8 @@ const PATIENCE: u32 = 30;
 const BLOCKS: &str = "\
     SELECT number, header, signature, endorsement, first_id, last_id, ids, leaves, unsettled \
     FROM integration_credentials.audit_blocks WHERE number OPERATOR(pg_catalog.>) $1 ORDER BY number LIMIT $2";
+const UNSETTLED: &str =
+    "SELECT unsettled FROM integration_credentials.audit_blocks WHERE number OPERATOR(pg_catalog.=) $1";
 const ROWS: &str = "\
     SELECT id, org_slug, actor, session_role, acting_role, action, target_type, target_id, metadata, created_at, mac \
     FROM integration_credentials.webapp_org_admin_audit_log WHERE id OPERATOR(pg_catalog.=) ANY ($1)";
@@ -167,7 +169,7 @@ pub struct Verification {
 
 impl Client {
     /// Verifies the audit log, for a role that may read its tables. With a head that was kept, also that the
-    /// log goes on from there. Waits for the rows that are not in a block yet.
+    /// log goes on from there. Waits for 30 seconds at most for rows that may still get into a block.
     pub async fn verify_audit_log(&self, head: Option<&Head>) -> Result<Verification, Error> {
         let mut walk = Walk { head, last: Last::None, ..Walk::default() };
         self.0.begin_snapshot().await?;
@@ -181,7 +183,12 @@ impl Client {
             sleep(Duration::from_secs(1)).await;
             self.0.begin_snapshot().await?;
             walk.blocks(self).await?;
+            walk.newest(self).await?;
             others.retain(|other| !walk.covers(other.id));
+            for other in &mut others {
+                // The worker has looked at one that is settled now, and has not taken it.
+                other.may_be_sealed &= walk.is_unsettled(other.id);
+            }
         }
         let invented = walk.content(self, &others).await?;
         self.0.end_snapshot().await?;
@@ -438,6 +445,19 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Reads again for which ids a row may still come. The worker writes that to the newest block without a new one.
+    async fn newest(&mut self, client: &Client) -> Result<(), Error> {
+        let Some(newest) = self.after else { return Ok(()) };
+        let rows = client.0.rows_within(UNSETTLED, &[(&newest, Type::INT8)]).await?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        self.unsettled = column::<Option<Vec<i64>>>(row, 0)?.and_then(|ends| Ids::parse(&ends));
+        Ok(())
+    }
+
+    fn is_unsettled(&self, id: i64) -> bool {
+        self.after.is_none() || self.unsettled.as_ref().is_some_and(|ids| ids.contain(id))
+    }
+
     /// Whether rows are gone, and the row that says so may not be in a block yet.
     fn has_unexplained(&self) -> bool {
         self.pruned.last() > self.pruned_through.as_ref()
@@ -452,9 +472,7 @@ impl Walk<'_> {
         let other = |row: &Row| {
             let (id, has_mac) = (column(row, 0)?, !column::<bool>(row, 1)?);
             let is_before = !matches!(&self.last, Last::Known(last, _) if !last.is_before);
-            let is_unsettled =
-                self.after.is_none() || self.unsettled.as_ref().is_some_and(|ids| ids.contain(id));
-            Ok(Other { id, has_mac, may_be_sealed: is_unsettled && (has_mac || is_before) })
+            Ok(Other { id, has_mac, may_be_sealed: self.is_unsettled(id) && (has_mac || is_before) })
         };
         rows.iter().map(other).collect()
     }

@@ -109,8 +109,15 @@ fn count_session() -> bool {
 
 /// `audit_seal()`: asks for a worker.
 pub fn ask_to_seal() -> Option<pg_sys::Datum> {
-    maintenance::request_look();
+    maintenance::request();
     VOID
+}
+
+/// Asks for a worker after the commit of a prepared transaction, which may have had rows.
+pub fn prepared_transaction_committed() {
+    if relation::oid(seal::BLOCKS) != pg_sys::InvalidOid {
+        maintenance::request();
+    }
 }
 
 /// Asks for a worker to seal the rows of a transaction that has committed, or forgets those of another.

@@ -15,9 +15,7 @@ use crate::pg::session;
 use crate::{reads, settings};
 use integration_credentials_core::board::JOBS as MOST_JOBS;
 use pgrx::pg_sys;
-use std::cell::Cell;
 use std::ffi::CStr;
-use std::time::{Duration, Instant};
 
 pub mod board;
 pub mod launcher;
@@ -49,26 +47,12 @@ const JOBS: &[Job] = &[
 
 const _: () = assert!(JOBS.len() <= MOST_JOBS);
 
-/// Less than the delay of a launch and than a round: a worker that has not begun yet finds the work of a skipped
-/// request, and so does the next round of a worker that has found the work before.
-const ASKED: Duration = Duration::from_millis(100);
-
-thread_local! {
-    static LAST_REQUEST: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// Asks for a worker for this database, within a second, because there is work. Call this when the work is visible to
-/// others: after the commit, where it is in a table.
+/// Asks for a worker for this database, within a second. Call this when the work is visible to others: after the
+/// commit, where it is in a table.
+///
+/// No request may be skipped because of one that a session has made a moment ago: a worker that has found nothing since
+/// has ended.
 pub fn request() {
-    if LAST_REQUEST.get().is_none_or(|last| last.elapsed() >= ASKED) {
-        LAST_REQUEST.set(Some(Instant::now()));
-        request_look();
-    }
-}
-
-/// Asks for a worker that looks whether there is work. A worker that finds none ends, so this call is none of those
-/// that let a request be skipped.
-pub fn request_look() {
     // SAFETY: a flag of the server.
     if settings::require_preload().is_ok() && !unsafe { pg_sys::RecoveryInProgress() } {
         board::request(session::database());

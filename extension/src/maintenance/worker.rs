@@ -17,9 +17,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// What holds in this process, whatever `ALTER DATABASE ... SET` and `ALTER ROLE ... SET` say: no limit but that of
 /// a lock, no session or replication role that changes what a statement means, and commits that wait for the local
-/// disk alone. The limit is below the `deadlock_timeout` of a session, one second by default: the worker gives way, and
-/// no `DROP EXTENSION` fails because of it. Libraries of `session_preload_libraries` are not loaded into a background
-/// worker.
+/// disk alone. The limit is below the `deadlock_timeout` of a session, one second by default, so that as a rule the
+/// worker gives way, and not a `DROP EXTENSION`. Libraries of `session_preload_libraries` are not loaded into a
+/// background worker.
 const SETTINGS: &[(&CStr, &CStr)] = &[
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"role", c"none"),

@@ -9,7 +9,7 @@ const context = await chromium.launchPersistentContext(process.argv[2], {
   args: ['--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 const page = context.pages()[0];
-// As long as a test waits for an answer, nearly.
+// Nearly as long as a test waits for an answer.
 page.setDefaultTimeout(110_000);
 page.setDefaultNavigationTimeout(110_000);
 const complaints = [];

@@ -9,7 +9,7 @@ use crate::{
     listen::{admit, sessions},
 };
 use deadpool_postgres::{Manager, Pool};
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use intcred::{CacheOptions, Change, Credential, CredentialCache, Error, ErrorCode, Settings, WatchOptions};
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
@@ -311,9 +311,7 @@ async fn no_reader_ever_sees_an_older_value_than_before_whatever_breaks() {
             superuser.query(end, &[]).await.unwrap();
         }
     }
-    for reader in timeout(PATIENCE, join_all(readers)).await.expect("a reader does not get there") {
-        reader.unwrap();
-    }
+    timeout(PATIENCE, try_join_all(readers)).await.expect("a reader does not get there").unwrap();
 }
 
 #[tokio::test]

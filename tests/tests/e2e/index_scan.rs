@@ -1,5 +1,6 @@
 //! A row that is found by its index is the one that a query would find, and what is remembered of the catalog is true.
 
+use crate::command_line::PATIENCE;
 use crate::helpers::calls::{
     ANY, GET, GET_AGGREGATOR, GET_IN_ALL, GET_WITH_REVISION, SET, count, get, register, set,
 };
@@ -8,9 +9,6 @@ use integration_credentials_core::error::ErrorCode;
 use serde_json::json;
 use tests::{ADMIN, Cluster, Database, READER, assert_error, installation::Installation};
 use tokio::time::{Duration, Instant, sleep};
-
-/// Longer than a worker holds a snapshot on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A database that sorts as people do: `9` before `10`, and no capital before every small letter.
 async fn icu_database(cluster: &Cluster) -> Database {

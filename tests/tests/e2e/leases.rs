@@ -2,10 +2,7 @@
 
 use crate::{
     command_line::{PATIENCE, database, eventually},
-    helpers::{
-        calls::{ANY, register, set},
-        fixture::until,
-    },
+    helpers::calls::{ANY, register, set},
     listen::admit,
 };
 use intcred::{CacheOptions, CredentialCache, Error, Lease, Settings, WatchOptions};
@@ -90,11 +87,12 @@ async fn a_clean_end_is_no_wait() {
     set(&superuser, ANY, "one").await.unwrap();
     for is_closed in [true, false] {
         let mut ended = 0;
-        // The server is told within a second, or not at all, which a busy machine may need.
+        // A cache has a second to tell the server. A busy machine may need longer, and then the lease runs out.
         for round in 0..3 {
             let name = format!("web-{is_closed}-{round}");
             let cache = start(&database, named(&name)).await;
             assert_eq!(cache.warm().await.unwrap(), 1);
+            assert!(held(&superuser, &name).await.is_some());
             if is_closed {
                 cache.close().await;
             } else {
@@ -135,7 +133,7 @@ async fn without_the_server_values_are_used_until_the_lease_is_over_and_then_by_
     let admin = database.superuser().await;
     register(&admin, ANY, json!({})).await.unwrap();
     set(&admin, ANY, "one").await.unwrap();
-    let (grace, timeout) = (Duration::from_secs(8), Duration::from_secs(5));
+    let (grace, timeout) = (Duration::from_secs(15), Duration::from_secs(5));
     let cache = start(&database, CacheOptions { grace, timeout, ..named("web") }).await;
     let handle = cache.get(ANY).await.unwrap();
     cluster.stop(Shutdown::Immediate);
@@ -245,18 +243,22 @@ async fn a_cache_of_many_keys_reports_all_of_them() {
          FROM generate_series(1, {KEYS}) AS n"
     );
     superuser.batch_execute(&fill).await.unwrap();
-    let grace = Duration::from_secs(20);
-    let cache = start(&database, CacheOptions { grace, ..named("many") }).await;
-    assert_eq!(i64::try_from(cache.warm().await.unwrap()).unwrap(), KEYS);
-    let reported = "SELECT count(*), count(DISTINCT consumer) FROM integration_credentials.consumers,
-                    jsonb_object_keys(held) WHERE name = 'many'";
-    let row = superuser.query_one(reported, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), KEYS);
-    assert!(row.get::<_, i64>(1) > 1);
-    cache.close().await;
-    let ended = "SELECT WHERE NOT EXISTS (
-        SELECT FROM integration_credentials.consumers WHERE name = 'many' AND lease_until > now())";
-    until(&superuser, ended).await;
+    let mut ended = 0;
+    // As in `a_clean_end_is_no_wait`.
+    for round in 0..3 {
+        let name = format!("many-{round}");
+        let cache = start(&database, named(&name)).await;
+        assert_eq!(i64::try_from(cache.warm().await.unwrap()).unwrap(), KEYS);
+        let reported = "SELECT count(*), count(DISTINCT consumer) FROM integration_credentials.consumers,
+                        jsonb_object_keys(held) WHERE name = $1";
+        let row = superuser.query_one(reported, &[&name]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), KEYS);
+        assert!(row.get::<_, i64>(1) > 1);
+        cache.close().await;
+        let left = "SELECT FROM integration_credentials.consumers WHERE name = $1";
+        ended += usize::from(superuser.query(left, &[&name]).await.unwrap().is_empty());
+    }
+    assert!(ended > 0);
 }
 
 #[tokio::test]
@@ -264,7 +266,7 @@ async fn nobody_who_is_not_admitted_uses_a_value_beyond_the_lease() {
     let database = database().await;
     let (admin, superuser) = (database.connect(ADMIN).await, database.superuser().await);
     set(&admin, ANY, "one").await.unwrap();
-    let cache = start(&database, CacheOptions { grace: Duration::from_secs(2), ..named("web") }).await;
+    let cache = start(&database, CacheOptions { grace: Duration::from_secs(5), ..named("web") }).await;
     let handle = cache.get(ANY).await.unwrap();
     admit(&database, false).await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity

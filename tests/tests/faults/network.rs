@@ -2,7 +2,7 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT, patiently, settings},
+    observers::{BY_NOTIFICATION, Observers, VIGILANT, eventually, patiently, settings},
     proxy::{Proxy, Way},
     scene::{Scene, pool},
 };
@@ -11,6 +11,8 @@ use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 const LIMIT: Duration = Duration::from_mins(1);
+/// Longer than it takes the vigilant to find out, and their fetches to give up.
+const OUTAGE: Duration = Duration::from_millis(2500);
 const PAUSE: Duration = Duration::from_millis(5);
 /// Connections, of a pool at least one: the watcher's, two of the first cache and two of the second, and one of each other.
 const OVER_THE_PROXY: usize = 7;
@@ -29,12 +31,7 @@ async fn outlives(what: &str, out_of_reach: impl AsyncFn(&Proxy, &Observers)) {
     observers.cache_over("fetches over the proxy", &scene.reader(), pool(&way), BY_NOTIFICATION).await;
     let load = Load::start(&scene, &scene.admin(), PAUSE, fastrand::Rng::new());
     load.go_on(100).await;
-    let all_are_there = async {
-        while proxy.accepted() < OVER_THE_PROXY {
-            sleep(PAUSE).await;
-        }
-    };
-    timeout(LIMIT, all_are_there).await.expect("all go over the proxy");
+    eventually("all go over the proxy", async || proxy.accepted() >= OVER_THE_PROXY).await;
     out_of_reach(&proxy, &observers).await;
     let since = Instant::now();
     load.finish().await;
@@ -50,12 +47,8 @@ fn is_told(observers: &Observers, name: &str) -> bool {
 async fn outlives_stall(what: &str, way: Way) {
     let stall = async |proxy: &Proxy, observers: &Observers| {
         proxy.stall(way);
-        let noticed = async {
-            while !is_told(observers, "watcher over the proxy") {
-                sleep(PAUSE).await;
-            }
-        };
-        timeout(LIMIT, noticed).await.expect("the silence is noticed");
+        sleep(OUTAGE).await;
+        eventually("the silence is noticed", async || is_told(observers, "watcher over the proxy")).await;
         proxy.resume();
     };
     outlives(what, stall).await;
@@ -106,21 +99,12 @@ async fn cache_that_is_dropped_in_silence_closes_its_connections() {
     let settings = settings(&scene.over(&proxy));
     let cache = patiently(async || CredentialCache::start(&settings, options.clone()).await).await.unwrap();
     patiently(async || cache.get(&scene.keys[0]).await).await.unwrap();
-    let both_are_there = async {
-        while connected_to(proxy.port()) != 2 {
-            sleep(PAUSE).await;
-        }
-    };
-    timeout(LIMIT, both_are_there).await.expect("the watcher's connection, and one for fetches");
+    let both = async || connected_to(proxy.port()) == 2;
+    eventually("the watcher has a connection, and fetches have another", both).await;
     // What the client sends is taken, and never answered.
     proxy.stall(Way::ToClient);
     let unanswered = timeout(Duration::from_millis(200), cache.get(&scene.keys[1])).await;
     assert!(!matches!(unanswered, Ok(Ok(_))));
     drop(cache);
-    let closed = async {
-        while connected_to(proxy.port()) > 0 {
-            sleep(PAUSE).await;
-        }
-    };
-    timeout(LIMIT, closed).await.expect("the connections are closed");
+    eventually("the connections are closed", async || connected_to(proxy.port()) == 0).await;
 }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tests::Database;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// By notifications, and not by the heartbeat.
 pub const BY_NOTIFICATION: WatchOptions =
@@ -39,6 +39,16 @@ pub async fn patiently<T>(start: impl AsyncFn() -> Result<T, Error>) -> Result<T
             started => return started,
         }
     }
+}
+
+/// Waits until something is so.
+pub async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let poll = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Caches with their readers, and watchers.

@@ -3,7 +3,7 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers},
+    observers::{BY_NOTIFICATION, Observers, eventually},
     scene::Scene,
 };
 use intcred::EventKind;
@@ -13,7 +13,7 @@ use nix::{
 };
 use std::time::Duration;
 use tests::{READER, Session};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 /// Less than any heartbeat.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -35,15 +35,9 @@ async fn a_listener_sleeps_while_the_queue_grows() {
     sleepers.watch("watcher that slept", &dsn, BY_NOTIFICATION).await;
     let observers = Observers::direct(&scene).await;
     let asleep = "SELECT pid FROM pg_stat_activity WHERE application_name = 'sleeper' AND state = 'idle'";
-    let idle = async {
-        loop {
-            if let [row] = superuser.query(asleep, &[]).await.unwrap().as_slice() {
-                break row.get(0);
-            }
-            sleep(PAUSE).await;
-        }
-    };
-    let pid = Pid::from_raw(timeout(LIMIT, idle).await.expect("one session of the watcher"));
+    let is_one = async || superuser.query(asleep, &[]).await.unwrap().len() == 1;
+    eventually("the watcher has one session", is_one).await;
+    let pid = Pid::from_raw(superuser.query_one(asleep, &[]).await.unwrap().get(0));
     kill(pid, Signal::SIGSTOP).unwrap();
 
     let load = Load::start(&scene, &scene.admin(), PAUSE, fastrand::Rng::new());

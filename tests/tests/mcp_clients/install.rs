@@ -42,13 +42,13 @@ async fn pip(folder: &Path, lock: &str) {
 
 /// A registry may have a bad moment.
 async fn succeed(command: &mut Command) {
-    for _ in 0..2 {
-        if command.status().await.is_ok_and(|status| status.success()) {
-            return;
+    for attempt in 1.. {
+        let status = command.status().await.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        if status.success() {
+            break;
         }
+        assert!(attempt < 3, "{command:?}: {status}");
     }
-    let status = command.status().await.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(status.success(), "{command:?}: {status}");
 }
 
 /// The folder with what the lock file pins, and the scripts as they are now.

@@ -9,7 +9,10 @@ use intcred::{CacheOptions, CredentialCache, Settings};
 use integration_credentials_core::limits::DEFAULT_VALUE_CHARS;
 use std::{env, fs, time::Duration};
 use tests::{READER, document};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 
 const INVITATION: &str = "Enter the credential of Slack for acme.";
 
@@ -139,6 +142,7 @@ async fn link_is_neither_framed_nor_burnt_by_a_preview() {
     let complained = async {
         while !complaints.iter().any(|text: &String| text.contains("frame-ancestors 'none'")) {
             complaints.extend(browser.complaints().await);
+            sleep(Duration::from_millis(20)).await;
         }
     };
     let complained = timeout(Duration::from_secs(30), complained).await;

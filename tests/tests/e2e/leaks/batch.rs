@@ -6,6 +6,7 @@ use super::{
     outcomes::End,
     views::Views,
 };
+use crate::helpers::fixture::until;
 use futures_util::future::join_all;
 use integration_credentials_core::seal::SealingKey;
 use nix::{
@@ -144,14 +145,13 @@ async fn held_up(operator: &Session, cells: &[&Cell]) -> Vec<i32> {
 
 /// Waits until no backend of the cells works any more: a client has an error before the backend is done with it.
 async fn idle(operator: &Session, cells: &[&Cell]) {
-    let working = "SELECT FROM pg_stat_activity WHERE usename = ANY ($1) AND state = 'active'";
     let roles: Vec<_> = cells.iter().map(|cell| cell.role.as_str()).collect();
-    let all = async {
-        while !operator.query(working, &[&roles]).await.unwrap().is_empty() {
-            sleep(POLL).await;
-        }
-    };
-    timeout(PATIENCE, all).await.expect("a backend does not become idle");
+    let idle = format!(
+        "SELECT WHERE NOT EXISTS
+            (SELECT FROM pg_stat_activity WHERE usename = ANY ('{{{}}}') AND state = 'active')",
+        roles.join(",")
+    );
+    until(operator, &idle).await;
 }
 
 /// Has each backend log what it has in memory, which names statements.

@@ -65,12 +65,13 @@ async fn a_call_waits_for_the_person_and_has_the_receipt_at_once() {
             (message, Instant::now())
         };
         let (entered, (message, got)) = tokio::join!(entering, waiting);
+        assert_eq!(message["result"]["structuredContent"]["hasCredentials"], true, "{message}");
         took.push(got.saturating_duration_since(entered));
         last = Some((state, message));
     }
     // The looks are a second apart, and a busy machine may take long for one of these.
     took.sort_unstable();
-    assert!(took[2] < Duration::from_millis(300), "not by the next look: {took:?}");
+    assert!(took[2] < Duration::from_millis(600), "not by the next look: {took:?}");
     let (state, message) = last.unwrap();
     let receipt = &message["result"]["structuredContent"];
     assert_eq!((&receipt["hasCredentials"], &message["result"]["isError"]), (&json!(true), &json!(false)));

@@ -92,12 +92,14 @@ async fn a_key_has_8_calls_at_once_of_which_32_wait_in_all() {
         wait(0);
     }
     // A call that looks whether all eight are running may be one of the eight. Then one of those comes again.
-    eventually("eight are running", async || {
+    let look = async || {
         sleep(Duration::from_secs(1)).await;
-        let answer = served.send(&modern("tools/list", json!({})).key(&keys[0])).await;
-        answer.status == 429 && answer.body.contains("8 calls of this caller are running")
-    })
-    .await;
+        served.send(&modern("tools/list", json!({})).key(&keys[0])).await
+    };
+    eventually("eight are running", async || look().await.status == 429).await;
+    let answer = look().await;
+    answer.assert_error(429, "rate_limited");
+    assert!(answer.body.contains("8 calls of this caller are running"), "{answer:?}");
     // The person gets in while calls wait for just that.
     let details = post(&served, "/credential/details", &json!({"token": token})).key(&keys[0]);
     assert_eq!(served.send(&details).await.status, 200);

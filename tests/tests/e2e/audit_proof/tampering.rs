@@ -30,6 +30,11 @@ const TAMPERING: &[(&str, &[&str])] = &[
         "INSERT INTO LOG (id, org_slug, COLUMNS) OVERRIDING SYSTEM VALUE SELECT 1000, org_slug, COLUMNS FROM LOG WHERE id = 3",
         &["row 1000 is in no block: it was invented or altered, or the server does not seal the log"],
     ),
+    // With an id of its own, which the worker settles.
+    (
+        "INSERT INTO LOG (org_slug, COLUMNS) SELECT org_slug, COLUMNS FROM LOG WHERE id = 3",
+        &["row 13 is in no block: it was invented or altered, or the server does not seal the log"],
+    ),
     (
         "INSERT INTO LOG (id, org_slug, COLUMNS) OVERRIDING SYSTEM VALUE SELECT 3, 'another', COLUMNS FROM LOG WHERE id = 3",
         &["row 3 is in no block: it was invented or altered, or the server does not seal the log"],

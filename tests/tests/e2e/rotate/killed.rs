@@ -119,11 +119,10 @@ async fn server_that_goes_away_during_the_wait_is_waited_for() {
     rotation.hold("web-1", 1, 300).await;
     let child = rotation.start(TEST, REVOKE).await;
     eventually("it has promoted", async || rotation.state().await.0 == "rotating").await;
-    // And has heard so: what comes next is a look at the consumers.
-    let waits =
-        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'intcred'
-                     AND query LIKE '%rotation_status%'";
-    eventually("it waits", async || !rotation.superuser.query(waits, &[]).await.unwrap().is_empty()).await;
+    // An idle session has sent its answer, so the rotation hears that it has promoted.
+    let idle = "SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'intcred' AND state = 'idle'";
+    eventually("it waits", async || !rotation.superuser.query(idle, &[]).await.unwrap().is_empty()).await;
     let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                      WHERE datname = current_database() AND application_name = 'intcred'";
     for _ in 0..3 {

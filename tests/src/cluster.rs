@@ -76,8 +76,8 @@ impl Cluster {
     /// has room for the sessions of all of them.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        let of_many = || Self::builder().setting("fsync", "off").setting("max_connections", "300");
-        SHARED.get_or_init(|| of_many().start())
+        SHARED
+            .get_or_init(|| Self::builder().setting("fsync", "off").setting("max_connections", "300").start())
     }
 
     pub(crate) fn create(mut builder: Builder) -> Self {

@@ -26,7 +26,7 @@ const PATIENCE: u32 = 30;
 
 /// Like every statement of this crate, these do not depend on the `search_path`.
 const BLOCKS: &str = "\
-    SELECT number, header, signature, endorsement, first_id, last_id, ids, leaves, unsettled \
+    SELECT number, header, signature, endorsement, first_id, last_id, ids, leaves \
     FROM integration_credentials.audit_blocks WHERE number OPERATOR(pg_catalog.>) $1 ORDER BY number LIMIT $2";
 const UNSETTLED: &str =
     "SELECT unsettled FROM integration_credentials.audit_blocks WHERE number OPERATOR(pg_catalog.=) $1";
@@ -183,7 +183,6 @@ impl Client {
             sleep(Duration::from_secs(1)).await;
             self.0.begin_snapshot().await?;
             walk.blocks(self).await?;
-            walk.newest(self).await?;
             others.retain(|other| !walk.covers(other.id));
             for other in &mut others {
                 // The worker has looked at one that is settled now, and has not taken it.
@@ -294,7 +293,7 @@ impl Walk<'_> {
             }
             touches
         });
-        Ok(())
+        self.read_unsettled(client).await
     }
 
     /// Verifies a header and its lists, and notes the rows to expect.
@@ -306,7 +305,6 @@ impl Walk<'_> {
     ) -> Result<(), Error> {
         let number: i64 = column(row, 0)?;
         self.after = Some(number);
-        self.unsettled = column::<Option<Vec<i64>>>(row, 8)?.and_then(|ends| Ids::parse(&ends));
         let signed =
             Signed { text: column(row, 1)?, signature: column(row, 2)?, endorsement: column(row, 3)? };
         let place = u64::try_from(number).unwrap_or_default();
@@ -445,8 +443,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Reads again for which ids a row may still come. The worker writes that to the newest block without a new one.
-    async fn newest(&mut self, client: &Client) -> Result<(), Error> {
+    /// Reads for which ids a row may still come. The newest block has them, and the worker updates that block in place.
+    async fn read_unsettled(&mut self, client: &Client) -> Result<(), Error> {
         let Some(newest) = self.after else { return Ok(()) };
         let rows = client.0.rows_within(UNSETTLED, &[(&newest, Type::INT8)]).await?;
         let Some(row) = rows.first() else { return Ok(()) };

@@ -50,8 +50,7 @@ const _: () = assert!(JOBS.len() <= MOST_JOBS);
 /// Asks for a worker for this database, within a second. Call this when the work is visible to others: after the
 /// commit, where it is in a table.
 ///
-/// No request may be skipped because of one that a session has made a moment ago: a worker that has found nothing since
-/// has ended.
+/// A session asks each time: a worker that found nothing after an earlier request has ended.
 pub fn request() {
     // SAFETY: a flag of the server.
     if settings::require_preload().is_ok() && !unsafe { pg_sys::RecoveryInProgress() } {

@@ -160,7 +160,7 @@ async fn without_the_server_values_are_used_until_the_lease_is_over_and_then_by_
     let admin = database.superuser().await;
     assert_eq!(cache.get(ANY).await.unwrap().expose().unwrap(), "one");
     assert_eq!(held(&admin, "web").await, Some(json!({ANY: [1, 1]})), "no name that nobody knows");
-    // A handle on a value that is no longer current after the lapse is dead for good. The change comes before the cache.
+    // A handle on a value that is no longer current after the lapse is dead for good. The cache comes back after the change.
     admit(&database, false).await;
     cluster.stop(Shutdown::Immediate);
     drop(admin);

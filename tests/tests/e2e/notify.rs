@@ -27,7 +27,7 @@ async fn crowd(database: &Database) -> Crowd {
     listener.batch_execute("LISTEN integration_credentials").await.unwrap();
     let admin = database.connect(ADMIN).await;
     register(&admin, ANY, json!({})).await.unwrap();
-    // Before it waits for the first time, nothing is handed over to the worker.
+    // No transaction hands anything over before the worker has waited for the first time.
     let attends = "SELECT FROM pg_stat_activity
                    WHERE backend_type = 'integration_credentials notifier' AND wait_event_type = 'Extension'
                    UNION ALL SELECT WHERE current_setting('max_worker_processes') = '0'";

@@ -268,7 +268,7 @@ async fn commands_of_the_rotation_do_what_the_document_shows() {
         ("intcred rollback", "intcred set slack"),
         ("intcred import", "echo SLACK_TOKEN=$(cat) > tokens.env"),
     ];
-    /// The reader of the document takes longer than the service.
+    /// A reader who types the commands gives the service more time than this test does.
     const CONVERGED: &str =
         "SELECT FROM integration_credentials.rotation_status('slack') WHERE verdict = 'converged'";
     let mut office = Office::new().await;

@@ -2,16 +2,14 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT, patiently, settings},
+    observers::{BY_NOTIFICATION, LIMIT, Observers, PATIENCE, VIGILANT, eventually, patiently, settings},
     scene::{Scene, pool},
 };
 use intcred::{EventKind, Mode, WatchOptions, Watcher};
 use std::time::Duration;
 use tests::{ADMIN, Cluster, Database, READER, SUPERUSER, Session};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-const LIMIT: Duration = Duration::from_mins(1);
-const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// How `role` gets to whichever of the two it may use.
@@ -31,17 +29,19 @@ async fn replicate(primary: &Session, standby: &Session) {
     set(standby, "recovery_min_apply_delay = '50ms'").await;
     set(primary, "synchronous_standby_names = '*'").await;
     let sync = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
-    while primary.query(sync, &[]).await.unwrap().is_empty() {
-        sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the standby is a synchronous one", async || {
+        !primary.query(sync, &[]).await.unwrap().is_empty()
+    })
+    .await;
 }
 
 async fn promote(standby: &Session) {
     // A statement that waits for it may keep WAL from being replayed, which it waits for.
     standby.batch_execute("SELECT pg_promote(wait => false)").await.unwrap();
-    while standby.query_one("SELECT pg_is_in_recovery()", &[]).await.unwrap().get(0) {
-        sleep(Duration::from_millis(20)).await;
-    }
+    eventually("the standby is promoted", async || {
+        !standby.query_one("SELECT pg_is_in_recovery()", &[]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
 }
 
 async fn set(superuser: &Session, setting: &str) {

@@ -2,7 +2,7 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT, eventually, patiently, settings},
+    observers::{BY_NOTIFICATION, LIMIT, Observers, VIGILANT, eventually, patiently, settings},
     proxy::{Proxy, Way},
     scene::{Scene, pool},
 };
@@ -10,7 +10,6 @@ use intcred::{CacheOptions, CredentialCache, EventKind};
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
-const LIMIT: Duration = Duration::from_mins(1);
 /// Longer than it takes the vigilant to find out, and their fetches to give up.
 const OUTAGE: Duration = Duration::from_millis(2500);
 const PAUSE: Duration = Duration::from_millis(5);

@@ -24,7 +24,9 @@ pub const VIGILANT: WatchOptions =
     watch(Duration::from_millis(500), Duration::from_secs(1), Duration::from_millis(50));
 
 /// Longer than the busiest machine takes for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long all may take to agree after an outage that is short. Less than the heartbeat of [`BY_NOTIFICATION`].
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 const fn watch(heartbeat: Duration, timeout: Duration, poll: Duration) -> WatchOptions {
     WatchOptions { initial: true, heartbeat, timeout, poll }

@@ -2,7 +2,9 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, VIGILANT, cache_options, patiently, print, settings},
+    observers::{
+        BY_NOTIFICATION, LIMIT, Observers, PATIENCE, VIGILANT, cache_options, patiently, print, settings,
+    },
     pgbouncer::PgBouncer,
     scene::{Scene, pool},
 };
@@ -11,8 +13,6 @@ use std::time::Duration;
 use tests::Shutdown;
 use tokio::time::{Instant, timeout};
 
-const LIMIT: Duration = Duration::from_mins(1);
-const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(2);
 
 #[tokio::test(flavor = "multi_thread")]

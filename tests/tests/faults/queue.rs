@@ -3,7 +3,7 @@
 
 use crate::{
     load::Load,
-    observers::{BY_NOTIFICATION, Observers, eventually},
+    observers::{BY_NOTIFICATION, LIMIT, Observers, eventually},
     scene::Scene,
 };
 use intcred::EventKind;
@@ -15,8 +15,6 @@ use std::time::Duration;
 use tests::{READER, Session};
 use tokio::time::Instant;
 
-/// Less than any heartbeat.
-const LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(1);
 /// From so many sessions on, the process sends.
 const CROWD: usize = 20;

@@ -1,16 +1,18 @@
 //! The server ends, or a process of it, in every way there is.
 
-use crate::{load::Load, observers::Observers, scene::Scene};
+use crate::{
+    load::Load,
+    observers::{LIMIT, Observers, eventually},
+    scene::Scene,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use std::time::Duration;
 use tests::{Cluster, Session, Shutdown};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
-/// After an outage that is short.
-const LIMIT: Duration = Duration::from_mins(1);
 /// Changes that are made while everybody comes back; they take some ms.
 const AFTERWARDS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -56,9 +58,7 @@ async fn outlives_ends(what: &str, ended: impl AsyncFn(&Session) -> bool) {
     for _ in 0..3 {
         load.go_on(100).await;
         // They may be on their way back from the last time.
-        while !ended(&scene.superuser().await).await {
-            sleep(Duration::from_millis(10)).await;
-        }
+        eventually("some are ended", async || ended(&scene.superuser().await).await).await;
         since = Instant::now();
     }
     load.go_on(AFTERWARDS).await;
@@ -92,12 +92,7 @@ async fn a_backend_killed() {
             return false;
         }
         // The server ends all sessions once it has noticed.
-        let noticed = async {
-            while superuser.batch_execute("SELECT").await.is_ok() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(LIMIT, noticed).await.expect("the server notices");
+        eventually("the server notices", async || superuser.batch_execute("SELECT").await.is_err()).await;
         true
     };
     outlives_ends("kill -9 of a backend", ended).await;

@@ -40,7 +40,7 @@ async fn pip(folder: &Path, lock: &str) {
     succeed(&mut pip).await;
 }
 
-/// A registry may have a bad moment.
+/// Runs a command, three times at most: a registry may have a bad moment.
 async fn succeed(command: &mut Command) {
     for attempt in 1.. {
         let status = command.status().await.unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -70,7 +70,7 @@ async fn a_credential_that_will_expire_is_a_line_and_a_metric() {
     daemon.measures(&metric).await;
     let soon =
         "UPDATE integration_credentials.configured_integrations SET expires_at = now() + interval '3 days'";
-    // What is no event of the extension has the daemon read the list.
+    // A payload that is no event makes the daemon read the list.
     superuser.batch_execute(&format!("{soon}; NOTIFY integration_credentials")).await.unwrap();
     // By the next look.
     let line: Value = serde_json::from_str(&daemon_line(&mut daemon, "expiring").await).unwrap();

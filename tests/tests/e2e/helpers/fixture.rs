@@ -82,7 +82,7 @@ impl Fixture {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// A session that hears of every change, and of one before it that the worker has still to send.
+    /// A session that hears of every change, and of an earlier change that the worker has still to send.
     pub async fn listener(&self) -> Session {
         let listener = self.database.superuser().await;
         listener.batch_execute("LISTEN integration_credentials; LISTEN app").await.unwrap();

@@ -104,13 +104,11 @@ impl Caller {
             },
             Step::ByName(sql) => {
                 let name = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql";
-                match session.simple_query(name).await.map(|rows| simple(&rows)) {
-                    Ok(name) => {
-                        let sql = sql.replace("{name}", name.trim());
-                        session.simple_query(&sql).await.map(|rows| simple(&rows))
-                    }
-                    Err(error) => Err(error),
+                match session.simple_query(name).await {
+                    Ok(rows) => session.simple_query(&sql.replace("{name}", simple(&rows).trim())).await,
+                    error => error,
                 }
+                .map(|rows| simple(&rows))
             }
             Step::Bind { sql, value, format, r#type } => {
                 let parameter = Parameter(&value, format);

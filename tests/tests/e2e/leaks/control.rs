@@ -20,8 +20,8 @@ const LOGGED: &[&str] = &[
     "CachedPlanSource",
 ];
 
-/// Calls of `app.keep`, which takes what ours take: those that succeed, and those whose backend is killed. What the
-/// server says of one that is killed is its statement.
+/// Calls of `app.keep`, which takes what ours take: those that succeed, and those whose backend is killed. Of a
+/// killed backend the server logs the statement, without parameters.
 pub fn cells() -> Vec<Cell> {
     let ends = OUTCOMES.iter().filter(|outcome| matches!(outcome.end, End::Released | End::Killed));
     let ends = ends.filter(|outcome| outcome.sqlstates.is_empty() && outcome.settings.is_empty());
